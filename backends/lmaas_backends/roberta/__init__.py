@@ -1,0 +1,1 @@
+"""A masked language model served over HTTP, or used in this process."""

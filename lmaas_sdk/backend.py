@@ -1,0 +1,234 @@
+"""What a backend is: a card that says what it can do, and three calls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmaas_sdk.accounting.prices import Price, Usage
+from lmaas_sdk.texts import TextSet
+from lmaas_sdk.tuning.subspace import Subspace
+
+__all__ = [
+    "ArrayStore",
+    "Backend",
+    "Capabilities",
+    "FeatureQuery",
+    "FeatureReply",
+    "Limits",
+    "ModelCard",
+    "Pool",
+    "Price",
+    "Registration",
+    "ScoreQuery",
+    "ScoreReply",
+    "TextRegistry",
+    "Usage",
+]
+
+Pool = Literal["first", "tokens"]
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a backend can do; what it cannot raises `Unsupported`.
+
+    Args:
+        layouts: Soft-prompt layouts it takes (`add`, `cat`); empty: no soft prompts at all.
+        projections: Seeded projections it builds (`uniform`, `normal`).
+        arrays: It stores uploaded arrays (p0, projections).
+        features: It answers feature queries.
+        top_k: It answers with the most likely words at the mask.
+        idempotent: The same key answers the same bytes and bills once.
+        deterministic: The same query has the same logits, bit for bit.
+        layers: A prompt may enter layers other than 0.
+    """
+
+    layouts: tuple[str, ...] = ("add", "cat")
+    projections: tuple[str, ...] = ("uniform", "normal")
+    arrays: bool = False
+    features: bool = False
+    top_k: bool = False
+    idempotent: bool = False
+    deterministic: bool = False
+    layers: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Quotas a provider advertises, per API key; None: no limit."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    requests_per_day: int | None = None
+    day_time_zone: str | None = None
+    concurrency: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """A model behind a backend.
+
+    Args:
+        name: The model's name at this backend.
+        hidden_size: D.
+        vocab_size: Tokens in the vocabulary.
+        max_tokens: Most positions a text may take, prompt and special tokens included.
+        mask: How the mask reads in this model's own tokenizer.
+        capabilities: What the backend can do.
+        price: None: free.
+        max_candidates, max_texts: Most candidates, and most texts, a call may carry.
+        limits: The quotas that it advertises.
+        tokenizer_digest: SHA-256 of the tokenizer file; "" where it is not known.
+        fingerprint: Names the path that computes (engine version, dtype, kernels, threads, weights): equal fingerprints, equal bits.
+        embedding_std: Standard deviation of the word embeddings, rounded to 6 digits: the unit of projection `normal`.
+    """
+
+    name: str
+    hidden_size: int
+    vocab_size: int
+    max_tokens: int
+    mask: str
+    capabilities: Capabilities
+    price: Price | None = None
+    max_candidates: int = 64
+    max_texts: int = 1024
+    limits: Limits = field(default_factory=Limits)
+    tokenizer_digest: str = ""
+    fingerprint: str = ""
+    embedding_std: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoreQuery:
+    """Candidates to score on texts.
+
+    Args:
+        texts: The texts with their label words, or the digest of a set the backend has registered.
+        rows: Indices of the texts to score, in the order of the answer; None: all.
+        top_k: Ask for the k most likely words at the mask instead of label logits.
+        subspace, Z: The soft prompts: Z (n_candidates, d) float32 in that subspace; both None: the manual prompt, one candidate.
+    """
+
+    texts: TextSet | str
+    rows: tuple[int, ...] | None = None
+    top_k: int | None = None
+    subspace: Subspace | None = None
+    Z: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.subspace is None) != (self.Z is None):
+            raise ValueError("a query has both subspace and Z, or neither (the manual prompt)")
+        if self.subspace is not None and self.Z is not None:
+            _check_candidates(self.Z, self.subspace.d)
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"top_k is at least 1, not {self.top_k}")
+
+    @property
+    def n_candidates(self) -> int:
+        return 1 if self.Z is None else len(self.Z)
+
+
+def _check_candidates(Z: NDArray[np.float32], d: int) -> None:
+    if Z.ndim != 2 or Z.shape[1] != d or len(Z) == 0:
+        raise ValueError(f"Z has shape (n_candidates, d) with d = {d} here, not {Z.shape}")
+    if Z.dtype != np.float32:
+        raise ValueError(f"Z is float32, not {Z.dtype}")
+    if not np.isfinite(Z).all():
+        raise ValueError("Z holds NaN or infinity")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoreReply:
+    """Logits at the mask.
+
+    Args:
+        logits: (n_candidates, n_texts, n_labels) float32; with `top_k`, (n_candidates, n_texts, k), largest first.
+        usage: Tokens billed.
+        words: With `top_k`: the words, as [candidate][text][rank].
+    """
+
+    logits: NDArray[np.float32]
+    usage: Usage
+    words: tuple[tuple[tuple[str, ...], ...], ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FeatureQuery:
+    """Texts whose hidden states are wanted, without a soft prompt.
+
+    Args:
+        texts, rows: As in `ScoreQuery`; a text needs no mask here.
+        pool: `first`: the last layer's vector at the first token; `tokens`: its vectors at every token.
+    """
+
+    texts: TextSet | str
+    rows: tuple[int, ...] | None = None
+    pool: Pool = "first"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FeatureReply:
+    """Hidden states.
+
+    Args:
+        features: (n_texts, D) float32 for `first`; (sum of lengths, D) for `tokens`, texts one after another.
+        lengths: (n_texts,) int64: tokens of each text.
+        layer_mean, layer_std: (n_layers + 1,) float32 over all tokens of all texts; index 0 is the embedding output.
+        usage: Tokens billed.
+    """
+
+    features: NDArray[np.float32]
+    lengths: NDArray[np.int64]
+    layer_mean: NDArray[np.float32]
+    layer_std: NDArray[np.float32]
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What a backend says of a text set when it takes it in.
+
+    Args:
+        digest: The set's content digest.
+        token_counts: Positions each text takes under the prompt asked about, as they will be billed.
+        shortened: How many texts lost words to fit the model.
+    """
+
+    digest: str
+    token_counts: tuple[int, ...]
+    shortened: int = 0
+
+
+class Backend(Protocol):
+    """A language model behind an API.
+
+    `key` is the idempotency key: every attempt of one call carries the same. Errors are those of `lmaas_sdk.errors`.
+    Every implementation passes `lmaas_sdk.testing.check_backend`.
+    """
+
+    @property
+    def card(self) -> ModelCard: ...
+
+    async def score(self, query: ScoreQuery, *, key: str) -> ScoreReply: ...
+
+    async def features(self, query: FeatureQuery, *, key: str) -> FeatureReply: ...
+
+    async def aclose(self) -> None: ...
+
+
+@runtime_checkable
+class TextRegistry(Protocol):
+    """A backend that counts tokens exactly, for free, and need not be sent a text set twice."""
+
+    async def register(self, texts: TextSet, subspace: Subspace | None = None) -> Registration: ...
+
+
+@runtime_checkable
+class ArrayStore(Protocol):
+    """A backend that takes arrays (a learned p0, a projection) and names them by `lmaas_sdk.canonical.array_digest`."""
+
+    async def upload(self, array: NDArray[np.float32]) -> str: ...

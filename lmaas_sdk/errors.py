@@ -1,0 +1,205 @@
+"""The one tree of errors.
+
+```
+LmaasError
+├── BudgetExceeded            a reservation does not fit; nothing was sent
+│   └── BudgetTooSmall        not even one generation fits; nothing was sent (also ValueError)
+├── QuotaExceeded             the provider's quota would make the call wait too long
+├── MissingExtra              an optional package is not installed (also ImportError)
+├── UnknownPrice              no price is known for a model
+├── TaskError                 a template, verbalizer or data set is unusable (also ValueError)
+│   ├── UnknownTask           no task of that name is in the catalogue
+│   ├── EmptyClass            a class has too few examples
+│   └── VerbalizerError       a label has no word, or the word is not one token
+├── PromptFileError           a prompt file is damaged or belongs to another model (also ValueError)
+├── ModelLoadError            a model cannot be loaded
+│   ├── CorruptModel          its bytes differ from the expected digest
+│   └── NoLanguageModelHead   it is not a masked language model
+└── BackendError              a backend refused or failed a call
+    ├── Unsupported           it lacks a capability
+    ├── InvalidQuery          it refused the query as malformed (also ValueError)
+    ├── UnknownDataset        the digest names no registered text set or array
+    ├── AuthenticationFailed  the API key is missing or wrong
+    ├── PaymentRequired       the account's balance is used up
+    ├── ProtocolError         the answer is not what the API promises
+    └── Retryable             trying again may help
+        ├── RateLimited       429: refused before any work; counts as no call
+        ├── BackendUnavailable  refused, unreachable or draining; provably not charged
+        └── OutcomeUnknown    sent, but no answer came: it may have been charged
+            ├── AttemptTimeout
+            └── ServerFault   a 5xx answer
+```
+
+Whether a call may be tried again is a type (`Retryable`), and so is whether it may have been charged (`OutcomeUnknown`).
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AttemptTimeout",
+    "AuthenticationFailed",
+    "BackendError",
+    "BackendUnavailable",
+    "BudgetExceeded",
+    "BudgetTooSmall",
+    "CorruptModel",
+    "EmptyClass",
+    "InvalidQuery",
+    "LmaasError",
+    "MissingExtra",
+    "ModelLoadError",
+    "NoLanguageModelHead",
+    "OutcomeUnknown",
+    "PaymentRequired",
+    "PromptFileError",
+    "ProtocolError",
+    "QuotaExceeded",
+    "RateLimited",
+    "Retryable",
+    "ServerFault",
+    "TaskError",
+    "UnknownDataset",
+    "UnknownPrice",
+    "UnknownTask",
+    "Unsupported",
+    "VerbalizerError",
+]
+
+
+class LmaasError(Exception):
+    """Root of everything this package raises on purpose."""
+
+
+class BudgetExceeded(LmaasError):
+    """A reservation does not fit into a budget. Nothing was sent.
+
+    Attributes:
+        budget: Name of the budget that refused.
+        unit: The limit that binds: calls, evaluations, tokens, nanousd or wall_s.
+        limit, posted, pending, asked: Amounts in that unit (seconds for wall_s).
+    """
+
+    def __init__(
+        self, budget: str, unit: str, *, limit: object, posted: object, pending: object, asked: object
+    ) -> None:
+        super().__init__(
+            f"budget {budget!r} allows {limit} {unit}: {posted} posted, {pending} pending, {asked} more asked for"
+        )
+        self.budget, self.unit = budget, unit
+        self.limit, self.posted, self.pending, self.asked = limit, posted, pending, asked
+
+
+class BudgetTooSmall(BudgetExceeded, ValueError):
+    """The budget cannot pay for a single generation. Nothing was sent."""
+
+
+class QuotaExceeded(LmaasError):
+    """Waiting for the provider's quota would take longer than allowed.
+
+    Attributes:
+        wait_s: Seconds until the provider would admit the call.
+    """
+
+    def __init__(self, message: str, *, wait_s: float) -> None:
+        super().__init__(message)
+        self.wait_s = wait_s
+
+
+class MissingExtra(LmaasError, ImportError):
+    """An optional package is needed and not installed; the message names the extra."""
+
+
+class UnknownPrice(LmaasError):
+    """No price is known for a model, so its cost cannot be bounded."""
+
+
+class TaskError(LmaasError, ValueError):
+    """A template, verbalizer, label or data file is unusable."""
+
+
+class UnknownTask(TaskError):
+    """No task of that name is in the catalogue."""
+
+
+class EmptyClass(TaskError):
+    """A class has fewer examples than asked for."""
+
+
+class VerbalizerError(TaskError):
+    """A label has no word, or its word cannot stand for it in this model's vocabulary."""
+
+
+class PromptFileError(LmaasError, ValueError):
+    """A prompt file is damaged, of an unknown format, or made for another model."""
+
+
+class ModelLoadError(LmaasError):
+    """A model cannot be loaded."""
+
+
+class CorruptModel(ModelLoadError):
+    """A model file's bytes differ from the digest it was shipped with."""
+
+
+class NoLanguageModelHead(ModelLoadError):
+    """A checkpoint holds no masked-language-model head."""
+
+
+class BackendError(LmaasError):
+    """A backend refused or failed a call."""
+
+
+class Unsupported(BackendError):
+    """A backend lacks a capability; the message names it."""
+
+
+class InvalidQuery(BackendError, ValueError):
+    """A backend refused a query as malformed."""
+
+
+class UnknownDataset(BackendError):
+    """A digest names no text set or array that the backend holds."""
+
+
+class AuthenticationFailed(BackendError):
+    """The API key is missing or wrong."""
+
+
+class PaymentRequired(BackendError):
+    """The account behind the API key has no balance left."""
+
+
+class ProtocolError(BackendError):
+    """The answer is not what the API promises (wrong shape, NaN, not JSON)."""
+
+
+class Retryable(BackendError):
+    """The call failed in a way that another attempt may mend.
+
+    Attributes:
+        retry_after_s: Seconds the provider asked to wait, if it did.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class RateLimited(Retryable):
+    """429: refused before any work was done; it counts as no call and costs nothing."""
+
+
+class BackendUnavailable(Retryable):
+    """No server took the request (refused, unreachable, draining); provably not charged."""
+
+
+class OutcomeUnknown(Retryable):
+    """The request may have reached the backend and no usable answer came back: it may have been charged."""
+
+
+class AttemptTimeout(OutcomeUnknown):
+    """No answer within the deadline of the attempt."""
+
+
+class ServerFault(OutcomeUnknown):
+    """The server answered with a 5xx status."""

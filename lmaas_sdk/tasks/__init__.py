@@ -1,0 +1,1 @@
+"""Tasks: texts, templates, label words, samples and metrics."""

@@ -1,0 +1,1 @@
+"""Black-box tuning: the subspace that is searched, the search, and what it found."""
