@@ -83,7 +83,8 @@ class ModelCard:
         max_candidates, max_texts: Most candidates, and most texts, a call may carry.
         limits: The quotas that it advertises.
         tokenizer_digest: SHA-256 of the tokenizer file; "" where it is not known.
-        fingerprint: Names the path that computes (engine version, dtype, kernels, threads, weights): equal fingerprints, equal bits.
+        fingerprint: Names the path that computes (engine version, dtype, kernels, threads, weights): equal
+            fingerprints, equal bits.
         embedding_std: Standard deviation of the word embeddings, rounded to 6 digits: the unit of projection `normal`.
     """
 
@@ -110,7 +111,8 @@ class ScoreQuery:
         texts: The texts with their label words, or the digest of a set the backend has registered.
         rows: Indices of the texts to score, in the order of the answer; None: all.
         top_k: Ask for the k most likely words at the mask instead of label logits.
-        subspace, Z: The soft prompts: Z (n_candidates, d) float32 in that subspace; both None: the manual prompt, one candidate.
+        subspace, Z: The soft prompts: Z (n_candidates, d) float32 in that subspace; both None: the manual prompt, one
+            candidate.
     """
 
     texts: TextSet | str

@@ -30,7 +30,8 @@ LmaasError
             └── ServerFault   a 5xx answer
 ```
 
-Whether a call may be tried again is a type (`Retryable`), and so is whether it may have been charged (`OutcomeUnknown`).
+Whether a call may be tried again is a type (`Retryable`), and so is whether it may have been charged
+(`OutcomeUnknown`).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What is sent to a backend: texts made of pieces, and the words a label may be.
 
 A text is not one string: the user's words, the template around them and the mask are kept apart until the server turns
-them into tokens. So `<mask>` or `</s>` inside a user's words is plain text, and a text that is too long loses only words
-of the user's, never template or mask.
+them into tokens. So `<mask>` or `</s>` inside a user's words is plain text, and a text that is too long loses only
+words of the user's, never template or mask.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class Piece:
         match value:
             case str():
                 return cls("field", value)
-            case {"template": str(text)} if len(value) == 1:
+            case {"template": str(text), **rest} if not rest:
                 return cls("template", text)
-            case {"mask": True} if len(value) == 1:
+            case {"mask": True, **rest} if not rest:
                 return MASK
         raise ValueError(f"a piece is a string, {{'template': string}} or {{'mask': true}}, not {str(value)[:80]!r}")
 

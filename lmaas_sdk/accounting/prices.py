@@ -13,7 +13,8 @@ _TOKENS_PER_PRICE = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one call. `input_tokens` counts every position computed without padding, `cached_tokens` of them included."""
+    """Tokens of one call. `input_tokens` counts every position computed without padding, `cached_tokens` of them
+    included."""
 
     input_tokens: int = 0
     cached_tokens: int = 0
@@ -53,7 +54,9 @@ class Price:
 
     def cost_nanousd(self, usage: Usage) -> int:
         """The charge for one call, rounded up to a whole nano-dollar."""
-        cached_price = self.input_nanousd_per_mtok if self.cached_nanousd_per_mtok is None else self.cached_nanousd_per_mtok
+        cached_price = (
+            self.input_nanousd_per_mtok if self.cached_nanousd_per_mtok is None else self.cached_nanousd_per_mtok
+        )
         tokens = (
             (usage.input_tokens - usage.cached_tokens) * self.input_nanousd_per_mtok
             + usage.cached_tokens * cached_price

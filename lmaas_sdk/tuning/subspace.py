@@ -1,7 +1,7 @@
 """The random subspace that is searched: a soft prompt is A z + p0 (Sun et al. 2022, section 3.2).
 
-`Subspace` is a value: a few numbers that name the same matrix A, bit for bit, on every machine. The client sends it beside
-z; only a server ever builds A.
+`Subspace` is a value: a few numbers that name the same matrix A, bit for bit, on every machine. The client sends it
+beside z; only a server ever builds A.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ class Subspace:
         d: Size of z.
         prompt_tokens: L, the number of prompt vectors.
         hidden_size: D, the model's width.
-        layout: `add`: A z is added to the embedding output of L base tokens after `<s>`; `cat`: A z + p0 stands before `<s>`.
-        projection: `uniform`: entries of A from U(-scale/sqrt(d), scale/sqrt(d)); `normal`: from N(0, scale^2/d), as a sum of
-            uniforms; else the digest of an uploaded array of shape (L * D, d), multiplied by `scale`.
+        layout: `add`: A z is added to the embedding output of L base tokens after `<s>`; `cat`: A z + p0 stands before
+            `<s>`.
+        projection: `uniform`: entries of A from U(-scale/sqrt(d), scale/sqrt(d)); `normal`: from N(0, scale^2/d), as a
+            sum of uniforms; else the digest of an uploaded array of shape (L * D, d), multiplied by `scale`.
         scale: As `projection` says.
         seed: Of A and, in `cat`, of the tokens behind p0.
         base: Digest of an uploaded learned p0 of shape (L, D); None: the layout's own.
@@ -102,8 +103,8 @@ class Subspace:
     def matrix(self) -> NDArray[np.float32]:
         """A of a seeded projection: (L * D, d) float32, row-major.
 
-        The entries come from integers by correctly rounded float64 operations alone, so they have the same bits everywhere.
-        It is a pure function of (seed, shape, projection, scale).
+        The entries come from integers by correctly rounded float64 operations alone, so they have the same bits
+        everywhere. It is a pure function of (seed, shape, projection, scale).
 
         Raises:
             ValueError: The projection is an uploaded array; only the server that holds it can build A.
@@ -122,12 +123,13 @@ class Subspace:
 
 def _uniform(words: np.random.Philox, count: int) -> NDArray[np.float64]:
     """U(-1, 1) on a grid of 2^-52: the upper 53 bits of a word, symmetric about 0."""
-    integers = (words.random_raw(count) >> np.uint64(11)).astype(np.float64)
+    integers: NDArray[np.float64] = (words.random_raw(count) >> np.uint64(11)).astype(np.float64)
     return (integers + 0.5) * 2.0**-52 - 1.0
 
 
 def _normal(words: np.random.Philox, count: int) -> NDArray[np.float64]:
-    """Close to N(0, 1): the centred sum of 12 uniforms of 16 bits, taken from three words (Irwin-Hall, cut at 6 sigma)."""
+    """Close to N(0, 1): the centred sum of 12 uniforms of 16 bits, from three words (Irwin-Hall, cut at 6 sigma)."""
     raw = words.random_raw(count * 3).astype("<u8").view("<u2").reshape(count, _UNIFORMS_PER_NORMAL)
     centre = _UNIFORMS_PER_NORMAL * (2**16 - 1) / 2
-    return (raw.sum(axis=1, dtype=np.int64) - centre) / 2.0**16
+    sums: NDArray[np.float64] = raw.sum(axis=1, dtype=np.int64).astype(np.float64)
+    return (sums - centre) / 2.0**16

@@ -1,0 +1,251 @@
+"""The one place that puts the layers around a backend: reserve, attempt, resolve, retry.
+
+Nothing reaches a backend but through here, so no call can go out that no budget has paid for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from lmaas_sdk.accounting.amounts import Amounts
+from lmaas_sdk.accounting.budget import Budget, Reservation
+from lmaas_sdk.accounting.spend import Purpose, Spend
+from lmaas_sdk.backend import Backend, Registration, ScoreQuery, ScoreReply, TextRegistry, Usage
+from lmaas_sdk.errors import (
+    AttemptTimeout,
+    AuthenticationFailed,
+    BackendUnavailable,
+    BudgetExceeded,
+    InvalidQuery,
+    PaymentRequired,
+    ProtocolError,
+    RateLimited,
+    UnknownDataset,
+    Unsupported,
+)
+from lmaas_sdk.texts import TextSet
+from lmaas_sdk.traffic.retry import RetryPolicy
+from lmaas_sdk.tuning.subspace import Subspace
+
+__all__ = ["Call", "Client"]
+
+_NOT_COUNTED = (RateLimited, BackendUnavailable)
+_REFUSED = (AuthenticationFailed, InvalidQuery, PaymentRequired, UnknownDataset, Unsupported)
+_SPECIAL_TOKENS = 4  # a generous allowance for special tokens and separators where nobody counts exactly
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Call:
+    """One logical request: its query, its idempotency key, and the worst it may cost."""
+
+    query: ScoreQuery
+    key: str
+    purpose: Purpose
+    worst: Amounts
+
+
+class Client:
+    """Sends calls to a backend and books every attempt.
+
+    Args:
+        backend: Where calls go.
+        budget: What they are paid from.
+        retry: When a failed attempt is repeated.
+        spend: Where the spend is summed up by purpose; several clients may share one.
+    """
+
+    def __init__(
+        self, backend: Backend, budget: Budget, *, retry: RetryPolicy | None = None, spend: Spend | None = None
+    ) -> None:
+        self.backend = backend
+        self.budget = budget
+        self.spend = spend if spend is not None else Spend()
+        self._retry = retry or RetryPolicy()
+
+    def with_budget(self, budget: Budget) -> Client:
+        """The same client, paying from another budget."""
+        return Client(self.backend, budget, retry=self._retry, spend=self.spend)
+
+    async def register(self, texts: TextSet, subspace: Subspace | None = None) -> Registration:
+        """Token counts of each text under a prompt: exact where the backend counts them, else an upper bound.
+
+        A byte-level tokenizer never makes more tokens than there are UTF-8 bytes.
+        """
+        if isinstance(self.backend, TextRegistry):
+            return await self._retry.controller()(self.backend.register, texts, subspace)
+        extra = _SPECIAL_TOKENS + (0 if subspace is None else subspace.prompt_tokens)
+        most = self.backend.card.max_tokens
+        sizes = (sum(len(piece.text.encode("utf-8", "replace")) for piece in text) + extra for text in texts.texts)
+        return Registration(texts.digest, tuple(min(size, most) for size in sizes))
+
+    def call(
+        self, query: ScoreQuery, key: str, *, purpose: Purpose, token_counts: Sequence[int], of_texts: int | None = None
+    ) -> Call:
+        """Prices a query before it is sent.
+
+        Args:
+            query: What to send.
+            key: The idempotency key, the same for all attempts.
+            purpose: Only `train` counts evaluations.
+            token_counts: Tokens of each text it scores.
+            of_texts: Texts in the whole training set, of which the query may score a part.
+        """
+        tokens = query.n_candidates * sum(token_counts)
+        evaluations: int | Fraction = 0
+        if purpose == "train":
+            part = Fraction(len(token_counts), of_texts or len(token_counts))
+            evaluations = query.n_candidates if part == 1 else query.n_candidates * part
+        return Call(query, key, purpose, Amounts(1, evaluations, tokens, self._cost(Usage(tokens))))
+
+    def hold(self, calls: Sequence[Call]) -> list[Reservation]:
+        """Reserves all of these calls in one step, or none.
+
+        Raises:
+            BudgetExceeded: They do not fit together; nothing was reserved or sent.
+        """
+        return self.budget.reserve_all([call.worst for call in calls])
+
+    async def score(self, call: Call, hold: Reservation | None = None) -> ScoreReply:
+        """Sends a call, again if need be, and books each attempt.
+
+        Args:
+            call: From `call`.
+            hold: A reservation made for it by `hold`; None: it is made now.
+
+        Raises:
+            BudgetExceeded: A reservation does not fit, or the provider billed more than the worst case.
+            QuotaExceeded: The provider's quota would make it wait too long.
+            BackendError: It failed for good; the type says how.
+        """
+        bill = _Bill(self, call, hold)
+        try:
+            reply: ScoreReply = await self._retry.controller()(self._attempt, call, bill)
+        finally:
+            bill.close()
+        return reply
+
+    async def _attempt(self, call: Call, bill: _Bill) -> ScoreReply:
+        bill.open()
+        try:
+            async with asyncio.timeout(self.budget.remaining_s()):
+                reply = await self.backend.score(call.query, key=call.key)
+        except _NOT_COUNTED:
+            raise  # the reservation stays for the next attempt; close() voids it if there is none
+        except _REFUSED:
+            bill.post(Amounts(calls=1))
+            raise
+        except TimeoutError as error:
+            bill.post_unknown()
+            self.budget.check(Amounts(calls=1))  # says that the wall time is over
+            raise AttemptTimeout("no answer when the wall time of the budget ended") from error
+        except BaseException:
+            bill.post_unknown()
+            raise
+        self._check(call.query, reply, bill)
+        return reply
+
+    def _check(self, query: ScoreQuery, reply: ScoreReply, bill: _Bill) -> None:
+        actual = Amounts(1, bill.call.worst.evaluations, _tokens(reply.usage), self._cost(reply.usage))
+        bill.settle(actual)
+        _check_reply(query, reply)
+        if (bill.call.worst - actual).is_negative:
+            raise BudgetExceeded(
+                self.budget.name, "tokens", limit=bill.call.worst.tokens, posted=actual.tokens, pending=0, asked=0
+            )
+
+    def _cost(self, usage: Usage) -> int:
+        price = self.backend.card.price
+        return 0 if price is None else price.cost_nanousd(usage)
+
+
+class _Bill:
+    """The reservations of one call: one an attempt, each resolved exactly once."""
+
+    def __init__(self, client: Client, call: Call, hold: Reservation | None) -> None:
+        self.call = call
+        self._client = client
+        self._hold = hold
+        self._unknown: list[Reservation] = []
+
+    def open(self) -> None:
+        """Makes sure that the next attempt is paid for."""
+        if self._hold is None:
+            self._hold = self._client.budget.reserve(self.call.worst)
+
+    def post(self, actual: Amounts) -> None:
+        """Books an attempt whose cost is known."""
+        hold, self._hold = self._take(), None
+        hold.post(actual)
+        self._client.spend.add(self.call.purpose, actual)
+
+    def post_unknown(self) -> None:
+        """Books an attempt that may have been charged, at the worst case."""
+        hold = self._take()
+        self.post(self.call.worst)
+        self._unknown.append(hold)
+        self._client.spend.unknown_outcomes += 1
+
+    def settle(self, actual: Amounts) -> None:
+        """Books the attempt that was answered and, where a key bills once, corrects those before it to bare calls."""
+        self.post(actual)
+        if not self._client.backend.card.capabilities.idempotent:
+            return
+        for lost in self._unknown:
+            lost.correct(Amounts(calls=1))
+            self._client.spend.add(self.call.purpose, Amounts(calls=1) - self.call.worst)
+            self._client.spend.unknown_outcomes -= 1
+
+    def close(self) -> None:
+        """Frees what no attempt used."""
+        if self._hold is not None:
+            self._hold.void()
+            self._hold = None
+
+    def _take(self) -> Reservation:
+        if self._hold is None:
+            raise RuntimeError("an attempt was booked that had no reservation")
+        return self._hold
+
+
+def _tokens(usage: Usage) -> int:
+    return usage.input_tokens + usage.output_tokens
+
+
+def _check_reply(query: ScoreQuery, reply: ScoreReply) -> None:
+    """Refuses an answer of the wrong shape, or with NaN or infinity.
+
+    Raises:
+        ProtocolError: It says what was expected and what came.
+    """
+    if reply.logits.ndim != 3 or len(reply.logits) != query.n_candidates or reply.logits.dtype != np.float32:
+        raise ProtocolError(
+            f"the answer should hold float32 logits of {query.n_candidates} candidates, "
+            f"not {reply.logits.dtype} of shape {reply.logits.shape}"
+        )
+    for axis, expected in ((1, _n_texts(query)), (2, _n_labels(query))):
+        if expected is not None and reply.logits.shape[axis] != expected:
+            what = ("texts", "labels")[axis - 1]
+            raise ProtocolError(f"the answer should hold logits of {expected} {what}, not {reply.logits.shape[axis]}")
+    if not np.isfinite(reply.logits).all():
+        raise ProtocolError(
+            "the answer holds NaN or infinite logits: the backend is faulty, nothing was learned from it"
+        )
+
+
+def _n_texts(query: ScoreQuery) -> int | None:
+    if query.rows is not None:
+        return len(query.rows)
+    return len(query.texts) if isinstance(query.texts, TextSet) else None
+
+
+def _n_labels(query: ScoreQuery) -> int | None:
+    if query.top_k is not None:
+        return query.top_k
+    if isinstance(query.texts, TextSet) and query.texts.label_words is not None:
+        return len(query.texts.label_words.words)
+    return None

@@ -1,0 +1,82 @@
+"""When a call is tried again: by the type of its error, with jitter, until attempts or patience end."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import tenacity
+
+from lmaas_sdk.errors import QuotaExceeded, RateLimited, Retryable
+
+__all__ = ["RetryPolicy"]
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often and how patiently a call is tried.
+
+    Args:
+        attempts: Most attempts that fail for another reason than a 429.
+        first_wait_s, longest_wait_s: Bounds of the exponential backoff with full jitter.
+        max_wait_s: Most seconds a call may wait for 429s to end; None: as long as it takes.
+    """
+
+    attempts: int = 5
+    first_wait_s: float = 0.25
+    longest_wait_s: float = 20.0
+    max_wait_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1:
+            raise ValueError(f"attempts is at least 1, not {self.attempts}")
+
+    def controller(self) -> tenacity.AsyncRetrying:
+        """A fresh controller for one call: it counts, so it must not be shared."""
+        patience = _Patience(self)
+        return tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception_type(Retryable),
+            stop=patience.is_over,
+            wait=patience.wait_s,
+            sleep=asyncio.sleep,
+            reraise=True,
+        )
+
+
+class _Patience:
+    """The state of one call: failures that count as attempts, and seconds waited for 429s."""
+
+    def __init__(self, policy: RetryPolicy) -> None:
+        self._policy = policy
+        self._failures = 0
+        self._waited_for_quota_s = 0.0
+        self._backoff = tenacity.wait_random_exponential(multiplier=policy.first_wait_s, max=policy.longest_wait_s)
+
+    def is_over(self, state: tenacity.RetryCallState) -> bool:
+        if not isinstance(_error(state), RateLimited):
+            self._failures += 1
+        return self._failures >= self._policy.attempts
+
+    def wait_s(self, state: tenacity.RetryCallState) -> float:
+        """Seconds until the next attempt: never before Retry-After.
+
+        Raises:
+            QuotaExceeded: Waiting for the quota would take longer than allowed.
+        """
+        error = _error(state)
+        asked = error.retry_after_s if isinstance(error, Retryable) else None
+        wait_s = float(self._backoff(state)) if asked is None else asked
+        if isinstance(error, RateLimited):
+            self._waited_for_quota_s += wait_s
+            longest = self._policy.max_wait_s
+            if longest is not None and self._waited_for_quota_s > longest:
+                raise QuotaExceeded(
+                    f"the provider asks to wait {wait_s:.1f} s, {self._waited_for_quota_s:.1f} s in all for this call; "
+                    f"max_wait_s allows {longest:.1f}",
+                    wait_s=wait_s,
+                ) from error
+        return wait_s
+
+
+def _error(state: tenacity.RetryCallState) -> BaseException | None:
+    return None if state.outcome is None else state.outcome.exception()

@@ -1,0 +1,66 @@
+"""What a run tells while it goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lmaas_sdk.accounting.amounts import Amounts
+from lmaas_sdk.tuning.selection import Choice
+
+__all__ = ["DevScored", "Event", "GenerationDone", "Listener", "RunPlanned"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlanned:
+    """Before the first call: how far the budget reaches.
+
+    Args:
+        generations: Most generations; None: only time limits them.
+        population: Candidates of each.
+    """
+
+    generations: int | None
+    population: int
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationDone:
+    """A generation was scored and told.
+
+    Args:
+        generation: 0, 1, ...
+        evaluations: Candidates scored on the training set so far.
+        best_loss, median_loss: Train loss within this generation.
+        lowest_loss: Train loss, the lowest so far.
+        sigma: Step size.
+        spent: Everything posted so far.
+        elapsed_s: Seconds since the run began.
+    """
+
+    generation: int
+    evaluations: int
+    best_loss: float
+    median_loss: float
+    lowest_loss: float
+    sigma: float
+    spent: Amounts
+    elapsed_s: float
+
+    def to_row(self) -> dict[str, float]:
+        """The part that repeats byte for byte: no spend, no time."""
+        names = ("generation", "evaluations", "best_loss", "median_loss", "lowest_loss", "sigma")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True, slots=True)
+class DevScored:
+    """A candidate was scored on the dev set; `spent` and `elapsed_s` as in `GenerationDone`."""
+
+    choice: Choice
+    spent: Amounts
+    elapsed_s: float
+
+
+Event = RunPlanned | GenerationDone | DevScored
+Listener = Callable[[Event], None]

@@ -1,0 +1,97 @@
+"""What a budget can pay for, worked out before anything is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lmaas_sdk.accounting.amounts import UNITS, Amounts
+from lmaas_sdk.accounting.budget import Budget
+from lmaas_sdk.errors import BudgetTooSmall
+
+__all__ = ["DEFAULT_EVALUATIONS", "Plan", "RunCosts", "plan_run"]
+
+DEFAULT_EVALUATIONS = 8000
+
+
+@dataclass(frozen=True, slots=True)
+class RunCosts:
+    """The worst case of each step of a run.
+
+    Args:
+        generation: Scoring a population on the training set.
+        dev_scoring: Scoring two candidates on the dev set; nothing without one.
+        dev_every: Generations between two of these.
+        test: Scoring the chosen prompt on the test set; nothing unless asked for.
+    """
+
+    generation: Amounts
+    dev_scoring: Amounts
+    dev_every: int
+    test: Amounts
+
+    def set_aside(self, generations: int) -> Amounts:
+        """What is not for training: a dev scoring every so often and at the end, and the test."""
+        return self.dev_scoring.times(-(-generations // self.dev_every)) + self.test
+
+    def total(self, generations: int) -> Amounts:
+        return self.generation.times(generations) + self.set_aside(generations)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How far a budget reaches.
+
+    Args:
+        generations: Whole generations it pays for; None: nothing that can be counted limits it.
+        set_aside: What dev and test scoring need of it.
+    """
+
+    generations: int | None
+    set_aside: Amounts
+
+
+def plan_run(budget: Budget, costs: RunCosts) -> Plan:
+    """The most generations, with their dev scorings and the test, that fit into what is free.
+
+    Raises:
+        BudgetTooSmall: Not even one fits.
+    """
+    free = {unit: budget.least_free(unit) for unit in UNITS}
+
+    def fits(generations: int) -> bool:
+        total = costs.total(generations)
+        return all(left is None or getattr(total, unit) <= left for unit, left in free.items())
+
+    if not fits(1):
+        raise _too_small(budget, costs)
+    limited = any(left is not None and getattr(costs.generation, unit) for unit, left in free.items())
+    if not limited:
+        return Plan(None, costs.test)
+    generations = _largest(fits)
+    return Plan(generations, costs.set_aside(generations))
+
+
+def _largest(fits: Callable[[int], bool]) -> int:
+    """The largest n with fits(n), where fits(1) holds and it never holds again once it fails."""
+    most = 2
+    while fits(most):
+        most *= 2
+    least = most // 2
+    while most - least > 1:
+        middle = (least + most) // 2
+        least, most = (middle, most) if fits(middle) else (least, middle)
+    return least
+
+
+def _too_small(budget: Budget, costs: RunCosts) -> BudgetTooSmall:
+    total = costs.total(1)
+    for above in budget.line():
+        for unit in UNITS:
+            left, asked = above.free(unit), getattr(total, unit)
+            if left is not None and asked > left:
+                posted, pending = getattr(above.posted, unit), getattr(above.pending, unit)
+                return BudgetTooSmall(
+                    above.name, unit, limit=above.limits[unit], posted=posted, pending=pending, asked=asked
+                )
+    raise RuntimeError("a budget was found too small for no unit")

@@ -1,0 +1,126 @@
+"""A prompt in use: predictions, and how good they are."""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmaas_sdk.accounting.budget import Budget
+from lmaas_sdk.accounting.spend import Purpose
+from lmaas_sdk.backend import ArrayStore, Backend
+from lmaas_sdk.client import Client
+from lmaas_sdk.errors import Unsupported
+from lmaas_sdk.tasks import Dataset, Task
+from lmaas_sdk.tasks.metrics import get_metric
+from lmaas_sdk.tasks.template import Fields
+from lmaas_sdk.texts import TextSet
+from lmaas_sdk.tuning.objective import cross_entropy
+from lmaas_sdk.tuning.prompt import TunedPrompt
+from lmaas_sdk.tuning.scheduler import Scheduler
+
+__all__ = ["Evaluation", "Predictor", "evaluation"]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """How good a prompt is on a data set.
+
+    Args:
+        metric, value: The task's metric.
+        cross_entropy: Mean cross entropy over the label words.
+        n_texts: Texts evaluated.
+        shortened: How many of them lost words to fit the model.
+    """
+
+    metric: str
+    value: float
+    cross_entropy: float
+    n_texts: int
+    shortened: int = 0
+
+
+def evaluation(logits: NDArray[np.float32], dataset: Dataset, *, shortened: int = 0) -> Evaluation:
+    """Judges one candidate's logits: (n_texts, n_labels)."""
+    metric = dataset.task.metric
+    predictions = logits.argmax(axis=1).astype(np.int64)
+    value = float(get_metric(metric)(dataset.labels, predictions))
+    return Evaluation(metric, value, cross_entropy(logits, dataset.labels), len(dataset), shortened)
+
+
+class Predictor:
+    """Predicts with a tuned prompt, or with the manual one.
+
+    Args:
+        client: Sends and pays.
+        task: The task; a tuned prompt brings its own.
+        prompt: None: the manual prompt.
+
+    Raises:
+        PromptFileError: The prompt was made for another model.
+    """
+
+    def __init__(self, client: Client, task: Task, prompt: TunedPrompt | None = None) -> None:
+        if prompt is not None:
+            prompt.check_fits(client.backend.card)
+        self.task = task
+        self.prompt = prompt
+        self._scheduler = Scheduler(client, uuid.uuid4().hex)
+        self._numbers = itertools.count()
+        self._uploaded = False
+
+    @classmethod
+    def tuned(cls, backend: Backend, prompt: TunedPrompt, *, budget: Budget | None = None) -> Predictor:
+        """Predicts with a tuned prompt, such as one read by `TunedPrompt.load`. No budget: no limit."""
+        return cls(Client(backend, budget or Budget()), prompt.task, prompt)
+
+    @classmethod
+    def manual(cls, backend: Backend, task: Task, *, budget: Budget | None = None) -> Predictor:
+        """Predicts with the task's template alone. No budget: no limit."""
+        return cls(Client(backend, budget or Budget()), task)
+
+    async def predict(self, items: Sequence[Fields]) -> list[str]:
+        """The label of each text."""
+        logits = await self.logits(items)
+        return [self.task.labels[index] for index in logits.argmax(axis=1)]
+
+    async def logits(self, items: Sequence[Fields]) -> NDArray[np.float32]:
+        """The label logits of each text: (n_texts, n_labels) float32."""
+        if not len(items):
+            return np.empty((0, len(self.task.labels)), np.float32)
+        texts = TextSet(self.task.texts(items), self.task.verbalizer.label_words)
+        logits, _ = await self._score(texts, "predict")
+        return logits
+
+    async def evaluate(self, dataset: Dataset, *, purpose: Purpose = "test") -> Evaluation:
+        """The task's metric on a labelled set.
+
+        Raises:
+            ValueError: The set is empty.
+        """
+        if not len(dataset):
+            raise ValueError(f"the data set {dataset.name!r} has no examples to evaluate on")
+        logits, shortened = await self._score(dataset.text_set, purpose)
+        return evaluation(logits, dataset, shortened=shortened)
+
+    async def _score(self, texts: TextSet, purpose: Purpose) -> tuple[NDArray[np.float32], int]:
+        await self._upload_arrays()
+        subspace = None if self.prompt is None else self.prompt.subspace
+        scorable = await self._scheduler.prepare(texts, subspace)
+        Z = None if self.prompt is None else self.prompt.Z
+        logits = await self._scheduler.score(scorable, Z, purpose, label=next(self._numbers))
+        return logits[0], scorable.shortened
+
+    async def _upload_arrays(self) -> None:
+        backend = self._scheduler.client.backend
+        if self._uploaded or self.prompt is None or not self.prompt.arrays:
+            return
+        if not isinstance(backend, ArrayStore):
+            raise Unsupported(f"{backend.card.name} stores no arrays, and this prompt needs {len(self.prompt.arrays)}")
+        for array in self.prompt.arrays:
+            await backend.upload(array)
+        self._uploaded = True

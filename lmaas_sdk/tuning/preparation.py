@@ -1,0 +1,105 @@
+"""All that happens before the first call: check the data, count its tokens, see how far the budget reaches."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lmaas_sdk.accounting.amounts import Amounts
+from lmaas_sdk.accounting.budget import Budget
+from lmaas_sdk.accounting.money import format_usd, usd
+from lmaas_sdk.accounting.spend import Purpose
+from lmaas_sdk.backend import Backend
+from lmaas_sdk.client import Client
+from lmaas_sdk.errors import TaskError
+from lmaas_sdk.tasks import Dataset
+from lmaas_sdk.traffic.retry import RetryPolicy
+from lmaas_sdk.tuning.plan import DEFAULT_EVALUATIONS, Plan, RunCosts, plan_run
+from lmaas_sdk.tuning.presets import Preset
+from lmaas_sdk.tuning.scheduler import Scheduler, Scorable
+from lmaas_sdk.tuning.subspace import Subspace
+
+__all__ = ["LabelledTexts", "budget_and_plan", "prepare", "run_costs"]
+
+_logger = logging.getLogger("lmaas_sdk")
+_DEV_CANDIDATES = 2  # the generation's best and the mean
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledTexts:
+    """A data set, ready to be scored."""
+
+    dataset: Dataset
+    scorable: Scorable
+
+
+async def prepare(
+    backend: Backend, subspace: Subspace, retry: RetryPolicy, *, datasets: Mapping[str, Dataset | None]
+) -> dict[str, LabelledTexts]:
+    """Has every data set counted under the run's prompt, by its name (train, dev, test); free.
+
+    Raises:
+        EmptyClass: A class has no training example.
+        TaskError: The sets are of different tasks, or one is empty.
+    """
+    given = {name: dataset for name, dataset in datasets.items() if dataset is not None}
+    _check(given)
+    scheduler = Scheduler(Client(backend, Budget(), retry=retry), "counting")
+    return {
+        name: LabelledTexts(dataset, await scheduler.prepare(dataset.text_set, subspace))
+        for name, dataset in given.items()
+    }
+
+
+def _check(datasets: Mapping[str, Dataset]) -> None:
+    train = datasets["train"]
+    train.require_every_class()
+    for name, dataset in datasets.items():
+        if not len(dataset):
+            raise TaskError(f"the {name} set has no examples: leave it out, or read it again")
+        if dataset.task != train.task:
+            raise TaskError(f"the {name} set is of task {dataset.task.name!r}, the train set of {train.task.name!r}")
+
+
+def run_costs(backend: Backend, preset: Preset, data: Mapping[str, LabelledTexts]) -> RunCosts:
+    """The worst case of every step of a run on this data."""
+    scheduler = Scheduler(Client(backend, Budget()), "pricing")
+
+    def worst(purpose: Purpose, candidates: int) -> Amounts:
+        return scheduler.worst(data[purpose].scorable, candidates, purpose) if purpose in data else Amounts()
+
+    return RunCosts(
+        worst("train", preset.population), worst("dev", _DEV_CANDIDATES), preset.dev_every, worst("test", 1)
+    )
+
+
+def budget_and_plan(given: Budget | None, costs: RunCosts, population: int) -> tuple[Budget, Plan]:
+    """The budget of a run, and how far it reaches.
+
+    Without one: 8000 evaluations and, where they cost anything, no more money than that. With one that limits nothing
+        that
+    is charged here (dollars on a free model, say) and no time: 8000 evaluations within it.
+
+    Raises:
+        BudgetTooSmall: It cannot pay for one generation.
+    """
+    budget = given or _default_budget(costs, population)
+    plan = plan_run(budget, costs)
+    if plan.generations is None and budget.limits["wall_s"] is None:
+        budget = budget.child("default", Budget(evaluations=DEFAULT_EVALUATIONS))
+        plan = plan_run(budget, costs)
+    return budget, plan
+
+
+def _default_budget(costs: RunCosts, population: int) -> Budget:
+    total = costs.total(DEFAULT_EVALUATIONS // population)
+    if not total.nanousd:
+        return Budget(evaluations=DEFAULT_EVALUATIONS, name="default")
+    _logger.warning(
+        "no budget was given: %d evaluations of at most %d tokens, at most %s",
+        DEFAULT_EVALUATIONS,
+        total.tokens,
+        format_usd(total.nanousd),
+    )
+    return Budget(evaluations=DEFAULT_EVALUATIONS, usd=usd(total.nanousd), name="default")

@@ -1,0 +1,95 @@
+"""Settings of a search, by name."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from lmaas_sdk.backend import ModelCard
+from lmaas_sdk.errors import Unsupported
+from lmaas_sdk.tuning.objective import Objective
+from lmaas_sdk.tuning.subspace import Layout, Subspace
+
+__all__ = ["PRESETS", "Preset", "get_preset"]
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """Everything that decides what a search does, but for the seed and the data.
+
+    Args:
+        name: Recorded in results.
+        covariance: `full` or `diagonal` (separable CMA-ES).
+        step_size: `csa` or `tpa`.
+        population, sigma0: Of CMA-ES.
+        d, prompt_tokens, layout, projection: Of the subspace; d 500 and L 50 are the paper's.
+        scale: Of the projection. For `uniform` it multiplies the bound 1/sqrt(d). For `normal` it is alpha:
+            coordinates of
+            A z start with the standard deviation alpha times that of the word embeddings, whatever d and sigma0 are.
+        objective: `ce`, `hinge` or `metric`.
+        dev_every: Generations between two scorings on the dev set.
+    """
+
+    name: str
+    covariance: Literal["full", "diagonal"] = "full"
+    step_size: Literal["csa", "tpa"] = "csa"
+    population: int = 20
+    sigma0: float = 1.0
+    d: int = 500
+    prompt_tokens: int = 50
+    layout: Layout = "add"
+    projection: str = "uniform"
+    scale: float = 1.0
+    objective: Objective = "ce"
+    dev_every: int = 10
+
+    def __post_init__(self) -> None:
+        if self.population < 4:
+            raise ValueError(f"population is at least 4, not {self.population}")
+        if not self.sigma0 > 0:
+            raise ValueError(f"sigma0 is positive, not {self.sigma0}")
+        if self.dev_every < 1:
+            raise ValueError(f"dev_every is at least 1, not {self.dev_every}")
+
+    def to_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+    def subspace(self, card: ModelCard, seed: int) -> Subspace:
+        """The subspace of a run on a model.
+
+        Raises:
+            Unsupported: The backend takes no such soft prompts.
+        """
+        can = card.capabilities
+        if self.layout not in can.layouts:
+            raise Unsupported(f"{card.name} takes no soft prompts of layout {self.layout!r}, only {list(can.layouts)}")
+        uploaded = self.projection not in ("uniform", "normal")
+        if self.projection not in can.projections and not (uploaded and can.arrays):
+            raise Unsupported(f"{card.name} builds no projection {self.projection!r}, only {list(can.projections)}")
+        scale = self.scale * card.embedding_std / self.sigma0 if self.projection == "normal" else self.scale
+        return Subspace(
+            self.d, self.prompt_tokens, card.hidden_size, self.layout, self.projection, scale=scale, seed=seed
+        )
+
+
+PRESETS: dict[str, Preset] = {
+    preset.name: preset
+    for preset in (
+        Preset("paper"),
+        Preset("sep-tpa", covariance="diagonal", step_size="tpa"),
+        Preset("tpa-40", step_size="tpa", population=40),
+    )
+}
+
+
+def get_preset(preset: str | Preset) -> Preset:
+    """A preset by name, or the one given; `dataclasses.replace` makes one of your own.
+
+    Raises:
+        ValueError: No preset has that name.
+    """
+    if isinstance(preset, Preset):
+        return preset
+    if preset not in PRESETS:
+        raise ValueError(f"preset is one of {', '.join(PRESETS)}, or a Preset of your own, not {preset!r}")
+    return PRESETS[preset]

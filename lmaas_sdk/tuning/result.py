@@ -1,0 +1,142 @@
+"""What a run found, what it cost, and how to use it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from lmaas_sdk.accounting.amounts import Amounts
+from lmaas_sdk.accounting.budget import Budget
+from lmaas_sdk.accounting.money import usd
+from lmaas_sdk.accounting.spend import Spend
+from lmaas_sdk.backend import Backend
+from lmaas_sdk.canonical import canonical_json
+from lmaas_sdk.tasks import Dataset
+from lmaas_sdk.tasks.template import Fields
+from lmaas_sdk.tuning.events import DevScored, GenerationDone
+from lmaas_sdk.tuning.predictor import Evaluation, Predictor
+from lmaas_sdk.tuning.prompt import TunedPrompt
+from lmaas_sdk.tuning.selection import Choice, ChosenBy
+
+__all__ = ["ResultCore", "Stopped", "TuningResult", "budget_row"]
+
+Stopped = Literal["budget", "quota", "plateau", "target", "interrupted", "done"]
+
+
+@dataclass(frozen=True, slots=True)
+class ResultCore:
+    """What is the same, byte for byte, whenever the same run is repeated on one machine.
+
+    Args:
+        settings: Preset, seed, subspace and the digests of the data.
+        choice: The candidate that was returned, and what it was chosen by.
+        losses: The train loss of every candidate, by generation.
+        curve: A row a generation: evaluations, best, median and lowest loss, sigma.
+        dev: A row for every candidate that was scored on dev.
+        evaluations: Candidates scored over the training set.
+    """
+
+    settings: dict[str, object]
+    choice: dict[str, object]
+    losses: tuple[tuple[float, ...], ...]
+    curve: tuple[dict[str, float], ...]
+    dev: tuple[dict[str, object], ...]
+    evaluations: int
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON."""
+        return canonical_json({name: getattr(self, name) for name in self.__slots__})
+
+
+@dataclass(frozen=True, eq=False)
+class TuningResult:
+    """The outcome of `Tuner.fit`.
+
+    Args:
+        core: What repeats byte for byte.
+        prompt: The tuned prompt: `result.prompt.save("sst2.prompt")`.
+        choice: The candidate behind it.
+        chosen_by: `dev_metric`, or `train_loss` where there was no dev set.
+        stopped: Why the run ended.
+        test: Its evaluation on the test set that was asked for.
+        spend: By purpose.
+        budget: The limits of the run.
+        wall_s: Seconds from start to end.
+        versions: Packages, and the engine's fingerprint.
+        warnings: Reasons the optimiser gave why it might have stopped.
+        shortened: Texts that lost words to fit the model, by data set.
+        history: Every event of the run, in order.
+    """
+
+    core: ResultCore
+    prompt: TunedPrompt
+    choice: Choice
+    chosen_by: ChosenBy
+    stopped: Stopped
+    test: Evaluation | None
+    spend: Spend
+    budget: dict[str, object]
+    wall_s: float
+    versions: dict[str, str]
+    warnings: tuple[str, ...]
+    shortened: dict[str, int]
+    history: tuple[GenerationDone | DevScored, ...] = field(repr=False)
+    predictor: Predictor = field(repr=False)
+
+    @property
+    def evaluations(self) -> int:
+        return self.core.evaluations
+
+    @property
+    def spent(self) -> Amounts:
+        """All that was posted, predictions made from this result included."""
+        return self.spend.total
+
+    async def predict(self, items: Sequence[Fields]) -> list[str]:
+        """The label of each text, paid from the run's budget."""
+        return await self.predictor.predict(items)
+
+    async def evaluate(self, dataset: Dataset) -> Evaluation:
+        """The task's metric on a labelled set, paid from the run's budget."""
+        return await self.predictor.evaluate(dataset)
+
+    def use(self, backend: Backend, *, budget: Budget | None = None) -> Predictor:
+        """The prompt on another connection or budget."""
+        return Predictor.tuned(backend, self.prompt, budget=budget)
+
+    def to_dict(self) -> dict[str, object]:
+        """The run as plain values for JSON; the keys are the same in every command that reports a run."""
+        spent = self.spent
+        tuned = self.test.value if self.test else None
+        return {
+            "task": self.prompt.task.name,
+            "model": self.prompt.model,
+            "metric": self.prompt.task.metric,
+            "manual_accuracy": None,
+            "tuned_accuracy": tuned,
+            "evaluations": self.evaluations,
+            "calls": spent.calls,
+            "tokens": spent.tokens,
+            "cost_usd": float(usd(spent.nanousd)),
+            "spend": self.spend.to_dict(),
+            "unknown_outcomes": self.spend.unknown_outcomes,
+            "budget": self.budget,
+            "stopped": self.stopped,
+            "chosen_by": self.chosen_by,
+            "choice": self.choice.to_dict(),
+            "wall_s": round(self.wall_s, 3),
+            "shortened": self.shortened,
+            "prompt_file": None,
+            "prompt_sha256": hashlib.sha256(self.prompt.to_bytes()).hexdigest(),
+            "versions": self.versions,
+            "warnings": list(self.warnings),
+        }
+
+
+def budget_row(budget: Budget) -> dict[str, object]:
+    """A budget's limits for JSON, money in dollars."""
+    limits = budget.limits
+    money = limits.pop("nanousd")
+    return {**limits, "usd": None if money is None else float(usd(int(money)))}

@@ -1,0 +1,193 @@
+"""`await Tuner(backend).fit(train)`: black-box tuning within a budget (Sun et al. 2022)."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import uuid
+from collections.abc import Mapping
+from dataclasses import replace
+
+from lmaas_sdk.accounting.budget import Budget
+from lmaas_sdk.backend import Backend
+from lmaas_sdk.canonical import array_digest
+from lmaas_sdk.client import Client
+from lmaas_sdk.errors import BudgetExceeded, QuotaExceeded
+from lmaas_sdk.tasks import Dataset
+from lmaas_sdk.traffic.retry import RetryPolicy
+from lmaas_sdk.tuning.events import Event, Listener, RunPlanned
+from lmaas_sdk.tuning.optimizer import Optimizer
+from lmaas_sdk.tuning.plan import Plan
+from lmaas_sdk.tuning.predictor import Evaluation, Predictor
+from lmaas_sdk.tuning.preparation import LabelledTexts, budget_and_plan, prepare, run_costs
+from lmaas_sdk.tuning.presets import Preset, get_preset
+from lmaas_sdk.tuning.prompt import TunedPrompt
+from lmaas_sdk.tuning.result import ResultCore, Stopped, TuningResult, budget_row
+from lmaas_sdk.tuning.run import Run
+from lmaas_sdk.tuning.scheduler import Scheduler
+from lmaas_sdk.tuning.selection import Choice, ChosenBy
+from lmaas_sdk.tuning.subspace import Subspace
+
+__all__ = ["Tuner"]
+
+_Data = Mapping[str, LabelledTexts]
+
+
+class Tuner:
+    """Tunes the soft prompt of a model that can only be called.
+
+    Args:
+        backend: The model.
+        budget: What the run may spend; None: 8000 evaluations and, where the model has a price, no more money than
+            they cost.
+        preset: Name of a preset, or a `Preset` of your own.
+        seed: Of the search and of the subspace.
+        retry: When failed attempts are repeated.
+
+    Raises:
+        ValueError: The preset is unknown.
+        Unsupported: The backend takes no such soft prompts.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        budget: Budget | None = None,
+        preset: str | Preset = "paper",
+        seed: int = 42,
+        retry: RetryPolicy | None = None,
+    ) -> None:
+        self.backend = backend
+        self.budget = budget
+        self.preset = get_preset(preset)
+        self.seed = seed
+        self.subspace: Subspace = self.preset.subspace(backend.card, seed)
+        self._retry = retry or RetryPolicy()
+
+    async def fit(
+        self,
+        train: Dataset,
+        dev: Dataset | None = None,
+        *,
+        test: Dataset | None = None,
+        max_wait_s: float | None = None,
+        on_event: Listener | None = None,
+    ) -> TuningResult:
+        """Searches for a prompt until the budget ends, and returns the best one found.
+
+        With a dev set, every `dev_every` generations and at the end the generation's best and the mean of the search
+        are scored on it, and the best of these is returned; without one, the candidate with the lowest train loss. The
+        cost of this and of `test` is set aside before the first generation.
+
+        Args:
+            train: Labelled examples, at least one of each class. They carry their task.
+            dev: Others, to choose by.
+            test: Others again, which the chosen prompt is evaluated on once, at the end.
+            max_wait_s: Most seconds a call may wait for the provider's rate limit before the run stops with "quota".
+            on_event: Called with every event of the run, on the event loop's thread.
+
+        Returns:
+            The result. `stopped` says why it ended: a budget or quota that ends is no error once a generation is done.
+
+        Raises:
+            BudgetTooSmall: The budget cannot pay for one generation; nothing was sent.
+            EmptyClass: A class has no training example.
+            BackendError: The backend failed for good.
+        """
+        retry = self._retry if max_wait_s is None else replace(self._retry, max_wait_s=max_wait_s)
+        datasets = {"train": train, "dev": dev, "test": test}
+        data = await prepare(self.backend, self.subspace, retry, datasets=datasets)
+        costs = run_costs(self.backend, self.preset, data)
+        budget, plan = budget_and_plan(self.budget, costs, self.preset.population)
+        allowance = budget.set_aside("dev and test", plan.set_aside)
+        client = Client(self.backend, budget, retry=retry)
+        budget.start()
+        try:
+            return await self._fit(data, client, client.with_budget(allowance), plan, on_event or _ignore)
+        finally:
+            budget.stop()
+            allowance.release()
+
+    async def _fit(
+        self, data: _Data, client: Client, side_client: Client, plan: Plan, listen: Listener
+    ) -> TuningResult:
+        listen(RunPlanned(plan.generations, self.preset.population))
+        run_id = uuid.uuid4().hex
+        run = Run(
+            self.preset,
+            train=data["train"],
+            dev=data.get("dev"),
+            scheduler=Scheduler(client, run_id),
+            dev_scheduler=Scheduler(side_client, run_id),
+            generations=plan.generations,
+            tell=listen,
+        )
+        stopped = await run.search(self._make_optimizer)
+        choice, chosen_by = run.chosen
+        task, card = data["train"].dataset.task, self.backend.card
+        prompt = TunedPrompt(task, self.subspace, choice.z, card.name, card.tokenizer_digest)
+        test, stopped = await self._test(Predictor(side_client, task, prompt), data, stopped)
+        return TuningResult(
+            core=self._core(run, choice, chosen_by, data),
+            prompt=prompt,
+            choice=choice,
+            chosen_by=chosen_by,
+            stopped=stopped,
+            test=test,
+            spend=client.spend,
+            budget=budget_row(client.budget),
+            wall_s=run.elapsed_s,
+            versions=_versions(self.backend),
+            warnings=tuple(sorted(run.warnings)),
+            shortened={name: texts.scorable.shortened for name, texts in data.items()},
+            history=tuple(run.history),
+            predictor=Predictor(client.with_budget(self.budget or Budget()), task, prompt),
+        )
+
+    def _make_optimizer(self) -> Optimizer:
+        from lmaas_sdk.tuning.cmaes import PycmaOptimizer  # noqa: PLC0415  (pulls in scipy where it is installed)
+
+        return PycmaOptimizer(
+            self.preset.d,
+            population=self.preset.population,
+            sigma0=self.preset.sigma0,
+            diagonal=self.preset.covariance == "diagonal",
+            step_size=self.preset.step_size,
+            seed=self.seed,
+        )
+
+    async def _test(self, predictor: Predictor, data: _Data, stopped: Stopped) -> tuple[Evaluation | None, Stopped]:
+        """The evaluation that was asked for; a quota that ends here leaves it out and says so."""
+        if "test" not in data:
+            return None, stopped
+        try:
+            return await predictor.evaluate(data["test"].dataset), stopped
+        except BudgetExceeded:
+            return None, "budget"
+        except QuotaExceeded:
+            return None, "quota"
+
+    def _core(self, run: Run, choice: Choice, chosen_by: ChosenBy, data: _Data) -> ResultCore:
+        return ResultCore(
+            settings={
+                "preset": self.preset.to_dict(),
+                "seed": self.seed,
+                "subspace": self.subspace.digest,
+                "data": {name: texts.dataset.digest for name, texts in data.items()},
+            },
+            choice=choice.to_dict() | {"chosen_by": chosen_by, "z": array_digest(choice.z)},
+            losses=tuple(run.losses),
+            curve=tuple(event.to_row() for event in run.generations),
+            dev=tuple(scored.to_dict() for scored in run.selection.dev_scored),
+            evaluations=run.evaluations,
+        )
+
+
+def _ignore(event: Event) -> None:
+    pass
+
+
+def _versions(backend: Backend) -> dict[str, str]:
+    packages = {name: importlib.metadata.version(name) for name in ("lmaas-sdk", "cma", "numpy")}
+    return packages | {"python": platform.python_version(), "engine": backend.card.fingerprint}
