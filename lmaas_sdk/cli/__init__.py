@@ -1,1 +1,40 @@
-"""The command line."""
+"""The command line: one file a command."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+
+from lmaas_sdk.cli import demo, serve, tune
+from lmaas_sdk.cli.exit_codes import EXIT_CODES_HELP, exit_code_of
+from lmaas_sdk.errors import LmaasError
+
+__all__ = ["main"]
+
+_COMMANDS = (demo, serve, tune)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs `lmaas` and returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="lmaas",
+        description="Tune language models that can only be called, within a budget.",
+        epilog=EXIT_CODES_HELP,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in _COMMANDS:
+        command.add_command(commands)
+    args = parser.parse_args(argv)
+    try:
+        return int(args.run(args))
+    except (LmaasError, ValueError, TypeError, OSError) as error:
+        code = exit_code_of(error)
+        if code is None:
+            raise
+        print(f"lmaas {args.command}: {error}", file=sys.stderr)
+        return code
+    except KeyboardInterrupt:
+        print(f"lmaas {args.command}: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT

@@ -37,7 +37,7 @@ class LabelledTexts:
 async def prepare(
     backend: Backend, subspace: Subspace, retry: RetryPolicy, *, datasets: Mapping[str, Dataset | None]
 ) -> dict[str, LabelledTexts]:
-    """Has every data set counted under the run's prompt, by its name (train, dev, test); free.
+    """Has every data set counted, by its name (train, dev, test; manual is the test under the manual prompt); free.
 
     Raises:
         EmptyClass: A class has no training example.
@@ -47,7 +47,7 @@ async def prepare(
     _check(given)
     scheduler = Scheduler(Client(backend, Budget(), retry=retry), "counting")
     return {
-        name: LabelledTexts(dataset, await scheduler.prepare(dataset.text_set, subspace))
+        name: LabelledTexts(dataset, await scheduler.prepare(dataset.text_set, None if name == "manual" else subspace))
         for name, dataset in given.items()
     }
 
@@ -66,11 +66,14 @@ def run_costs(backend: Backend, preset: Preset, data: Mapping[str, LabelledTexts
     """The worst case of every step of a run on this data."""
     scheduler = Scheduler(Client(backend, Budget()), "pricing")
 
-    def worst(purpose: Purpose, candidates: int) -> Amounts:
-        return scheduler.worst(data[purpose].scorable, candidates, purpose) if purpose in data else Amounts()
+    def worst(name: str, candidates: int, purpose: Purpose) -> Amounts:
+        return scheduler.worst(data[name].scorable, candidates, purpose) if name in data else Amounts()
 
     return RunCosts(
-        worst("train", preset.population), worst("dev", _DEV_CANDIDATES), preset.dev_every, worst("test", 1)
+        generation=worst("train", preset.population, "train"),
+        dev_scoring=worst("dev", _DEV_CANDIDATES, "dev"),
+        dev_every=preset.dev_every,
+        test=worst("test", 1, "test") + worst("manual", 1, "test"),
     )
 
 

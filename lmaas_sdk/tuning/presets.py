@@ -78,6 +78,8 @@ PRESETS: dict[str, Preset] = {
         Preset("paper"),
         Preset("sep-tpa", covariance="diagonal", step_size="tpa"),
         Preset("tpa-40", step_size="tpa", population=40),
+        # a model of few parameters overfits 16 shots a class at once: fewer dimensions, and a look at dev often
+        Preset("small-model", d=50, prompt_tokens=10, layout="cat", dev_every=2),
     )
 }
 

@@ -61,6 +61,7 @@ class TuningResult:
         chosen_by: `dev_metric`, or `train_loss` where there was no dev set.
         stopped: Why the run ended.
         test: Its evaluation on the test set that was asked for.
+        manual: The manual prompt's evaluation on the same set, where that was asked for.
         spend: By purpose.
         budget: The limits of the run.
         wall_s: Seconds from start to end.
@@ -76,6 +77,7 @@ class TuningResult:
     chosen_by: ChosenBy
     stopped: Stopped
     test: Evaluation | None
+    manual: Evaluation | None
     spend: Spend
     budget: dict[str, object]
     wall_s: float
@@ -88,6 +90,11 @@ class TuningResult:
     @property
     def evaluations(self) -> int:
         return self.core.evaluations
+
+    @property
+    def dev_scored(self) -> list[Choice]:
+        """The candidates that were scored on the dev set, in order."""
+        return [event.choice for event in self.history if isinstance(event, DevScored)]
 
     @property
     def spent(self) -> Amounts:
@@ -109,13 +116,12 @@ class TuningResult:
     def to_dict(self) -> dict[str, object]:
         """The run as plain values for JSON; the keys are the same in every command that reports a run."""
         spent = self.spent
-        tuned = self.test.value if self.test else None
         return {
             "task": self.prompt.task.name,
             "model": self.prompt.model,
             "metric": self.prompt.task.metric,
-            "manual_accuracy": None,
-            "tuned_accuracy": tuned,
+            "manual_accuracy": None if self.manual is None else self.manual.value,
+            "tuned_accuracy": None if self.test is None else self.test.value,
             "evaluations": self.evaluations,
             "calls": spent.calls,
             "tokens": spent.tokens,

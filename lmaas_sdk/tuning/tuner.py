@@ -71,6 +71,7 @@ class Tuner:
         dev: Dataset | None = None,
         *,
         test: Dataset | None = None,
+        compare_manual: bool = False,
         max_wait_s: float | None = None,
         on_event: Listener | None = None,
     ) -> TuningResult:
@@ -84,6 +85,7 @@ class Tuner:
             train: Labelled examples, at least one of each class. They carry their task.
             dev: Others, to choose by.
             test: Others again, which the chosen prompt is evaluated on once, at the end.
+            compare_manual: Evaluate the manual prompt on `test` as well.
             max_wait_s: Most seconds a call may wait for the provider's rate limit before the run stops with "quota".
             on_event: Called with every event of the run, on the event loop's thread.
 
@@ -96,7 +98,7 @@ class Tuner:
             BackendError: The backend failed for good.
         """
         retry = self._retry if max_wait_s is None else replace(self._retry, max_wait_s=max_wait_s)
-        datasets = {"train": train, "dev": dev, "test": test}
+        datasets = {"train": train, "dev": dev, "test": test, "manual": test if compare_manual else None}
         data = await prepare(self.backend, self.subspace, retry, datasets=datasets)
         costs = run_costs(self.backend, self.preset, data)
         budget, plan = budget_and_plan(self.budget, costs, self.preset.population)
@@ -127,7 +129,8 @@ class Tuner:
         choice, chosen_by = run.chosen
         task, card = data["train"].dataset.task, self.backend.card
         prompt = TunedPrompt(task, self.subspace, choice.z, card.name, card.tokenizer_digest)
-        test, stopped = await self._test(Predictor(side_client, task, prompt), data, stopped)
+        test, stopped = await _evaluate(Predictor(side_client, task, prompt), data.get("test"), stopped)
+        manual, stopped = await _evaluate(Predictor(side_client, task), data.get("manual"), stopped)
         return TuningResult(
             core=self._core(run, choice, chosen_by, data),
             prompt=prompt,
@@ -135,6 +138,7 @@ class Tuner:
             chosen_by=chosen_by,
             stopped=stopped,
             test=test,
+            manual=manual,
             spend=client.spend,
             budget=budget_row(client.budget),
             wall_s=run.elapsed_s,
@@ -157,17 +161,6 @@ class Tuner:
             seed=self.seed,
         )
 
-    async def _test(self, predictor: Predictor, data: _Data, stopped: Stopped) -> tuple[Evaluation | None, Stopped]:
-        """The evaluation that was asked for; a quota that ends here leaves it out and says so."""
-        if "test" not in data:
-            return None, stopped
-        try:
-            return await predictor.evaluate(data["test"].dataset), stopped
-        except BudgetExceeded:
-            return None, "budget"
-        except QuotaExceeded:
-            return None, "quota"
-
     def _core(self, run: Run, choice: Choice, chosen_by: ChosenBy, data: _Data) -> ResultCore:
         return ResultCore(
             settings={
@@ -182,6 +175,20 @@ class Tuner:
             dev=tuple(scored.to_dict() for scored in run.selection.dev_scored),
             evaluations=run.evaluations,
         )
+
+
+async def _evaluate(
+    predictor: Predictor, texts: LabelledTexts | None, stopped: Stopped
+) -> tuple[Evaluation | None, Stopped]:
+    """The evaluation that was asked for, if any; a budget or quota that ends here leaves it out and says so."""
+    if texts is None:
+        return None, stopped
+    try:
+        return await predictor.evaluate(texts.dataset), stopped
+    except BudgetExceeded:
+        return None, "budget"
+    except QuotaExceeded:
+        return None, "quota"
 
 
 def _ignore(event: Event) -> None:

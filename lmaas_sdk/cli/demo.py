@@ -1,0 +1,64 @@
+"""`lmaas demo`: one real run in a minute or two, on the bundled model and a small set of reviews."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib.resources
+from pathlib import Path
+from typing import Any
+
+from lmaas_sdk.accounting.budget import Budget
+from lmaas_sdk.cli.exit_codes import DONE
+from lmaas_sdk.cli.run_options import Splits, add_run_options
+from lmaas_sdk.cli.session import report, tune
+from lmaas_sdk.registry import load_backend
+from lmaas_sdk.tasks import Task, read_folder
+
+__all__ = ["REVIEWS_TASK", "add_command", "demo_splits"]
+
+_MODEL = "roberta-tiny"
+_PRICE_USD_PER_1K_TOKENS = "0.0004"
+_REQUESTS_PER_MINUTE = 240
+_BUDGET_USD = "1.00"
+_BUDGET_EVALUATIONS = 600
+
+REVIEWS_TASK = Task(
+    "demo-reviews", template="{text} It was <mask> .", labels=["negative", "positive"], words=["bad", "great"]
+)
+
+
+def add_command(commands: argparse._SubParsersAction[Any]) -> None:
+    """Adds the command."""
+    parser = commands.add_parser(
+        "demo",
+        help="tune the bundled model on a small set of reviews",
+        description="Serves the bundled model on loopback with a price per token and a rate limit, tunes a prompt "
+        "within a budget, and compares it with the manual prompt.",
+    )
+    parser.add_argument("--out", type=Path, default=Path("lmaas-demo"), metavar="FOLDER", help="where the files go")
+    add_run_options(parser, preset="small-model", model=_MODEL)
+    parser.set_defaults(run=_run)
+
+
+def demo_splits() -> Splits:
+    """The reviews that were written for this project: 56 to train on, 56 to choose by, 400 to test on."""
+    reviews = importlib.resources.files("lmaas_sdk.cli") / "demo_reviews"
+    with importlib.resources.as_file(reviews) as folder:
+        return Splits(*(read_folder(folder, REVIEWS_TASK, split) for split in ("train", "dev", "test")))
+
+
+def _run(args: argparse.Namespace) -> int:
+    splits = demo_splits()
+    budget = Budget(evaluations=_BUDGET_EVALUATIONS, usd=_BUDGET_USD)
+
+    async def session() -> int:
+        served = load_backend(
+            args.model, price_usd_per_1k_tokens=_PRICE_USD_PER_1K_TOKENS, requests_per_minute=_REQUESTS_PER_MINUTE
+        )
+        async with served as backend:
+            result = await tune(backend, splits, args=args, preset=args.preset, budget=budget)
+        report(result, prompt_file=args.out / "demo.prompt", picture=args.out / "demo.png", as_json=args.json)
+        return DONE  # the budget's end is how a demo ends
+
+    return asyncio.run(session())

@@ -1,0 +1,82 @@
+"""`lmaas tune`: tune a prompt on a task's data, within a budget."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from lmaas_sdk.cli.exit_codes import BUDGET_ENDED, DONE
+from lmaas_sdk.cli.run_options import Splits, add_budget_options, add_run_options, budget_of
+from lmaas_sdk.cli.session import report, tune
+from lmaas_sdk.errors import TaskError
+from lmaas_sdk.registry import load_backend
+from lmaas_sdk.tasks import Dataset, Task, few_shot, get_task, read_folder, subsample
+
+__all__ = ["add_command"]
+
+
+def add_command(commands: argparse._SubParsersAction[Any]) -> None:
+    """Adds the command."""
+    parser = commands.add_parser(
+        "tune",
+        help="tune a prompt on your data",
+        description="Draws a few-shot train and dev set from FOLDER/train, tunes, and compares with the manual prompt.",
+    )
+    parser.add_argument(
+        "--task", required=True, help="sst2, yelp, agnews, dbpedia, mrpc, rte, snli, mr, trec, or a name"
+    )
+    parser.add_argument(
+        "--data", required=True, type=Path, metavar="FOLDER", help="train.tsv (csv, jsonl), test.tsv, ..."
+    )
+    own = parser.add_argument_group("a task of your own")
+    own.add_argument("--template", help="such as '{text} . It was <mask> .'")
+    own.add_argument("--labels", help="the labels as they stand in the data, comma-separated")
+    own.add_argument("--words", help="the word at the mask for each label, comma-separated")
+    own.add_argument("--metric", default="accuracy", help="accuracy or f1 (default: %(default)s)")
+    parser.add_argument("--shots", type=int, default=16, help="examples a class, for train and for dev each")
+    parser.add_argument("--no-dev", action="store_true", help="choose by train loss")
+    parser.add_argument("--test-rows", type=int, metavar="N", help="evaluate on N rows drawn by the seed")
+    parser.add_argument("--out", type=Path, default=Path(), metavar="FOLDER", help="where files go (default: here)")
+    parser.add_argument("--plot", action="store_true", help="draw the run as a PNG (needs the extra 'plot')")
+    add_run_options(parser, preset="paper", model="roberta-tiny")
+    add_budget_options(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    task = _task(args)
+    splits, budget = _splits(args, task), budget_of(args)
+
+    async def session() -> int:
+        async with load_backend(args.model) as backend:
+            result = await tune(backend, splits, args=args, preset=args.preset, budget=budget)
+        stem = f"{task.name}-{args.seed}"
+        picture = args.out / f"{stem}.png" if args.plot else None
+        report(result, prompt_file=args.out / f"{stem}.prompt", picture=picture, as_json=args.json)
+        return BUDGET_ENDED if result.stopped in {"budget", "quota"} else DONE
+
+    return asyncio.run(session())
+
+
+def _task(args: argparse.Namespace) -> Task:
+    own = {"template": args.template, "labels": args.labels, "words": args.words}
+    if not any(own.values()):
+        return get_task(args.task)
+    missing = [f"--{name}" for name, value in own.items() if not value]
+    if missing:
+        raise TaskError(f"a task of your own also needs {', '.join(missing)}")
+    labels, words = args.labels.split(","), args.words.split(",")
+    return Task(args.task, template=args.template, labels=labels, words=words, metric=args.metric)
+
+
+def _splits(args: argparse.Namespace, task: Task) -> Splits:
+    train, dev = few_shot(read_folder(args.data, task, "train"), args.shots, seed=args.seed)
+    return Splits(train, None if args.no_dev else dev, _test(args, task))
+
+
+def _test(args: argparse.Namespace, task: Task) -> Dataset | None:
+    test = read_folder(args.data, task, task.source.evaluation_split)
+    rows = args.test_rows
+    return test if rows is None or rows >= len(test) else subsample(test, rows, seed=args.seed)

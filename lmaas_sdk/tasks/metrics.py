@@ -1,0 +1,93 @@
+"""Metrics: one number from true labels and predictions; larger is better."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmaas_sdk.errors import TaskError
+
+__all__ = ["METRICS", "Metric", "accuracy", "f1", "get_metric", "register_metric"]
+
+Metric = Callable[[NDArray[np.int64], NDArray[np.int64]], float]
+"""(labels (n,), predictions (n,)) -> a number, larger is better."""
+
+
+def accuracy(labels: NDArray[np.int64], predictions: NDArray[np.int64]) -> float:
+    """The share of predictions that are right, in [0, 1].
+
+    Args:
+        labels, predictions: (n,) class indices.
+
+    Raises:
+        TaskError: There are no rows, or the two differ in shape.
+    """
+    _check(labels, predictions)
+    return float(np.mean(labels == predictions))
+
+
+def f1(labels: NDArray[np.int64], predictions: NDArray[np.int64]) -> float:
+    """F1 of class 1, in [0, 1]: 2 TP / (2 TP + FP + FN); 0 where class 1 is neither present nor predicted.
+
+    Args:
+        labels, predictions: (n,) class indices.
+
+    Raises:
+        TaskError: There are no rows, or the two differ in shape.
+    """
+    _check(labels, predictions)
+    true_positives = int(np.sum((labels == 1) & (predictions == 1)))
+    positives = int(np.sum(labels == 1)) + int(np.sum(predictions == 1))  # 2 TP + FP + FN
+    return 2 * true_positives / positives if positives else 0.0
+
+
+_BUILT_IN: Mapping[str, Metric] = MappingProxyType({"accuracy": accuracy, "f1": f1})
+_REGISTERED = dict(_BUILT_IN)
+METRICS: Mapping[str, Metric] = MappingProxyType(_REGISTERED)
+"""All metrics by name, read-only: `register_metric` adds to it."""
+
+
+def register_metric(name: str, function: Metric) -> None:
+    """Makes a metric of one's own known by a name, which is what a `Task` and a saved prompt hold.
+
+    Registering a name again replaces one's own function, so a notebook's cell may run twice.
+
+    Raises:
+        TaskError: The name is empty or one of the package's, or `function` cannot be called.
+    """
+    if not _is_name(name):
+        raise TaskError(f"a metric's name is a string that is not empty, not {name!r}")
+    if name in _BUILT_IN:
+        raise TaskError(f"{name!r} is a metric of the package: choose another name")
+    if not callable(function):
+        raise TaskError(f"metric {name!r} is a function of (labels, predictions), not {function!r:.80}")
+    _REGISTERED[name] = function
+
+
+def get_metric(name: str) -> Metric:
+    """The metric of that name.
+
+    Raises:
+        TaskError: There is none; the message lists what there is.
+    """
+    try:
+        return _REGISTERED[name]
+    except (KeyError, TypeError) as error:
+        known = ", ".join(_REGISTERED)
+        raise TaskError(f"no metric {name!r:.80}: known are {known}; add one's own with register_metric") from error
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and value.strip() != ""
+
+
+def _check(labels: NDArray[np.int64], predictions: NDArray[np.int64]) -> None:
+    if np.shape(labels) != np.shape(predictions) or np.ndim(labels) != 1:
+        raise TaskError(
+            f"labels and predictions are both of shape (n,), not {np.shape(labels)} and {np.shape(predictions)}"
+        )
+    if len(labels) == 0:
+        raise TaskError("a metric needs at least one row: the data set is empty")
