@@ -32,7 +32,7 @@ def draw_run(result: TuningResult, path: str | Path) -> Path:
     figure = Figure(figsize=(12, 3.8), layout="constrained")
     FigureCanvasAgg(figure)
     loss, accuracy, spend = figure.subplots(1, 3)
-    generations = [event for event in result.history if isinstance(event, GenerationDone)]
+    generations = result.generations
     _draw_loss(loss, generations)
     _draw_accuracy(accuracy, result, generations)
     _draw_spend(spend, result)

@@ -92,6 +92,11 @@ class TuningResult:
         return self.core.evaluations
 
     @property
+    def generations(self) -> list[GenerationDone]:
+        """The generations, in order."""
+        return [event for event in self.history if isinstance(event, GenerationDone)]
+
+    @property
     def dev_scored(self) -> list[Choice]:
         """The candidates that were scored on the dev set, in order."""
         return [event.choice for event in self.history if isinstance(event, DevScored)]
