@@ -6,6 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("steady", deadline=None, derandomize=True)  # the same examples on every machine, however slow
+settings.load_profile("steady")
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from decimal import ROUND_CEILING, Decimal, InvalidOperation
+from decimal import MAX_EMAX, MIN_EMIN, ROUND_CEILING, Context, Decimal, InvalidOperation
 
 __all__ = ["NANOUSD_PER_USD", "ceil_div", "format_usd", "nanousd", "usd"]
 
 NANOUSD_PER_USD = 1_000_000_000
+_MOST_DIGITS = 18  # of whole dollars: more is a slip of the keyboard, and 1e999999 would take for ever
+
+# The caller's decimal context (its precision, its traps) must not decide what an amount is.
+_UPWARDS = Context(prec=60, rounding=ROUND_CEILING, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[])
 
 
 def nanousd(amount_usd: str | int | Decimal) -> int:
@@ -14,28 +18,31 @@ def nanousd(amount_usd: str | int | Decimal) -> int:
 
     Raises:
         TypeError: A float was given; write the amount as a string instead, so that it means exactly what it says.
-        ValueError: Not a finite amount of at least 0.
+        ValueError: Not a finite amount from 0 up to 10^18 dollars.
     """
-    if isinstance(amount_usd, (float, bool)):
-        raise TypeError(f"an amount of money is a string, int or Decimal, not {amount_usd!r}: write usd='{amount_usd}'")
+    if isinstance(amount_usd, bool) or not isinstance(amount_usd, (str, int, Decimal)):
+        raise TypeError(f"an amount of money is a string, int or Decimal, not {amount_usd!r}: write it as '5.00'")
     try:
         amount = Decimal(amount_usd)
     except InvalidOperation as error:
         raise ValueError(f"not an amount in dollars: {amount_usd!r} (write it as '5.00')") from error
     if not amount.is_finite() or amount < 0:
         raise ValueError(f"an amount in dollars is finite and not negative, not {amount_usd!r}")
-    return int((amount * NANOUSD_PER_USD).to_integral_value(ROUND_CEILING))
+    if amount and amount.adjusted() >= _MOST_DIGITS:
+        raise ValueError(f"an amount in dollars is below 10^{_MOST_DIGITS}, not {amount_usd!r:.60}")
+    return int(_UPWARDS.multiply(amount, Decimal(NANOUSD_PER_USD)).to_integral_value(ROUND_CEILING))
 
 
 def usd(amount_nanousd: int) -> Decimal:
     """Dollars in an amount of nano-dollars, exactly."""
-    return Decimal(amount_nanousd) / NANOUSD_PER_USD
+    return _UPWARDS.divide(Decimal(amount_nanousd), Decimal(NANOUSD_PER_USD))
 
 
 def format_usd(amount_nanousd: int) -> str:
-    """Dollars for people, exact, with at least two decimals: `$0.0042`, `$5.00`."""
-    whole, _, fraction = f"{usd(amount_nanousd):.9f}".partition(".")
-    return f"${whole}.{fraction[:2]}{fraction[2:].rstrip('0')}"
+    """Dollars for people, exact, with at least two decimals: `$0.0042`, `$5.00`, `-$0.10`."""
+    whole, fraction = divmod(abs(amount_nanousd), NANOUSD_PER_USD)
+    digits = f"{fraction:09d}"
+    return f"{'-' if amount_nanousd < 0 else ''}${whole}.{digits[:2]}{digits[2:].rstrip('0')}"
 
 
 def ceil_div(numerator: int, denominator: int) -> int:

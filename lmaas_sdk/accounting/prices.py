@@ -38,6 +38,10 @@ class Price:
         call_nanousd: Nano-dollars a call.
         effective: The date the price holds from (ISO 8601).
         source: Where it was read.
+
+    Raises:
+        TypeError: An amount is not a whole number of nano-dollars.
+        ValueError: An amount is negative.
     """
 
     input_nanousd_per_mtok: int
@@ -48,9 +52,14 @@ class Price:
     source: str = ""
 
     def __post_init__(self) -> None:
-        amounts = (self.input_nanousd_per_mtok, self.output_nanousd_per_mtok, self.call_nanousd)
-        if min(*amounts, self.cached_nanousd_per_mtok or 0) < 0:
-            raise ValueError(f"a price is not negative: {self}")
+        for name in ("input_nanousd_per_mtok", "output_nanousd_per_mtok", "cached_nanousd_per_mtok", "call_nanousd"):
+            amount = getattr(self, name)
+            if amount is None and name == "cached_nanousd_per_mtok":
+                continue
+            if isinstance(amount, bool) or not isinstance(amount, int):
+                raise TypeError(f"{name} is a whole number of nano-dollars, not {amount!r}: `nanousd('0.40')` makes one")
+            if amount < 0:
+                raise ValueError(f"a price is not negative: {name} is {amount}")
 
     def cost_nanousd(self, usage: Usage) -> int:
         """The charge for one call, rounded up to a whole nano-dollar."""

@@ -124,7 +124,8 @@ class Scheduler:
                     group.create_task(self._logits(part, hold)) for part, hold in zip(parts, holds, strict=True)
                 )
         except BaseExceptionGroup as failures:
-            raise _first(failures) from failures
+            first = _first(failures)
+            raise first from first.__cause__
         finally:
             for hold in holds:  # a task that was cancelled before it began never saw its reservation
                 if hold.is_pending:

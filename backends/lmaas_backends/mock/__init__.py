@@ -1,0 +1,8 @@
+"""A language model that is none: a synthetic landscape behind a provider's manners, without torch."""
+
+from __future__ import annotations
+
+from lmaas_backends.mock.backend import Latency, MockBackend, open_backend
+from lmaas_backends.mock.book import Book
+
+__all__ = ["Book", "Latency", "MockBackend", "open_backend"]

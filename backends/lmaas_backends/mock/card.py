@@ -1,0 +1,64 @@
+"""From the mock's options to its model card."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lmaas_backends.mock.admission import check_limits
+from lmaas_backends.mock.checks import check_amount, check_count
+from lmaas_backends.mock.model import TOP_WORDS
+from lmaas_sdk.backend import Capabilities, ModelCard
+from lmaas_sdk.canonical import digest
+
+if TYPE_CHECKING:
+    from lmaas_backends.mock.backend import MockBackend
+
+__all__ = ["card_of", "check_options"]
+
+_MOST_DIRECTIONS = 128  # with _MOST_TOKENS, what keeps the landscape's sums exact
+_MOST_TOKENS = 4096
+
+
+def check_options(options: MockBackend) -> None:
+    """Refuses options that make no sense.
+
+    Raises:
+        ValueError: The message names the option.
+    """
+    for name in ("hidden_size", "max_candidates", "max_texts"):
+        check_count(name, getattr(options, name))
+    check_count("max_tokens", options.max_tokens, most=_MOST_TOKENS)
+    check_count("effective_dim", options.effective_dim, most=_MOST_DIRECTIONS)
+    for name in ("ruggedness", "noise"):
+        check_amount(name, getattr(options, name))
+    if not callable(options.latency_s):
+        check_amount("latency_s", options.latency_s)
+    if options.balance_nanousd is not None and options.balance_nanousd < 0:
+        raise ValueError(f"balance_nanousd is at least 0, or None for no end, not {options.balance_nanousd!r}")
+    if options.opened is not None and options.opened.tzinfo is None:
+        raise ValueError(f"opened has a time zone, unlike {options.opened!r}")
+    if options.noise > 0 and options.capabilities is not None and options.capabilities.deterministic:
+        raise ValueError(f"noise {options.noise} makes no deterministic backend: leave that capability out")
+    check_limits(options.limits)
+
+
+def card_of(options: MockBackend) -> ModelCard:
+    """The card that advertises these options."""
+    everything = Capabilities(
+        arrays=True, features=True, top_k=True, idempotent=True, deterministic=options.noise == 0, layers=True
+    )
+    landscape = [options.effective_dim, options.seed, float(options.ruggedness), float(options.noise)]
+    return ModelCard(
+        name=options.name,
+        hidden_size=options.hidden_size,
+        vocab_size=len(TOP_WORDS),
+        max_tokens=options.max_tokens,
+        mask="<mask>",
+        capabilities=options.capabilities or everything,
+        price=options.price,
+        max_candidates=options.max_candidates,
+        max_texts=options.max_texts,
+        limits=options.limits,
+        tokenizer_digest=digest("mock/words/1"),
+        fingerprint=f"mock/1/{digest(landscape)[:16]}",
+    )

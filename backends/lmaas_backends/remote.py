@@ -1,0 +1,276 @@
+"""A backend behind the HTTP API (docs/http-api.md)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+from typing import Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmaas_backends.http_calls import HttpCalls, Reply, Sent
+from lmaas_backends.remote_memory import SentOnce
+from lmaas_backends.reply_checks import check_feature_reply, check_score_reply
+from lmaas_backends.roberta.protocol import JSON, TENSORS, Message, decode_message, encode_message
+from lmaas_backends.roberta.stores import BoundedStore
+from lmaas_backends.roberta.wire_card import read_card
+from lmaas_backends.roberta.wire_fields import Fields
+from lmaas_backends.roberta.wire_queries import (
+    FEATURE_REPLY_ARRAYS,
+    SCORE_REPLY_ARRAYS,
+    feature_message,
+    read_feature_reply,
+    read_registration,
+    read_score_reply,
+    registration_message,
+    score_message,
+)
+from lmaas_sdk.backend import FeatureQuery, FeatureReply, ModelCard, Registration, ScoreQuery, ScoreReply
+from lmaas_sdk.canonical import array_digest
+from lmaas_sdk.errors import BackendUnavailable, InvalidQuery, OutcomeUnknown, ProtocolError, UnknownDataset
+from lmaas_sdk.texts import TextSet
+from lmaas_sdk.tuning.subspace import Subspace
+
+__all__ = ["Encoding", "RemoteBackend", "ZDtype", "open_backend"]
+
+Encoding = Literal["raw", "base64"]
+ZDtype = Literal["float32", "float16"]
+
+_MEDIA_TYPES = {"raw": TENSORS, "base64": JSON}
+_Z_DTYPES = ("float32", "float16")
+_REMEMBERED_SETS = 256
+_REMEMBERED_ARRAYS = 64
+_REMEMBERED_COUNTS = 4 << 20  # texts
+_CountedAs = tuple[str, str | None]  # digests of a set and of the subspace it was counted under
+_Query = TypeVar("_Query", ScoreQuery, FeatureQuery)
+_T = TypeVar("_T")
+
+
+def open_backend(
+    url: str,
+    *,
+    api_key: str | None = None,
+    timeout_s: float = 60.0,
+    connect_timeout_s: float = 5.0,
+    encoding: Encoding = "raw",
+    z_dtype: ZDtype = "float32",
+    model: str | None = None,
+) -> AbstractAsyncContextManager[RemoteBackend]:
+    """A connection to a server, for `async with`.
+
+    Args:
+        url: The server, such as `http://127.0.0.1:8080`.
+        api_key: None: the environment's LMAAS_API_KEY, or no key.
+        timeout_s: For one attempt.
+        connect_timeout_s: For getting a connection.
+        encoding: How arrays travel: `raw` bytes, or `base64` in JSON (a third larger, for what passes only text).
+        z_dtype: `float16` halves the upload; z is then rounded.
+        model: The model's name; needed where the server has several.
+
+    Raises:
+        ValueError: An argument is out of its range; nothing was sent.
+    """
+    if encoding not in _MEDIA_TYPES:
+        raise ValueError(f"encoding is 'raw' or 'base64', not {encoding!r}")
+    if z_dtype not in _Z_DTYPES:
+        raise ValueError(f"z_dtype is 'float32' or 'float16', not {z_dtype!r}")
+    key = api_key if api_key is not None else os.environ.get("LMAAS_API_KEY")
+    http = HttpCalls(url, api_key=key or None, timeout_s=timeout_s, connect_timeout_s=connect_timeout_s)
+    return _opened(http, _MEDIA_TYPES[encoding], z_dtype, model=model)
+
+
+@asynccontextmanager
+async def _opened(http: HttpCalls, media_type: str, z_dtype: str, *, model: str | None) -> AsyncIterator[RemoteBackend]:
+    async with http:
+        cards = _understood(await http.get("v1/models"), _read_cards)
+        yield RemoteBackend(http, _chosen(cards, model), media_type=media_type, z_dtype=z_dtype)
+
+
+class RemoteBackend:
+    """A model behind the HTTP API. A text set travels once; after that its digest stands for it.
+
+    Args:
+        http: The server; open.
+        card: The model's card.
+        media_type: The form of messages with arrays: `protocol.TENSORS` or `protocol.JSON`.
+        z_dtype: Of Z on the wire.
+
+    Attributes:
+        bytes_up, bytes_down: Bytes of all score calls so far, failed attempts included: request or status line, headers
+            and body as HTTP/1.1 has them. Below that (TLS, TCP) nothing is counted, nor are registrations.
+    """
+
+    def __init__(
+        self, http: HttpCalls, card: ModelCard, *, media_type: str = TENSORS, z_dtype: str = "float32"
+    ) -> None:
+        self.card = card
+        self.bytes_up = 0
+        self.bytes_down = 0
+        self._http, self._media_type, self._z_dtype = http, media_type, z_dtype
+        self._sets: SentOnce[TextSet] = SentOnce(_REMEMBERED_SETS)
+        self._arrays: SentOnce[NDArray[np.float32]] = SentOnce(_REMEMBERED_ARRAYS)
+        self._counts: BoundedStore[tuple[str, str | None], Registration] = BoundedStore(max_bytes=_REMEMBERED_COUNTS)
+
+    def __repr__(self) -> str:
+        return f"RemoteBackend({str(self._http.url)!r}, model={self.card.name!r})"
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        await self._http.aclose()
+
+    async def score(self, query: ScoreQuery, *, key: str) -> ScoreReply:
+        """One attempt of a score call; raises what `HttpCalls.post` raises."""
+
+        async def attempt(sendable: ScoreQuery) -> ScoreReply:
+            message = score_message(sendable, self.card.name, z_dtype=self._z_dtype)
+            sent = Sent()
+            try:
+                reply = await self._post("v1/score", message, key=key, sent=sent)
+            finally:
+                self.bytes_up += sent.up
+                self.bytes_down += sent.down
+            read = _understood(reply, read_score_reply, SCORE_REPLY_ARRAYS)
+            check_score_reply(read, sendable, self._text_set(query))
+            return read
+
+        return await self._with_known_texts(query, attempt, query.subspace)
+
+    async def features(self, query: FeatureQuery, *, key: str) -> FeatureReply:
+        """One attempt of a feature call; raises what `HttpCalls.post` raises."""
+
+        async def attempt(sendable: FeatureQuery) -> FeatureReply:
+            message = feature_message(sendable, self.card.name)
+            reply = await self._post("v1/features", message, key=key, sent=Sent())
+            read = _understood(reply, read_feature_reply, FEATURE_REPLY_ARRAYS)
+            check_feature_reply(read, sendable, texts=self._text_set(query), hidden_size=self.card.hidden_size)
+            return read
+
+        return await self._with_known_texts(query, attempt, None)
+
+    async def register(self, texts: TextSet, subspace: Subspace | None = None) -> Registration:
+        """Has the server take a text set in and count its tokens; asked again, the answer is remembered."""
+        async with self._sets.lock(texts.digest):
+            known = self._counts.get(_counted_as(texts, subspace))
+            return known if known is not None else await self._send_set(texts, subspace)
+
+    async def upload(self, array: NDArray[np.float32]) -> str:
+        """Has the server take an array in.
+
+        Raises:
+            InvalidQuery: It is not a float32 array.
+        """
+        if array.dtype != np.float32:
+            raise InvalidQuery(f"an uploaded array is float32, not {array.dtype}")
+        digest = array_digest(array)
+        await self._arrays.ensure(digest, lambda: self._send_array(digest, array))
+        return digest
+
+    async def tokenizer_json(self) -> bytes:
+        """The model's tokenizer.json, checked against the card's digest."""
+        reply = await self._http.get(f"v1/models/{self.card.name}/tokenizer")
+        found = hashlib.sha256(reply.body).hexdigest()
+        if self.card.tokenizer_digest and found != self.card.tokenizer_digest:
+            raise ProtocolError(f"the tokenizer's SHA-256 is {found}, and the card says {self.card.tokenizer_digest}")
+        return reply.body
+
+    async def _with_known_texts(
+        self, query: _Query, attempt: Callable[[_Query], Awaitable[_T]], subspace: Subspace | None
+    ) -> _T:
+        """Sends a query with the digest of its texts, registering them first where the server does not have them.
+
+        A server that was restarted has forgotten texts and arrays, which it says by 404 before any work: they are sent
+        again and the query once more, under its own key.
+        """
+        texts = self._text_set(query)
+        if texts is None:
+            return await attempt(query)
+        await self._take_in(texts, subspace)
+        sendable = replace(query, texts=texts.digest)
+        names = [texts.digest, *_arrays_of(subspace)]
+        sent_before = {name: self._sets.times(name) + self._arrays.times(name) for name in names}
+        try:
+            return await attempt(sendable)
+        except UnknownDataset:
+            await self._take_in(texts, subspace, sent_before)
+            return await attempt(sendable)
+
+    async def _take_in(
+        self, texts: TextSet, subspace: Subspace | None, sent_before: dict[str, int] | None = None
+    ) -> None:
+        """Sends texts and arrays that the server does not have."""
+        stale = sent_before or {}
+        try:
+            await self._sets.ensure(
+                texts.digest, lambda: self._send_set(texts, subspace), stale=stale.get(texts.digest, 0)
+            )
+            for digest in _arrays_of(subspace):
+                await self._send_array_again(digest, stale.get(digest, -1))
+        except OutcomeUnknown as error:
+            # Registering is free and the query itself was not taken, so this attempt has provably cost nothing.
+            raise BackendUnavailable(f"the texts could not be registered: {error}") from error
+
+    async def _send_set(self, texts: TextSet, subspace: Subspace | None) -> Registration:
+        message = registration_message(texts, subspace, self.card.name)
+        reply = await self._http.post("v1/datasets", encode_message(message, JSON), JSON, sent=Sent())
+        registration = _understood(reply, read_registration)
+        if registration.digest != texts.digest or len(registration.token_counts) != len(texts):
+            raise ProtocolError(f"the server took in {len(texts)} texts as another set: {registration.digest}")
+        self._sets.sent(texts.digest, texts)
+        return self._counts.put(_counted_as(texts, subspace), registration, len(texts))
+
+    async def _send_array_again(self, digest: str, stale: int) -> None:
+        array = self._arrays.get(digest)
+        if array is not None:
+            await self._arrays.ensure(digest, lambda: self._send_array(digest, array), stale=stale)
+
+    async def _send_array(self, digest: str, array: NDArray[np.float32]) -> None:
+        message = Message({"model": self.card.name}, {"array": array})
+        reply = await self._post("v1/arrays", message, key=None, sent=Sent())
+        named = _understood(reply, lambda answer: Fields(answer.fields, "the answer").take("digest", str))
+        if named != digest:
+            raise ProtocolError(f"the server took in an array as {named}, and its digest is {digest}")
+        self._arrays.sent(digest, array)
+
+    async def _post(self, path: str, message: Message, *, key: str | None, sent: Sent) -> Reply:
+        body = encode_message(message, self._media_type)
+        return await self._http.post(path, body, self._media_type, key=key, sent=sent)
+
+    def _text_set(self, query: ScoreQuery | FeatureQuery) -> TextSet | None:
+        return query.texts if isinstance(query.texts, TextSet) else self._sets.get(query.texts)
+
+
+def _counted_as(texts: TextSet, subspace: Subspace | None) -> _CountedAs:
+    return texts.digest, None if subspace is None else subspace.digest
+
+
+def _arrays_of(subspace: Subspace | None) -> list[str]:
+    """Digests of the uploaded arrays that a subspace names."""
+    if subspace is None:
+        return []
+    uploaded = [] if subspace.projection in {"uniform", "normal"} else [subspace.projection]
+    return uploaded if subspace.base is None else [*uploaded, subspace.base]
+
+
+def _understood(reply: Reply, read: Callable[[Message], _T], arrays: Sequence[str] = ()) -> _T:
+    try:
+        return read(decode_message(reply.body, reply.media_type, arrays))
+    except InvalidQuery as error:
+        raise ProtocolError(f"the server's answer is not what the API promises: {error}") from error
+
+
+def _read_cards(message: Message) -> list[ModelCard]:
+    return [read_card(card) for card in Fields(message.fields, "the answer").list_of("models", object)]
+
+
+def _chosen(cards: list[ModelCard], model: str | None) -> ModelCard:
+    names = ", ".join(card.name for card in cards) or "none"
+    wanted = [card for card in cards if model in {None, card.name}]
+    if len(wanted) == 1:
+        return wanted[0]
+    if model is None:
+        raise InvalidQuery(f"the server has several models: choose one by model= ({names})")
+    raise InvalidQuery(f"the server has no model {model!r}; it has {names}")

@@ -1,0 +1,72 @@
+"""What a score call answers with: logits of the label words, or the most likely words."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from lmaas_backends.roberta.forward import Forward
+from lmaas_backends.roberta.vocabulary import Vocabulary
+
+__all__ = ["Answer", "LabelAnswer", "TopAnswer"]
+
+Words = tuple[tuple[str, ...], ...]
+
+
+class Answer(Protocol):
+    """Turns states at the mask (n, D) into logits (n, `width`), and words where it has some to tell."""
+
+    @property
+    def width(self) -> int: ...
+
+    def read(self, states: Tensor) -> tuple[Tensor, Words | None]: ...
+
+
+class LabelAnswer:
+    """Logits of the labels: of the word's token, or the mean over its tokens.
+
+    Args:
+        forward: The model.
+        label_ids: Token ids of each label's word.
+    """
+
+    def __init__(self, forward: Forward, label_ids: tuple[tuple[int, ...], ...]) -> None:
+        self._forward = forward
+        self._sizes = [len(ids) for ids in label_ids]
+        ids = torch.tensor([token for ids in label_ids for token in ids], device=forward.weights.words.device)
+        self._decoder = forward.decoder_rows(ids)
+
+    @property
+    def width(self) -> int:
+        return len(self._sizes)
+
+    def read(self, states: Tensor) -> tuple[Tensor, Words | None]:
+        logits = self._forward.logits(states, self._decoder)
+        if len(self._sizes) == logits.shape[1]:
+            return logits, None
+        return torch.stack([part.mean(dim=1) for part in torch.split(logits, self._sizes, dim=1)], dim=1), None
+
+
+class TopAnswer:
+    """The k most likely words, largest logit first; of equal ones the lower id.
+
+    Args:
+        forward: The model.
+        vocabulary: Spells the words.
+        k: How many.
+    """
+
+    def __init__(self, forward: Forward, vocabulary: Vocabulary, k: int) -> None:
+        self._forward, self._vocabulary, self._k = forward, vocabulary, k
+
+    @property
+    def width(self) -> int:
+        return self._k
+
+    def read(self, states: Tensor) -> tuple[Tensor, Words | None]:
+        logits = self._forward.logits(states, self._forward.weights.head.decoder)
+        ordered, ids = torch.sort(logits, dim=1, descending=True, stable=True)
+        words = tuple(tuple(map(self._vocabulary.word, row)) for row in ids[:, : self._k].tolist())
+        return ordered[:, : self._k], words

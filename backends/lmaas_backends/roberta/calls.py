@@ -1,0 +1,188 @@
+"""What happens to a request once it is decoded: counted, admitted, computed, billed, encoded."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import replace
+from types import TracebackType
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmaas_backends.roberta.accounts import Account, Accounts, Terms
+from lmaas_backends.roberta.engine_thread import EngineThread, SynchronousEngine
+from lmaas_backends.roberta.idempotency import Answer, IdempotentCalls
+from lmaas_backends.roberta.protocol import Message, encode_message
+from lmaas_backends.roberta.query_limits import check_features, check_score, check_subspace
+from lmaas_backends.roberta.rate_limits import Clocks
+from lmaas_backends.roberta.stores import BoundedStore
+from lmaas_backends.roberta.wire_queries import feature_reply_message, score_reply_message
+from lmaas_sdk.backend import FeatureQuery, FeatureReply, ModelCard, Registration, ScoreQuery, ScoreReply, Usage
+from lmaas_sdk.texts import MASK, Piece, TextSet
+from lmaas_sdk.tuning.subspace import Subspace
+
+__all__ = ["ModelCalls"]
+
+_log = logging.getLogger("lmaas.server")
+_Query = TypeVar("_Query", ScoreQuery, FeatureQuery)
+_Reply = TypeVar("_Reply", ScoreReply, FeatureReply)
+
+_PROBE = TextSet(((Piece("field", "ready?"), MASK),))
+_PROBE_LIMIT_S = 5.0
+_ANSWERED_LATELY_S = 10.0
+_MOST_COUNTS = 4096
+
+
+class ModelCalls:
+    """The calls to one model.
+
+    Use it as an async context manager: leaving it waits for the calls in flight.
+
+    Args:
+        engine: Computes; used on `thread` only.
+        thread: The engine's thread.
+        accounts: Who may call.
+        terms: Price and limits, which the card then advertises.
+        clocks: The clocks of quotas and of kept answers.
+    """
+
+    def __init__(
+        self, engine: SynchronousEngine, thread: EngineThread, *, accounts: Accounts, terms: Terms, clocks: Clocks
+    ) -> None:
+        self.accounts = accounts
+        self.card = _advertised(engine.card, terms)
+        self.draining = False
+        self._drain_timeout_s: float | None = None
+        self._engine, self._thread, self._clocks = engine, thread, clocks
+        self._tasks = asyncio.TaskGroup()
+        self._idempotent = IdempotentCalls(self._tasks, clocks.monotonic)
+        self._counts: BoundedStore[tuple[Hashable, ...], int] = BoundedStore(max_bytes=_MOST_COUNTS)
+        self._answered_at = -float("inf")
+
+    async def __aenter__(self) -> ModelCalls:
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.draining = True
+        try:
+            async with asyncio.timeout(self._drain_timeout_s):
+                await self._tasks.__aexit__(None, None, None)  # an error outside is no reason to drop calls
+        except TimeoutError:
+            _log.warning("calls were still in flight after %g s and have been dropped", self._drain_timeout_s)
+
+    def drain(self, timeout_s: float) -> None:
+        """Takes no more calls from now on; leaving then waits so long for those in flight, and drops the rest."""
+        self.draining = True
+        self._drain_timeout_s = timeout_s
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that wait or compute, and whose asker is still there."""
+        return self._idempotent.awaited
+
+    async def ready(self) -> bool:
+        """Whether the engine answers: a query of its own within 5 s, or any in the last 10 s."""
+        if self.draining:
+            return False
+        if self._clocks.monotonic() - self._answered_at < _ANSWERED_LATELY_S:
+            return True
+        try:
+            async with asyncio.timeout(_PROBE_LIMIT_S):
+                await self._thread.run(lambda: self._engine.score(ScoreQuery(_PROBE, top_k=1)))
+        except TimeoutError:
+            return False
+        self._answered_at = self._clocks.monotonic()
+        return True
+
+    async def register(self, texts: TextSet, subspace: Subspace | None) -> Registration:
+        """Takes texts in; free."""
+        check_subspace(subspace, self.card)
+        return await self._thread.run(lambda: self._engine.register(texts, subspace))
+
+    async def upload(self, array: NDArray[np.float32]) -> str:
+        """Takes an array in and names it by its digest; free."""
+        return await self._thread.run(lambda: self._engine.upload(array))
+
+    async def score(
+        self, account: Account, query: ScoreQuery, *, key: str | None, fingerprint: str, media_type: str
+    ) -> Answer:
+        """Scores candidates, once a key."""
+        check_score(query, self.card)
+
+        async def compute(dropped: Callable[[], bool]) -> Answer:
+            reply = await self._billed(account, query, lambda: self._engine.score(query, dropped), dropped=dropped)
+            return _encoded(score_reply_message(reply), media_type)
+
+        return await self._answered(account, key, fingerprint, compute)
+
+    async def features(
+        self, account: Account, query: FeatureQuery, *, key: str | None, fingerprint: str, media_type: str
+    ) -> Answer:
+        """Computes hidden states, once a key."""
+        check_features(query, self.card)
+
+        async def compute(dropped: Callable[[], bool]) -> Answer:
+            reply = await self._billed(account, query, lambda: self._engine.features(query), dropped=dropped)
+            return _encoded(feature_reply_message(reply), media_type)
+
+        return await self._answered(account, key, fingerprint, compute)
+
+    async def _answered(
+        self,
+        account: Account,
+        key: str | None,
+        fingerprint: str,
+        compute: Callable[[Callable[[], bool]], Awaitable[Answer]],
+    ) -> Answer:
+        scoped = None if key is None else f"{account.name}\0{key}"
+        return await self._idempotent.answer(scoped, fingerprint, compute)
+
+    async def _billed(
+        self, account: Account, query: _Query, work: Callable[[], _Reply], *, dropped: Callable[[], bool]
+    ) -> _Reply:
+        """Admits a call by its exact count of tokens, computes it and posts its charge; a call not computed is free."""
+        account.quota.check()  # spares the counting where the answer is 429 anyway
+        tokens = await self._counted(query, dropped)
+        charge = account.admit(tokens, self._cost_nanousd(Usage(input_tokens=tokens)))
+        try:
+            reply = await self._thread.run(work, dropped=dropped)
+        except BaseException:
+            charge.void()
+            raise
+        charge.post(reply.usage, self._cost_nanousd(reply.usage))
+        self._answered_at = self._clocks.monotonic()
+        return reply
+
+    async def _counted(self, query: ScoreQuery | FeatureQuery, dropped: Callable[[], bool]) -> int:
+        """Tokens the query will be billed. Those of a registered set are remembered, so a call queues only once."""
+        known = self._counts.get(_counted_alike(query)) if isinstance(query.texts, str) else None
+        if known is not None:
+            return known
+        tokens = await self._thread.run(lambda: self._engine.count(query), dropped=dropped)
+        return self._counts.put(_counted_alike(query), tokens, 1) if isinstance(query.texts, str) else tokens
+
+    def _cost_nanousd(self, usage: Usage) -> int:
+        return 0 if self.card.price is None else self.card.price.cost_nanousd(usage)
+
+
+def _advertised(card: ModelCard, terms: Terms) -> ModelCard:
+    able = replace(card.capabilities, idempotent=True)
+    return replace(card, capabilities=able, price=terms.price, limits=terms.limits)
+
+
+def _counted_alike(query: ScoreQuery | FeatureQuery) -> tuple[Hashable, ...]:
+    """Queries of which this is equal have equal counts, and are refused alike."""
+    if isinstance(query, FeatureQuery):
+        return ("features", str(query.texts), query.rows, query.pool)
+    prompt = None if query.subspace is None else query.subspace.digest
+    return ("score", str(query.texts), query.rows, prompt, query.n_candidates, query.top_k)
+
+
+def _encoded(message: Message, media_type: str) -> Answer:
+    return Answer(encode_message(message, media_type), media_type)

@@ -1,0 +1,138 @@
+"""A local model as a backend in this very process: no server, one worker thread that loads and computes."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from types import TracebackType
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmaas_sdk.backend import FeatureQuery, FeatureReply, ModelCard, Registration, ScoreQuery, ScoreReply
+from lmaas_sdk.errors import BackendError
+from lmaas_sdk.texts import TextSet
+from lmaas_sdk.tuning.subspace import Subspace
+
+if TYPE_CHECKING:
+    from lmaas_backends.roberta.engine import Engine
+
+__all__ = ["InProcessBackend", "open_engine"]
+
+_T = TypeVar("_T")
+
+
+def open_engine(model: str, *, device: str = "cpu", max_candidates: int = 64, max_texts: int = 1024) -> Engine:
+    """Loads a model and its engine; imports torch only now.
+
+    Args:
+        model, device: As in `model.load_model`.
+        max_candidates, max_texts: As in `engine.Engine`.
+
+    Raises:
+        MissingExtra: torch or transformers is not installed.
+        ModelLoadError: The model cannot be loaded.
+    """
+    from lmaas_backends.roberta.model import load_model  # noqa: PLC0415  imports torch, and says so when it is missing
+
+    loaded = load_model(model, device=device)
+    from lmaas_backends.roberta.engine import Engine  # noqa: PLC0415
+
+    return Engine(loaded, max_candidates=max_candidates, max_texts=max_texts)
+
+
+class InProcessBackend:
+    """Backend, text registry and array store around an engine. An async context manager; entering it loads the model.
+
+    Calls are computed one after another on one thread. A call that is cancelled stops before its next candidate, and
+    closing stops what is going on likewise.
+
+    Args:
+        model, device: As in `model.load_model`.
+        max_candidates, max_texts: As in `engine.Engine`.
+    """
+
+    def __init__(
+        self, model: str = "roberta-tiny", *, device: str = "cpu", max_candidates: int = 64, max_texts: int = 1024
+    ) -> None:
+        self._open: Callable[[], Engine] = lambda: open_engine(
+            model, device=device, max_candidates=max_candidates, max_texts=max_texts
+        )
+        self._model = model
+        self._engine: Engine | None = None
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"lmaas-{model}")
+        self._closing = threading.Event()
+
+    def __repr__(self) -> str:
+        return f"InProcessBackend({self._model!r})"
+
+    async def __aenter__(self) -> InProcessBackend:
+        try:
+            await self._run(lambda engine, dropped: engine.card)
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    @property
+    def card(self) -> ModelCard:
+        """What the model can do.
+
+        Raises:
+            BackendError: The model is not loaded yet.
+        """
+        if self._engine is None:
+            raise BackendError(f"model {self._model!r} is not loaded yet: enter the backend with 'async with' first")
+        return self._engine.card
+
+    async def score(self, query: ScoreQuery, *, key: str) -> ScoreReply:
+        return await self._run(lambda engine, dropped: engine.score(query, dropped))
+
+    async def features(self, query: FeatureQuery, *, key: str) -> FeatureReply:
+        return await self._run(lambda engine, dropped: engine.features(query))
+
+    async def register(self, texts: TextSet, subspace: Subspace | None = None) -> Registration:
+        return await self._run(lambda engine, dropped: engine.register(texts, subspace))
+
+    async def upload(self, array: NDArray[np.float32]) -> str:
+        return await self._run(lambda engine, dropped: engine.upload(array))
+
+    async def aclose(self) -> None:
+        """Stops what is going on before its next candidate and joins the thread; safe to call twice."""
+        self._closing.set()
+        # Waiting calls are let run into `_closing` rather than cancelled: their callers were not, and are told why.
+        await asyncio.to_thread(self._thread.shutdown)
+
+    async def _run(self, work: Callable[[Engine, Callable[[], bool]], _T]) -> _T:
+        """Runs `work` with the engine, and what tells it to stop, when its turn on the thread comes."""
+        self._check_open()
+        caller_left = threading.Event()
+
+        def turn() -> _T:
+            self._check_open()
+            if caller_left.is_set():
+                raise BackendError("the caller left before this call's turn came")
+            if self._engine is None:
+                self._engine = self._open()
+            try:
+                return work(self._engine, lambda: caller_left.is_set() or self._closing.is_set())
+            except CancelledError as error:
+                # asyncio would take it for the cancellation of the waiting task, which closing is not.
+                raise BackendError(f"this backend was closed during the call: {error}") from error
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, turn)
+        finally:
+            caller_left.set()
+
+    def _check_open(self) -> None:
+        if self._closing.is_set():
+            raise BackendError(f"the backend of model {self._model!r} is closed: open a new one")

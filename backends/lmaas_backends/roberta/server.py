@@ -1,0 +1,147 @@
+"""`lmaas serve`: one masked language model behind the HTTP API, as one process."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from lmaas_backends.roberta.accounts import Accounts, ApiKeys, Terms
+from lmaas_backends.roberta.calls import ModelCalls
+from lmaas_backends.roberta.engine_thread import EngineThread, SynchronousEngine
+from lmaas_backends.roberta.http_app import application
+from lmaas_backends.roberta.rate_limits import Clocks
+from lmaas_backends.roberta.server_options import add_arguments, read_keys, read_terms
+from lmaas_sdk.canonical import canonical_json
+from lmaas_sdk.errors import LmaasError
+
+__all__ = ["EXIT_UNAVAILABLE", "EXIT_USAGE", "RobertaServer", "main", "serve", "serving"]
+
+EXIT_USAGE = 2
+EXIT_UNAVAILABLE = 4
+_LAST_ANSWERS_S = 5.0
+_log = logging.getLogger("lmaas.server")
+
+
+class RobertaServer:
+    """The server command, found through the entry-point group `lmaas_sdk.servers`.
+
+    A server command has these two methods: `add_arguments(parser)` adds its options to an `argparse.ArgumentParser`,
+    and `run(args)` serves until it is told to stop, then returns the exit code.
+    """
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Adds the options of `lmaas serve`."""
+        add_arguments(parser)
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Serves until SIGTERM or SIGINT. One line of JSON goes to stdout once calls are taken: `{"model", "url"}`.
+
+        Returns:
+            0 after a drain; 2 when the options do not fit together; 4 when the model or the address cannot be had.
+        """
+        logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+        if args.exit_with_parent:
+            threading.Thread(target=_end_with_stdin, name="parent", daemon=True).start()
+        try:
+            terms, keys = read_terms(args), read_keys(args)
+        except (ValueError, OSError) as error:
+            return _failed(error, EXIT_USAGE)
+        try:
+            return asyncio.run(_serve(args, terms, keys))
+        except (LmaasError, OSError) as error:
+            return _failed(error, EXIT_UNAVAILABLE)
+        except KeyboardInterrupt:  # before the server was up
+            return 128 + signal.SIGINT
+
+
+serve = RobertaServer()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """`python -m lmaas_backends.roberta.server`: the same command without `lmaas`."""
+    parser = argparse.ArgumentParser(prog="lmaas serve", description=__doc__)
+    serve.add_arguments(parser)
+    return serve.run(parser.parse_args(argv))
+
+
+@asynccontextmanager
+async def serving(
+    calls: ModelCalls, app: web.Application, *, host: str = "127.0.0.1", port: int = 0, drain_timeout_s: float = 30.0
+) -> AsyncIterator[str]:
+    """Serves an application and yields its URL.
+
+    Leaving stops taking connections, answers 503 on those that are open, and waits for the calls in flight.
+    """
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_LAST_ANSWERS_S)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port)
+        await site.start()
+        async with calls:
+            try:
+                yield _url(runner)
+            finally:
+                calls.drain(drain_timeout_s)
+                await site.stop()
+    finally:
+        await runner.cleanup()
+
+
+async def _serve(args: argparse.Namespace, terms: Terms, keys: ApiKeys) -> int:
+    clocks = Clocks(monotonic=asyncio.get_running_loop().time)
+    async with EngineThread() as thread:
+        engine, tokenizer_json = await thread.run(lambda: _load(args))
+        calls = ModelCalls(engine, thread, accounts=Accounts(keys, terms, clocks), terms=terms, clocks=clocks)
+        app = application(calls, tokenizer_json)
+        async with serving(calls, app, host=args.host, port=args.port, drain_timeout_s=args.drain_timeout_s) as url:
+            stop = _stop_signal()
+            sys.stdout.write(canonical_json({"url": url, "model": calls.card.name}).decode() + "\n")
+            sys.stdout.flush()
+            await stop.wait()
+            _log.info("draining")
+    return 0
+
+
+def _load(args: argparse.Namespace) -> tuple[SynchronousEngine, bytes]:
+    """Runs on the engine's thread, which so is the one that torch is set up on."""
+    # Imported here alone: torch takes seconds, and --help and a wrong option must not.
+    from lmaas_backends.roberta.loading import load_engine  # noqa: PLC0415
+
+    return load_engine(args.model, device=args.device, threads=args.threads)
+
+
+def _stop_signal() -> asyncio.Event:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+def _end_with_stdin() -> None:
+    """Ends this process when stdin does, which is when the parent that holds its other end has gone."""
+    while os.read(0, 4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _url(runner: web.AppRunner) -> str:
+    host, port = runner.addresses[0][:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _failed(error: Exception, code: int) -> int:
+    sys.stderr.write(f"lmaas serve: {error}\n")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

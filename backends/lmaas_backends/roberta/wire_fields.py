@@ -1,0 +1,119 @@
+"""Strict reading of JSON objects: what is missing, of the wrong type or unknown is named, never guessed."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TypeVar
+
+from lmaas_sdk.errors import InvalidQuery
+
+__all__ = ["Fields", "parse_json", "shown"]
+
+_T = TypeVar("_T")
+_NAMES = {str: "a string", int: "a whole number", float: "a number", list: "a list", dict: "an object"}
+
+
+def shown(value: object) -> str:
+    """A value as an error message shows it: short, whatever was sent."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def parse_json(body: bytes, where: str) -> object:
+    """JSON as RFC 8259 has it: UTF-8, finite numbers, no name twice in an object.
+
+    Half a surrogate pair passes, as `canonical_json` writes it: a text cut in the middle of an emoji is a text too.
+
+    Raises:
+        InvalidQuery: `body` is anything else.
+    """
+    try:
+        return json.loads(
+            body.decode("utf-8", "surrogatepass"), parse_constant=_refuse_constant, object_pairs_hook=_once_each
+        )
+    except RecursionError as error:
+        raise InvalidQuery(f"{where} is nested too deeply") from error
+    except ValueError as error:
+        raise InvalidQuery(f"{where} is not JSON: {error}") from error
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _once_each(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"an object names {shown(next(name for name in names if names.count(name) > 1))} twice")
+    return fields
+
+
+class Fields:
+    """One JSON object, taken apart field by field.
+
+    Args:
+        value: What JSON held there.
+        where: How messages call it, such as "subspace".
+
+    Raises:
+        InvalidQuery: `value` is no object.
+    """
+
+    def __init__(self, value: object, where: str) -> None:
+        if not isinstance(value, dict):
+            raise InvalidQuery(f"{where} is an object, not {shown(value)}")
+        self._left: dict[str, object] = dict(value)
+        self._where = where
+
+    def take(self, name: str, kind: type[_T]) -> _T:
+        """The field `name`, which must be there and of this type. An integer is a number too; a boolean is not."""
+        if name not in self._left:
+            raise InvalidQuery(f"{self._where} lacks the field {name!r}")
+        return _checked(self._left.pop(name), kind, f"{self._where}.{name}")
+
+    def maybe(self, name: str, kind: type[_T]) -> _T | None:
+        """The field `name`, or None where it is missing or null."""
+        if self._left.get(name) is None:
+            self._left.pop(name, None)
+            return None
+        return self.take(name, kind)
+
+    def list_of(self, name: str, kind: type[_T]) -> tuple[_T, ...]:
+        """A list whose items are all of one type."""
+        where = f"{self._where}.{name}"
+        return tuple(_checked(item, kind, f"{where}[{i}]") for i, item in enumerate(self.take(name, list)))
+
+    def maybe_list_of(self, name: str, kind: type[_T]) -> tuple[_T, ...] | None:
+        """As `list_of`, or None where it is missing or null."""
+        return None if self.maybe_any(name) is None else self.list_of(name, kind)
+
+    def maybe_any(self, name: str) -> object:
+        """The field `name` as it is, left in place; None where it is missing."""
+        return self._left.get(name)
+
+    def rest(self) -> dict[str, object]:
+        """What no one took yet."""
+        return dict(self._left)
+
+    def finish(self) -> None:
+        """Refuses fields that no one took: a misspelt option must not be ignored in silence."""
+        if self._left:
+            raise InvalidQuery(f"{self._where} has an unknown field {shown(min(self._left))}")
+
+
+def _checked(value: object, kind: type[_T], where: str) -> _T:
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = _as_float(value, where)
+    right = isinstance(value, kind) and (kind is bool or not isinstance(value, bool) or kind is object)
+    if not right or (isinstance(value, float) and not math.isfinite(value)):
+        raise InvalidQuery(f"{where} is {_NAMES.get(kind, kind.__name__)}, not {shown(value)}")
+    return value  # type: ignore[return-value]
+
+
+def _as_float(value: int, where: str) -> float:
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise InvalidQuery(f"{where} is too large a number") from error

@@ -1,0 +1,132 @@
+"""A server as a child process that lives no longer than its parent."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import cast
+
+from lmaas_sdk.errors import BackendUnavailable, ModelLoadError
+
+__all__ = ["RunningServer", "started_server"]
+
+_MODULE = "lmaas_backends.roberta.server"
+_KEYS_VARIABLE = "LMAAS_SERVER_API_KEYS"
+_KEY_NAME = "local"
+_EXIT_UNAVAILABLE = 4
+_STDOUT, _STDERR = 1, 2
+_KEPT_STDERR_BYTES = 8 << 10
+_TERM_WAIT_S = 35.0  # a drain takes up to 30 s
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """Where a child server listens. Its key lives as long as it does.
+
+    Args:
+        url: Its URL on loopback.
+        api_key: The only key it takes.
+        pid: Its process id.
+    """
+
+    url: str
+    api_key: str = field(repr=False)
+    pid: int
+
+
+class _Child(asyncio.SubprocessProtocol):
+    """Reads the child's first line and the end of its stderr, and drains both pipes for as long as it lives."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.first_line: asyncio.Future[bytes] = loop.create_future()
+        self.exited: asyncio.Future[None] = loop.create_future()
+        self._stdout = bytearray()
+        self._stderr: deque[int] = deque(maxlen=_KEPT_STDERR_BYTES)
+
+    @property
+    def stderr_tail(self) -> str:
+        return bytes(self._stderr).decode("utf-8", "replace").strip()
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        if fd == _STDERR:
+            self._stderr.extend(data)
+        elif not self.first_line.done():
+            self._stdout += data
+            if b"\n" in self._stdout:
+                self.first_line.set_result(bytes(self._stdout).partition(b"\n")[0])
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called once the process has ended and all its pipes are read."""
+        if not self.exited.done():
+            self.exited.set_result(None)
+        if not self.first_line.done():
+            self.first_line.set_result(b"")
+
+
+@asynccontextmanager
+async def started_server(arguments: Sequence[str], *, startup_timeout_s: float) -> AsyncIterator[RunningServer]:
+    """Starts a server on a free loopback port and yields it once it takes calls; leaving ends it.
+
+    Args:
+        arguments: Options of `lmaas serve`, without port and keys.
+        startup_timeout_s: How long loading may take.
+
+    Raises:
+        ModelLoadError: The model cannot be loaded; the message is the server's own.
+        BackendUnavailable: It did not start for another reason, or not in time.
+    """
+    api_key = secrets.token_urlsafe(24)
+    command = [sys.executable, "-m", _MODULE, *arguments, "--port", "0", "--exit-with-parent"]
+    environment = os.environ | {_KEYS_VARIABLE: f"{_KEY_NAME}={api_key}"}
+    # The pipe at the child's stdin tells it that this process has gone, however that happened. In a session of its own
+    # it gets no Ctrl-C of the terminal: its parent decides what becomes of the calls in flight.
+    transport, child = await asyncio.get_running_loop().subprocess_exec(
+        _Child, *command, env=environment, start_new_session=True
+    )
+    try:
+        url = await _url(transport, child, startup_timeout_s)
+        yield RunningServer(url, api_key, transport.get_pid())
+    finally:
+        await _end(transport, child)
+
+
+async def _url(transport: asyncio.SubprocessTransport, child: _Child, startup_timeout_s: float) -> str:
+    try:
+        async with asyncio.timeout(startup_timeout_s):
+            line = await asyncio.shield(child.first_line)
+            if line:
+                return cast("str", json.loads(line)["url"])
+            await asyncio.shield(child.exited)
+    except TimeoutError as error:
+        raise BackendUnavailable(
+            f"the local server was not ready within {startup_timeout_s:g} s (startup_timeout_s=); {_told(child)}"
+        ) from error
+    if transport.get_returncode() == _EXIT_UNAVAILABLE:
+        raise ModelLoadError(child.stderr_tail.rpartition("lmaas serve: ")[2])
+    raise BackendUnavailable(f"the local server ended with exit code {transport.get_returncode()}; {_told(child)}")
+
+
+def _told(child: _Child) -> str:
+    return f"its last words: {child.stderr_tail}" if child.stderr_tail else "it said nothing"
+
+
+async def _end(transport: asyncio.SubprocessTransport, child: _Child) -> None:
+    """SIGTERM, and SIGKILL when that does not help; returns when the process is reaped and its pipes are closed."""
+    try:
+        if transport.get_returncode() is None:
+            transport.terminate()
+        async with asyncio.timeout(_TERM_WAIT_S):
+            await asyncio.shield(child.exited)
+    except TimeoutError:
+        transport.kill()
+        await asyncio.shield(child.exited)
+    finally:
+        transport.close()

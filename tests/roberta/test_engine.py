@@ -1,0 +1,237 @@
+"""What the engine promises besides the right numbers: the same bits, exact bills, bounds, clear refusals."""
+
+from __future__ import annotations
+
+from concurrent.futures import CancelledError
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmaas_backends.roberta.chunks import chunk_rows
+from lmaas_backends.roberta.engine import Engine
+from lmaas_backends.roberta.stores import BoundedStore
+from lmaas_sdk.backend import FeatureQuery, ScoreQuery
+from lmaas_sdk.canonical import array_digest
+from lmaas_sdk.errors import InvalidQuery, UnknownDataset, Unsupported, VerbalizerError
+from lmaas_sdk.texts import MASK, LabelWords, Piece, TextSet
+from lmaas_sdk.tuning.subspace import Subspace
+
+FIELDS = tuple(f"take {number}" + " of a slow film" * (number % 7) for number in range(20))
+
+
+def space(engine: Engine, **changes: Any) -> Subspace:
+    return Subspace(**({"d": 30, "prompt_tokens": 5, "hidden_size": engine.card.hidden_size} | changes))
+
+
+def candidates(count: int, d: int = 30) -> Any:
+    return np.random.default_rng(9).standard_normal((count, d)).astype(np.float32)
+
+
+@pytest.mark.parametrize("layout", ["add", "cat"])
+def test_a_candidate_has_the_same_bits_alone_and_among_nineteen_others(model: Any, engine: Engine, layout: Any) -> None:
+    """Also in another order, in another engine, and when the call is repeated."""
+    texts, subspace, Z = model.texts(*FIELDS), space(engine, layout=layout), candidates(20)
+    together = engine.score(ScoreQuery(texts, subspace=subspace, Z=Z)).logits
+    alone = [Engine(model.loaded).score(ScoreQuery(texts, subspace=subspace, Z=z[None])).logits[0] for z in Z[:5]]
+    backwards = engine.score(ScoreQuery(texts.digest, subspace=subspace, Z=Z[::-1].copy())).logits[::-1]
+    assert np.stack(alone).tobytes() == together[:5].tobytes()
+    assert backwards.tobytes() == together.tobytes()
+
+
+def test_rows_have_the_same_bits_alone_and_among_others(model: Any, engine: Engine) -> None:
+    """A subset of rows comes in the order asked for, equal to the full set, and the same bits in any company."""
+    texts, subspace, Z, rows = model.texts(*FIELDS), space(engine), candidates(20), (17, 3, 11)
+    full = engine.score(ScoreQuery(texts, subspace=subspace, Z=Z)).logits
+    together = engine.score(ScoreQuery(texts, rows=rows, subspace=subspace, Z=Z)).logits
+    alone = Engine(model.loaded).score(ScoreQuery(texts, rows=rows, subspace=subspace, Z=Z[:1])).logits
+    assert alone.tobytes() == together[:1].tobytes()
+    np.testing.assert_allclose(together, full[:, rows], rtol=0, atol=1e-5)
+
+
+def test_words_have_the_same_bits_alone_and_among_others(model: Any, engine: Engine) -> None:
+    """The same holds of the most likely words."""
+    query = ScoreQuery(TextSet(model.texts(*FIELDS).texts), top_k=4, subspace=space(engine), Z=candidates(6))
+    together = engine.score(query)
+    alone = engine.score(replace(query, Z=query.Z[2:3]))  # type: ignore[index]
+    assert alone.logits.tobytes() == together.logits[2:3].tobytes()
+    assert together.words is not None
+    assert alone.words == together.words[2:3]
+
+
+@given(st.lists(st.integers(1, 512), min_size=1, max_size=80))
+def test_chunks_hold_every_text_once_within_bounds(lengths: list[int]) -> None:
+    """Texts of like length together, at most 16 and 512 positions a chunk."""
+    chunks = chunk_rows(lengths)
+    assert sorted(row for rows in chunks for row in rows) == list(range(len(lengths)))
+    assert all(len(rows) <= 16 and (len(rows) == 1 or len(rows) * lengths[rows[-1]] <= 512) for rows in chunks)
+    ordered = [lengths[row] for rows in chunks for row in rows]
+    assert ordered == sorted(lengths)
+
+
+@pytest.mark.parametrize("layout", ["add", "cat"])
+def test_the_bill_is_what_was_counted_and_registered(model: Any, engine: Engine, layout: Any) -> None:
+    """Positions per text and candidate, the same from registration, count and score."""
+    texts, subspace = model.texts(*FIELDS[:4]), space(engine, layout=layout)
+    counts = engine.register(texts, subspace).token_counts
+    manual = engine.register(texts).token_counts
+    query = ScoreQuery(texts.digest, rows=(3, 1), subspace=subspace, Z=candidates(3))
+    before = " . " if layout == "add" else ""
+    assert manual == tuple(len(model.ids(field)) for field in FIELDS[:4])
+    assert counts == tuple(5 + len(model.ids(before + field)) for field in FIELDS[:4])
+    assert engine.count(query) == engine.score(query).usage.input_tokens == 3 * (counts[3] + counts[1])
+
+
+def test_features_are_billed_by_their_tokens(model: Any, engine: Engine) -> None:
+    """One position a token; `count` says the same beforehand."""
+    query = FeatureQuery(model.texts(*FIELDS[:3]))
+    expected = sum(len(model.ids(field)) for field in FIELDS[:3])
+    assert engine.count(query) == engine.features(query).usage.input_tokens == expected
+
+
+def test_feature_rows_come_in_the_order_asked_for(model: Any, engine: Engine) -> None:
+    """Row by row the same vectors as the whole set's."""
+    texts = model.texts(*FIELDS)
+    full = engine.features(FeatureQuery(texts)).features
+    np.testing.assert_allclose(engine.features(FeatureQuery(texts, rows=(9, 2))).features, full[[9, 2]], atol=1e-5)
+
+
+def test_registration_reports_how_many_texts_lost_words(model: Any, engine: Engine) -> None:
+    """Only the texts over the limit are counted, and they are billed at the limit or a little less."""
+    registration = engine.register(model.texts("fine", "bad " * 700, "bad tin " * 700))
+    assert registration.shortened == 2
+    assert max(registration.token_counts) <= engine.card.max_tokens
+
+
+def test_the_card_tells_what_the_model_is(roberta: Any) -> None:
+    """Sizes, mask and abilities of the bundled model."""
+    card = Engine(roberta.loaded, max_candidates=8, max_texts=9).card
+    assert (card.name, card.hidden_size, card.vocab_size, card.max_tokens) == ("roberta-tiny", 128, 12288, 512)
+    assert (card.mask, card.max_candidates, card.max_texts) == ("<mask>", 8, 9)
+    able = card.capabilities
+    assert (able.arrays, able.features, able.top_k, able.deterministic, able.idempotent) == (True,) * 4 + (False,)
+
+
+def test_an_upload_is_named_by_its_digest(engine: Engine) -> None:
+    """The name is the one a client computes itself, and a later change of the array does not reach the engine."""
+    array = np.ones((5, engine.card.hidden_size), dtype=np.float32)
+    name = engine.upload(array)
+    assert name == array_digest(array)
+
+
+def test_cancelling_stops_before_the_next_candidate(model: Any, engine: Engine) -> None:
+    """The third question is answered yes, so two candidates were computed."""
+    answers = iter([False, False, True])
+    with pytest.raises(CancelledError, match="after 2 of 20 candidates"):
+        engine.score(ScoreQuery(model.texts("fine"), subspace=space(engine), Z=candidates(20)), lambda: next(answers))
+
+
+def refused(engine: Engine, texts: Any, **changes: Any) -> str:
+    """The message with which both `count` and `score` refuse a query."""
+    query = ScoreQuery(texts, **changes)
+    with pytest.raises(InvalidQuery) as counting:
+        engine.count(query)
+    with pytest.raises(InvalidQuery) as scoring:
+        engine.score(query)
+    assert str(counting.value) == str(scoring.value)
+    return str(scoring.value)
+
+
+def test_rows_are_checked(model: Any, engine: Engine) -> None:
+    """Out of range, twice, none."""
+    texts = model.texts("fine", "bad")
+    assert "rows are whole numbers from 0 to 1, not [2]" in refused(engine, texts, rows=(0, 2))
+    assert "not [-1]" in refused(engine, texts, rows=(-1,))
+    assert "rows name a text twice: [1]" in refused(engine, texts, rows=(1, 0, 1))
+    assert "rows is empty" in refused(engine, texts, rows=())
+
+
+def test_texts_to_score_have_one_mask_and_label_words(model: Any, engine: Engine) -> None:
+    """No mask, two masks, no words, no text."""
+    words = model.label_words
+    assert "text 0 has 0 masks" in refused(engine, TextSet(((Piece("field", "fine"),),), words))
+    assert "text 0 has 2 masks" in refused(engine, TextSet(((MASK, MASK),), words))
+    assert "no label words" in refused(engine, TextSet(((MASK,),)))
+    assert "the text set is empty" in refused(engine, TextSet((), words))
+
+
+def test_registration_refuses_what_scoring_would(model: Any, engine: Engine) -> None:
+    """A text without a mask, and a word that the model lacks, are told at once."""
+    with pytest.raises(InvalidQuery, match="text 1 has 0 masks"):
+        engine.register(TextSet(((MASK,), (Piece("field", "fine"),)), model.label_words))
+    with pytest.raises(VerbalizerError, match="not one"):
+        engine.register(TextSet(((MASK,),), LabelWords(("bad", "unquestionablyodd"))))
+
+
+def test_sizes_are_checked(model: Any) -> None:
+    """Too many candidates, too many texts, too many words, the wrong width, too large a projection."""
+    engine = Engine(model.loaded, max_candidates=2, max_texts=3)
+    texts, fits = model.texts("fine"), space(engine)
+    assert "3 candidates in a call, above 2" in refused(engine, texts, subspace=fits, Z=candidates(3))
+    assert "4 texts in a call, above 3" in refused(engine, model.texts("a", "b", "c", "d"))
+    assert "the vocabulary has" in refused(engine, texts, top_k=engine.card.vocab_size + 1)
+    other = replace(fits, hidden_size=7)
+    assert "the subspace has hidden_size 7, but model" in refused(engine, texts, subspace=other, Z=candidates(1))
+    huge = replace(fits, d=10_000_000)
+    Z = np.zeros((1, huge.d), dtype=np.float32)
+    assert "lower d or prompt_tokens" in refused(engine, texts, subspace=huge, Z=Z)
+
+
+def test_prompts_in_other_layers_are_unsupported(model: Any, engine: Engine) -> None:
+    """The refusal names the capability."""
+    query = ScoreQuery(model.texts("fine"), subspace=space(engine, layers=(0, 1)), Z=candidates(1))
+    with pytest.raises(Unsupported, match=r"layers: .* not layers \(0, 1\)"):
+        engine.score(query)
+
+
+def test_unknown_digests_are_named(model: Any, engine: Engine) -> None:
+    """A text set, a projection and a base that nobody sent."""
+    nowhere = "0" * 64
+    with pytest.raises(UnknownDataset, match=f"no text set {nowhere}"):
+        engine.score(ScoreQuery(nowhere))
+    for change, role in (({"projection": nowhere}, "projection"), ({"base": nowhere}, "base")):
+        query = ScoreQuery(model.texts("fine"), subspace=space(engine, **change), Z=candidates(1))
+        with pytest.raises(UnknownDataset, match=f"no array {nowhere} is held here for the {role}"):
+            engine.score(query)
+
+
+def test_uploaded_arrays_of_another_shape_are_refused(model: Any, engine: Engine) -> None:
+    """The message has both shapes."""
+    name = engine.upload(np.ones((3, 4), dtype=np.float32))
+    base, projection = space(engine, base=name), space(engine, projection=name)
+    assert "(3, 4)" in refused(engine, model.texts("fine"), subspace=base, Z=candidates(1))
+    assert "(3, 4)" in refused(engine, model.texts("fine"), subspace=projection, Z=candidates(1))
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.full((2, 2), np.nan, dtype=np.float32),
+        np.full((2, 2), np.inf, dtype=np.float32),
+        np.ones((2, 2), dtype=np.float64),
+        np.ones(4, dtype=np.float32),
+        np.ones((0, 4), dtype=np.float32),
+    ],
+)
+def test_unusable_uploads_are_refused(engine: Engine, array: Any) -> None:
+    """NaN, infinity, another type, one axis, nothing."""
+    with pytest.raises(InvalidQuery, match="uploaded array"):
+        engine.upload(array)
+
+
+def test_a_bounded_store_drops_the_least_recently_used() -> None:
+    """By bytes and by count; the newest stays however large it is."""
+    store: BoundedStore[str, int] = BoundedStore(max_bytes=10, max_entries=2)
+    store.put("a", 1, 4)
+    store.put("b", 2, 4)
+    assert store.get("a") == 1
+    store.put("c", 3, 4)
+    assert [store.get(name) for name in "abc"] == [1, None, 3]
+    store.put("d", 4, 99)
+    assert [store.get(name) for name in "abcd"] == [None, None, None, 4]
+    store.put("d", 5, 1)
+    store.put("e", 6, 9)
+    assert (store.get("d"), store.get("e"), len(store)) == (5, 6, 2)

@@ -1,0 +1,144 @@
+"""A local model: as a child process that leaves nothing behind, and in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lmaas_backends.local import open_backend
+from lmaas_backends.server_process import started_server
+from lmaas_sdk.backend import Price, ScoreQuery
+from lmaas_sdk.errors import BackendUnavailable, ModelLoadError
+from lmaas_sdk.registry import load_backend
+from lmaas_sdk.texts import MASK, LabelWords, Piece, TextSet
+
+TEXTS = TextSet(
+    ((Piece("field", "A fine film"), Piece("template", " . It was"), MASK),), LabelWords((" bad", " great"))
+)
+WAIT_S = 60
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+
+
+def state(pid: int) -> str:
+    """A process's state as the kernel tells it: "gone", "Z" for a zombie, else a letter of its own."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return "gone"
+
+
+def alive(pid: int) -> bool:
+    return state(pid) not in {"gone", "Z"}
+
+
+async def until_gone(pid: int) -> bool:
+    async with asyncio.timeout(WAIT_S):
+        while alive(pid):  # noqa: ASYNC110 - nothing tells of another process's child
+            await asyncio.sleep(0.01)
+    return True
+
+
+async def test_a_child_and_this_process_compute_the_same_bits() -> None:
+    """The bundled model answers alike from a child's server, which has a price and limits, and in this process."""
+    options: dict[str, object] = {"threads": 1, "price_usd_per_1k_tokens": "0.0004", "requests_per_minute": 60}
+    async with load_backend("roberta-tiny", **options) as child, load_backend("roberta-tiny", in_process=True) as own:
+        served = await child.score(ScoreQuery(TEXTS), key="k")
+        computed = await own.score(ScoreQuery(TEXTS), key="k")
+        terms = (child.card.price, child.card.limits.requests_per_minute)
+
+    assert computed.logits.tobytes() == served.logits.tobytes()
+    assert computed.usage == served.usage
+    assert (Price(400_000_000, source="the server's own price"), 60) == terms
+
+
+@LINUX
+async def test_the_child_ends_with_the_backend_and_keeps_its_key_to_itself() -> None:
+    """Leaving ends the process and reaps it; its key is in no repr."""
+    async with started_server(["--threads=1"], startup_timeout_s=WAIT_S) as server:
+        running = alive(server.pid)
+
+    assert running
+    assert server.api_key not in repr(server)
+    assert state(server.pid) == "gone"
+
+
+async def test_a_model_that_is_not_there_is_told_in_the_servers_words() -> None:
+    """The child's own message becomes the error, and the child is gone."""
+    with pytest.raises(ModelLoadError, match=r"^no model at '/no/such/folder': there is no such folder"):
+        async with open_backend("/no/such/folder"):
+            pass
+
+
+async def test_a_server_that_is_too_slow_is_given_up() -> None:
+    """A child that is not ready in time is ended, and the option to wait longer is named."""
+    with pytest.raises(BackendUnavailable, match=r"not ready within 0\.01 s \(startup_timeout_s=\)"):
+        async with open_backend("roberta-tiny", startup_timeout_s=0.01):
+            pass
+
+
+async def test_a_server_that_ends_early_shows_its_last_words() -> None:
+    """Any other end of the child is BackendUnavailable with its exit code and the tail of its stderr."""
+    with pytest.raises(BackendUnavailable, match=r"(?s)exit code 2; its last words: .*arguments: --no-such-option"):
+        async with started_server(["--no-such-option"], startup_timeout_s=WAIT_S):
+            pass
+
+
+PARENT = """
+import asyncio, json, sys
+from lmaas_backends.server_process import started_server
+
+async def main():
+    async with started_server(["--threads=1"], startup_timeout_s=60) as server:
+        print(json.dumps(server.pid), flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+@LINUX
+async def test_the_child_dies_with_a_parent_that_is_killed() -> None:
+    """SIGKILL of the parent, which leaves it no time for anything, ends the server too."""
+    parent = await asyncio.create_subprocess_exec(sys.executable, "-c", PARENT, stdout=asyncio.subprocess.PIPE)
+    assert parent.stdout is not None
+    child = json.loads(await parent.stdout.readline())
+    running = alive(child)
+    parent.send_signal(signal.SIGKILL)
+    await parent.wait()
+
+    assert (running, await until_gone(child)) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "told"),
+    [
+        ({"colour": "red"}, TypeError, r"no option colour; it has api_key_file, balance_usd"),
+        ({"port": 80}, TypeError, r"no option port"),
+        ({"requests_per_minute": 0}, ValueError, r"--requests-per-minute.*of at least 1, not '0'"),
+        ({"threads": 0}, ValueError, r"--threads"),
+        ({"in_process": True, "balance_usd": "1"}, TypeError, r"no server to take balance_usd"),
+        ({"in_process": True, "threads": 1}, TypeError, r"no server to take threads"),
+    ],
+)
+def test_bad_options_are_refused_before_anything_starts(
+    options: dict[str, object], error: type[Exception], told: str
+) -> None:
+    """Unknown options are TypeError and bad values ValueError, both at once."""
+    with pytest.raises(error, match=told):
+        load_backend("roberta-tiny", **options)
+
+
+def test_importing_the_backends_pulls_no_torch() -> None:
+    """Neither the remote nor the local backend imports torch or transformers."""
+    code = (
+        "import sys, lmaas_backends.local, lmaas_backends.remote; print({'torch', 'transformers'} & set(sys.modules))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert found.stdout == "set()\n"

@@ -1,0 +1,97 @@
+"""A prompt in use."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tuning_cases import TASK, TEST, mock
+
+from lmaas_sdk import Budget, Predictor, Subspace, Task, TunedPrompt, Unsupported
+from lmaas_sdk.canonical import array_digest
+from lmaas_sdk.errors import BudgetExceeded, PromptFileError
+from lmaas_sdk.tuning.predictor import evaluation
+
+
+def tuned(hidden_size: int = 64, base: np.ndarray | None = None) -> TunedPrompt:
+    digest = None if base is None else array_digest(base)
+    z = np.random.default_rng(3).standard_normal(20).astype(np.float32)
+    arrays = () if base is None else (base,)
+    return TunedPrompt(TASK, Subspace(20, 2, hidden_size, base=digest), z, "mock", "", arrays)
+
+
+async def test_labels_are_the_argmax_of_the_logits() -> None:
+    """`predict` names the class with the largest logit."""
+    predictor = Predictor.tuned(mock(), tuned())
+    texts = ["a lovely thing", "an awful thing", ""]
+    logits = await predictor.logits(texts)
+    assert logits.shape == (3, 2)
+    assert await predictor.predict(texts) == [TASK.labels[index] for index in logits.argmax(axis=1)]
+
+
+async def test_many_texts_go_out_in_several_calls_and_come_back_in_order() -> None:
+    """More texts than a call takes give the same logits as all at once."""
+    texts = [f"thing number {n}" for n in range(25)]
+    at_once = await Predictor.tuned(mock(), tuned()).logits(texts)
+    backend = mock(max_texts=4)
+    in_parts = await Predictor.tuned(backend, tuned()).logits(texts)
+    np.testing.assert_array_equal(in_parts, at_once)
+    assert backend.book.attempts == 7
+
+
+async def test_learned_base_is_uploaded_before_it_is_used() -> None:
+    """A prompt that carries a learned p0 works on a backend that has never seen it, and the p0 counts."""
+    base = np.full((2, 64), 0.5, dtype=np.float32)
+    with_base = await Predictor.tuned(mock(), tuned(base=base)).logits(["a thing"])
+    without = await Predictor.tuned(mock(), tuned()).logits(["a thing"])
+    assert not np.array_equal(with_base, without)
+
+
+async def test_backend_without_arrays_is_named() -> None:
+    """A learned p0 cannot be used where nothing can be uploaded."""
+
+    class NoArrays:
+        def __init__(self) -> None:
+            self.card, self.score, self.features = mock().card, mock().score, mock().features
+
+        async def aclose(self) -> None:
+            pass
+
+    with pytest.raises(Unsupported, match="stores no arrays"):
+        await Predictor.tuned(NoArrays(), tuned(base=np.zeros((2, 64), dtype=np.float32))).predict(["a thing"])
+
+
+def test_prompt_of_another_model_is_refused_at_once() -> None:
+    """The widths differ: nothing is sent."""
+    with pytest.raises(PromptFileError, match="width 128"):
+        Predictor.tuned(mock(), tuned(hidden_size=128))
+
+
+async def test_budget_holds_for_predictions() -> None:
+    """A prediction that does not fit is not sent."""
+    backend, budget = mock(), Budget(tokens=5)
+    with pytest.raises(BudgetExceeded):
+        await Predictor.manual(backend, TASK, budget=budget).predict(["a thing that is longer than that"])
+    assert backend.book.attempts == 0
+
+
+async def test_empty_set_cannot_be_evaluated() -> None:
+    """There is no metric of nothing."""
+    with pytest.raises(ValueError, match="no examples"):
+        await Predictor.manual(mock(), TASK).evaluate(TASK.examples([]))
+
+
+def test_evaluation_uses_the_metric_of_the_task() -> None:
+    """F1 of class 1 where the task says so."""
+    task = Task("f", template="{text} <mask>", labels=["n", "y"], words=["No", "Yes"], metric="f1")
+    logits = np.array([[0, 1], [0, 1], [1, 0]], dtype=np.float32)
+    found = evaluation(logits, task.examples([("a", 1), ("b", 0), ("c", 1)]), shortened=2)
+    assert (found.metric, found.value, found.n_texts, found.shortened) == ("f1", 0.5, 3, 2)
+
+
+async def test_manual_prompt_is_the_template_alone() -> None:
+    """Its spend counts the texts without any prompt vector."""
+    backend = mock()
+    await Predictor.manual(backend, TASK).evaluate(TEST)
+    plain = backend.book.tokens
+    await Predictor.tuned(backend, tuned()).evaluate(TEST)
+    assert backend.book.tokens - plain >= plain + 2 * len(TEST)

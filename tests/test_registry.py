@@ -1,0 +1,34 @@
+"""Backends and servers by name."""
+
+from __future__ import annotations
+
+import pytest
+
+from lmaas_sdk import BackendUnavailable, LmaasError, load_backend
+from lmaas_sdk.registry import load_server
+
+
+async def test_registered_name_opens_its_backend() -> None:
+    """`mock` is the mock, and options reach it."""
+    async with load_backend("mock", name="mine", hidden_size=32) as backend:
+        assert (backend.card.name, backend.card.hidden_size) == ("mine", 32)
+
+
+async def test_url_connects_and_a_server_that_is_not_there_is_named() -> None:
+    """The message holds the address and what to do."""
+    with pytest.raises(BackendUnavailable, match=r"127\.0\.0\.1:9.*lmaas serve"):
+        async with load_backend("http://127.0.0.1:9"):
+            pass
+
+
+def test_unknown_option_is_a_type_error() -> None:
+    """A misspelt option does not pass in silence."""
+    with pytest.raises(TypeError, match="hiden_size"):
+        load_backend("mock", hiden_size=32)
+
+
+def test_the_server_is_found_and_an_unknown_one_named() -> None:
+    """`lmaas serve` runs what is installed."""
+    assert callable(load_server().run)
+    with pytest.raises(LmaasError, match="'nginx' is installed; installed: roberta"):
+        load_server("nginx")

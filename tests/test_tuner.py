@@ -1,0 +1,380 @@
+"""The tuner, from training set to prompt."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tuning_cases import DEV, SMALL, TASK, TEST, TRAIN, examples, mock
+
+from lmaas_sdk import (
+    PRESETS,
+    Budget,
+    Limits,
+    Predictor,
+    Preset,
+    Price,
+    QuotaExceeded,
+    RateLimited,
+    RetryPolicy,
+    Task,
+    TaskError,
+    TunedPrompt,
+    Tuner,
+    TuningResult,
+)
+from lmaas_sdk.errors import BudgetExceeded, BudgetTooSmall, EmptyClass, ProtocolError, ServerFault, Unsupported
+from lmaas_sdk.testing import Fault, Faults, run_virtual
+from lmaas_sdk.tuning.events import DevScored, Event, GenerationDone, RunPlanned
+
+PRICE = Price(400_000_000)  # $0.40 per million tokens
+
+
+async def fit(backend: object = None, *, preset: Preset = SMALL, evaluations: int = 80, **options: object) -> TuningResult:
+    tuner = Tuner(backend or mock(), budget=Budget(evaluations=evaluations), preset=preset, seed=7)  # type: ignore[arg-type]
+    return await tuner.fit(TRAIN, **options)  # type: ignore[arg-type]
+
+
+async def test_defaults_alone_are_enough() -> None:
+    """`await Tuner(backend).fit(train_set)`: 8000 evaluations of the paper's preset."""
+    result = await Tuner(mock()).fit(TRAIN)
+    assert (result.evaluations, result.stopped, result.chosen_by) == (8000, "budget", "train_loss")
+    assert result.core.settings["preset"] == PRESETS["paper"].to_dict()
+    assert result.generations[-1].lowest_loss < 0.5 * result.generations[0].best_loss
+
+
+async def test_tuned_beats_manual_on_new_texts() -> None:
+    """What was learned from 16 texts holds on others that share their words."""
+    result = await fit(evaluations=400, dev=DEV, test=TEST, compare_manual=True)
+    assert result.test is not None
+    assert result.manual is not None
+    assert result.test.value > result.manual.value
+    assert result.test.value >= 0.75
+
+
+async def test_generations_go_out_in_as_few_calls_as_the_card_allows() -> None:
+    """20 candidates on 16 texts are 1 call, or 6 where a call takes 7 candidates and 10 texts."""
+    result = await fit(preset=replace(SMALL, population=20), evaluations=40)
+    assert result.spend.by_purpose["train"].calls == 2
+    split = await fit(mock(max_candidates=7, max_texts=10), preset=replace(SMALL, population=20), evaluations=40)
+    assert split.spend.by_purpose["train"].calls == 2 * 3 * 2
+    assert split.evaluations == 40
+    assert split.spend.by_purpose["train"].evaluations == 40
+    assert split.core.to_bytes() == result.core.to_bytes()
+
+
+@pytest.mark.parametrize("preset", ["paper", "sep-tpa", "tpa-40"])
+async def test_same_seed_same_bytes(preset: str) -> None:
+    """Two runs with one seed agree in `result.core` and prompt file to the byte; another seed differs."""
+    results = [
+        await Tuner(mock(), budget=Budget(evaluations=400), preset=preset, seed=seed).fit(TRAIN, DEV)
+        for seed in (5, 5, 6)
+    ]
+    cores, prompts = [r.core.to_bytes() for r in results], [r.prompt.to_bytes() for r in results]
+    assert (cores[0], prompts[0]) == (cores[1], prompts[1])
+    assert cores[0] != cores[2]
+    assert prompts[0] != prompts[2]
+
+
+async def test_faults_change_spend_and_not_the_result() -> None:
+    """Errors, time-outs and 429s are retried; `result.core` is that of a run without them."""
+    calm = await fit(dev=DEV)
+    faults = Faults(script=["server_fault", "refused", "timeout", None, Fault("rate_limit", retry_after_s=0.01)])
+    tuner = Tuner(mock(faults=faults), budget=Budget(evaluations=200), preset=SMALL, seed=7, retry=RetryPolicy(first_wait_s=0))
+    stormy = await tuner.fit(TRAIN, DEV)
+    assert stormy.core.losses[: len(calm.core.losses)] == calm.core.losses
+
+
+async def test_dev_is_looked_at_on_schedule_and_at_the_end() -> None:
+    """Every `dev_every` generations and after the last: the generation's best and the mean."""
+    result = await fit(preset=replace(SMALL, dev_every=4), evaluations=8 * 10, dev=DEV)
+    looks = [(choice.generation, choice.kind) for choice in result.dev_scored]
+    assert looks == [(g, kind) for g in (3, 7, 9) for kind in ("best", "mean")]
+    assert result.chosen_by == "dev_metric"
+    assert result.choice.dev is not None
+    assert result.choice.dev.value == max(choice.dev.value for choice in result.dev_scored if choice.dev)
+
+
+async def test_no_dev_set_no_dev_calls() -> None:
+    """Without a dev set nothing is spent on it, and the lowest train loss is returned."""
+    result = await fit()
+    assert set(result.spend.by_purpose) == {"train"}
+    assert result.choice.train_loss == min(min(row) for row in result.core.losses)
+
+
+async def test_spend_is_what_the_provider_billed() -> None:
+    """Calls, tokens and money by purpose sum to the provider's own book."""
+    backend = mock(price=PRICE)
+    result = await fit(backend, dev=DEV, test=TEST, compare_manual=True)
+    assert (result.spent.tokens, result.spent.nanousd) == (backend.book.tokens, backend.book.nanousd)
+    assert result.spent.calls == backend.book.attempts
+    assert result.spend.by_purpose["train"].evaluations == 80
+
+
+async def test_first_generation_is_the_optimizers_own() -> None:
+    """The candidates on the wire are those of ask, as float32."""
+    seen = []
+
+    class Listening:
+        def __init__(self) -> None:
+            self.inner = mock()
+            self.card = self.inner.card
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.inner, name)
+
+        async def score(self, query, *, key):  # type: ignore[no-untyped-def]
+            seen.append(query.Z)
+            return await self.inner.score(query, key=key)
+
+    result = await fit(Listening(), evaluations=8)
+    from lmaas_sdk.tuning.cmaes import PycmaOptimizer
+
+    expected = PycmaOptimizer(20, population=8, sigma0=1.0, diagonal=True, step_size="tpa", seed=7).ask().X
+    np.testing.assert_array_equal(seen[0], expected.astype(np.float32))
+    np.testing.assert_array_equal(result.prompt.z, seen[0][int(np.argmin(result.core.losses[0]))])
+
+
+@pytest.mark.parametrize(
+    ("budget", "unit"),
+    [
+        (Budget(calls=7), "calls"),
+        (Budget(evaluations=37), "evaluations"),
+        (Budget(tokens=20_000), "tokens"),
+        (Budget(usd="0.01"), "nanousd"),
+    ],
+)
+async def test_every_limit_ends_the_run_with_a_result(budget: Budget, unit: str) -> None:
+    """The run stops by itself within the limit, dev and test included, and uses most of what it may."""
+    backend = mock(price=PRICE)
+    result = await Tuner(backend, budget=budget, preset=SMALL).fit(TRAIN, DEV, test=TEST)
+    limit, posted = budget.limits[unit], getattr(budget.posted, unit)
+    assert result.stopped == "budget"
+    assert posted <= limit  # type: ignore[operator]
+    assert budget.pending.calls == 0
+    assert result.test is not None
+    one_more = result.spend.by_purpose["train"]
+    generation = getattr(one_more, unit) / len(result.generations)
+    assert posted + 2 * generation + getattr(result.spend.by_purpose["dev"], unit) > limit  # type: ignore[operator]
+
+
+async def test_last_generation_that_does_not_fit_whole_is_not_sent() -> None:
+    """30 evaluations are three generations of 8, and the other 6 are not begun."""
+    result = await fit(evaluations=30)
+    assert (result.evaluations, result.spent.evaluations) == (24, 24)
+
+
+@pytest.mark.parametrize("budget", [Budget(evaluations=7), Budget(calls=0), Budget(tokens=100), Budget(usd="0.0000001")])
+async def test_budget_below_one_generation_sends_nothing(budget: Budget) -> None:
+    """BudgetTooSmall comes before the first call."""
+    backend = mock(price=PRICE)
+    with pytest.raises(BudgetTooSmall):
+        await Tuner(backend, budget=budget, preset=SMALL).fit(TRAIN)
+    assert backend.book.attempts == 0
+    assert budget.posted == budget.pending
+
+
+async def test_dev_and_test_are_set_aside_before_the_first_generation() -> None:
+    """A budget that would pay for training alone is too small when dev and test do not fit beside it."""
+    alone = Budget(calls=1)
+    assert (await Tuner(mock(), budget=alone, preset=SMALL).fit(TRAIN)).spent.calls == 1
+    with pytest.raises(BudgetTooSmall):
+        await Tuner(mock(), budget=Budget(calls=2), preset=SMALL).fit(TRAIN, DEV, test=TEST)
+    enough = await Tuner(mock(), budget=Budget(calls=3), preset=SMALL).fit(TRAIN, DEV, test=TEST)
+    assert {name: spent.calls for name, spent in enough.spend.by_purpose.items()} == {"train": 1, "dev": 1, "test": 1}
+
+
+async def test_what_was_set_aside_and_not_used_comes_back() -> None:
+    """After the run nothing is pending, however it ended."""
+    budget = Budget(tokens=50_000)
+    await Tuner(mock(), budget=budget, preset=SMALL).fit(TRAIN, DEV, test=TEST)
+    assert budget.pending.tokens == 0
+    hanging = Budget(tokens=50_000)
+    with pytest.raises(ProtocolError):
+        await Tuner(mock(faults=Faults(script=["nan"])), budget=hanging, preset=SMALL).fit(TRAIN, DEV, test=TEST)
+    assert hanging.pending.tokens == 0
+
+
+async def test_without_a_budget_money_is_capped_and_announced(caplog: pytest.LogCaptureFixture) -> None:
+    """A priced model and no budget: the cost of 8000 evaluations is the cap, and it is logged before the first call."""
+    result = await Tuner(mock(price=PRICE), preset=SMALL).fit(TRAIN)
+    assert result.evaluations == 8000
+    assert result.budget["usd"] == pytest.approx(result.to_dict()["cost_usd"])
+    assert "no budget was given: 8000 evaluations" in caplog.text
+
+
+async def test_a_limit_on_what_costs_nothing_does_not_run_for_ever() -> None:
+    """Dollars on a free model limit nothing, so 8000 evaluations do."""
+    result = await Tuner(mock(), budget=Budget(usd="1.00"), preset=SMALL).fit(TRAIN)
+    assert result.evaluations == 8000
+
+
+def test_wall_time_ends_the_run() -> None:
+    """In virtual time: calls of 10 s and 35 s in all leave three generations."""
+
+    async def run() -> TuningResult:
+        clock = asyncio.get_running_loop().time
+        budget = Budget(wall_s=35, clock=clock)
+        return await Tuner(mock(latency_s=10.0), budget=budget, preset=SMALL).fit(TRAIN)
+
+    result = run_virtual(run())
+    assert (result.stopped, len(result.generations)) == ("budget", 3)
+    assert result.wall_s == pytest.approx(35, abs=0.01)
+    assert result.spend.unknown_outcomes == 1
+
+
+def test_quota_that_waits_too_long_ends_the_run() -> None:
+    """A minute's quota of 5 calls and no patience: five generations and `stopped="quota"`."""
+
+    async def run(max_wait_s: float | None) -> TuningResult:
+        backend = mock(limits=Limits(requests_per_minute=5))
+        tuner = Tuner(backend, budget=Budget(evaluations=8 * 12), preset=SMALL)
+        return await tuner.fit(TRAIN, max_wait_s=max_wait_s)
+
+    impatient, patient = run_virtual(run(10)), run_virtual(run(None))
+    assert (impatient.stopped, len(impatient.generations)) == ("quota", 5)
+    assert (patient.stopped, len(patient.generations)) == ("budget", 12)
+    assert patient.wall_s == pytest.approx(120, abs=1)
+
+
+def test_quota_before_the_first_generation_is_an_error() -> None:
+    """With nothing to return, the quota's error comes out."""
+
+    async def run() -> TuningResult:
+        faults = Faults(script=[Fault("rate_limit", retry_after_s=3600)])
+        return await fit(mock(faults=faults), max_wait_s=5)
+
+    with pytest.raises(QuotaExceeded) as stopped:
+        run_virtual(run())
+    assert stopped.value.wait_s == 3600
+    assert isinstance(stopped.value.__cause__, RateLimited)
+
+
+async def test_provider_that_overbills_stops_the_run() -> None:
+    """A bill above the worst case is booked in full, closes the budget and ends the run."""
+
+    class Greedy:
+        def __init__(self) -> None:
+            self.inner = mock()
+            self.card = self.inner.card
+            self.calls = 0
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.inner, name)
+
+        async def score(self, query, *, key):  # type: ignore[no-untyped-def]
+            self.calls += 1
+            reply = await self.inner.score(query, key=key)
+            extra = 1_000_000 if self.calls == 3 else 0
+            return replace(reply, usage=replace(reply.usage, input_tokens=reply.usage.input_tokens + extra))
+
+    budget = Budget(tokens=100_000)
+    result = await Tuner(Greedy(), budget=budget, preset=SMALL).fit(TRAIN)
+    assert (result.stopped, len(result.generations), budget.overrun) == ("budget", 2, True)
+    assert budget.posted.tokens > 1_000_000
+
+
+async def test_backend_that_stays_broken_raises_its_error() -> None:
+    """After the last attempt the error of the backend comes out, and its worst case is booked."""
+    budget = Budget(evaluations=100)
+    faults = Faults(plan=lambda attempt: "server_fault")
+    tuner = Tuner(mock(faults=faults), budget=budget, preset=SMALL, retry=RetryPolicy(attempts=3, first_wait_s=0))
+    with pytest.raises(ServerFault):
+        await tuner.fit(TRAIN)
+    assert (budget.posted.calls, budget.pending.calls) == (3, 0)
+
+
+async def test_cancelling_leaves_nothing_behind() -> None:
+    """A cancelled fit books what it had sent, frees the rest and leaves no task."""
+    budget = Budget(tokens=10**6)
+    task = asyncio.ensure_future(Tuner(mock(latency_s=30), budget=budget, preset=SMALL).fit(TRAIN, DEV))
+    while not budget.pending.evaluations:
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert budget.pending.tokens == 0
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_events_tell_the_whole_run() -> None:
+    """Plan, generations and dev scorings arrive in order, with the spend so far."""
+    events: list[Event] = []
+    result = await fit(preset=replace(SMALL, dev_every=5), evaluations=40, dev=DEV, on_event=events.append)
+    assert events[0] == RunPlanned(5, 8)
+    assert [type(event) for event in events[1:]] == [GenerationDone] * 5 + [DevScored] * 2
+    assert tuple(events[1:]) == result.history
+    tokens = [event.spent.tokens for event in result.history]
+    assert tokens == sorted(tokens)
+    assert tokens[-1] == result.spent.tokens
+
+
+async def test_result_predicts_and_evaluates_and_so_does_its_file() -> None:
+    """Predictions of the result and of a prompt loaded from its bytes agree, and are paid for."""
+    backend = mock()
+    result = await fit(backend, evaluations=160, dev=DEV)
+    texts = ["a lovely thing", "a dull thing", "<mask> </s> {text}"]
+    elsewhere = Predictor.tuned(mock(), TunedPrompt.from_bytes(result.prompt.to_bytes()))
+    assert await result.predict(texts) == await elsewhere.predict(texts)
+    assert await result.predict([]) == []
+    before = result.spend.by_purpose["predict"].calls
+    evaluation = await result.evaluate(TEST)
+    assert evaluation == await elsewhere.evaluate(TEST)
+    assert result.spend.by_purpose["test"].calls == 1
+    assert before == 1
+
+
+async def test_predictions_are_refused_when_the_budget_is_gone() -> None:
+    """The budget of the run holds for its result too; another connection brings its own."""
+    result = await Tuner(mock(), budget=Budget(calls=2), preset=SMALL).fit(TRAIN)
+    with pytest.raises(BudgetExceeded):
+        await result.predict(["a fine thing"])
+    assert len(await result.use(mock(), budget=Budget(calls=1)).predict(["a fine thing"])) == 1
+
+
+async def test_report_has_the_keys_that_every_command_promises() -> None:
+    """The JSON form is plain and complete."""
+    report = (await fit(mock(price=PRICE), dev=DEV, test=TEST, compare_manual=True)).to_dict()
+    promised = {"manual_accuracy", "tuned_accuracy", "evaluations", "calls", "tokens", "cost_usd", "budget"}
+    promised |= {"stopped", "wall_s", "prompt_file"}
+    assert promised <= report.keys()
+    assert json.loads(json.dumps(report)) == report
+
+
+async def test_shortened_texts_are_counted() -> None:
+    """Texts over the model's length are tuned on, and the result says how many lost words."""
+    long = TASK.examples([("word " * 900 + str(label), label) for label in (0, 1)] * 3)
+    result = await Tuner(mock(), budget=Budget(evaluations=8), preset=SMALL).fit(long)
+    assert result.shortened == {"train": 6}
+
+
+async def test_bad_data_is_refused_before_anything_is_sent() -> None:
+    """An empty class, another task's dev set and an empty test set are named."""
+    backend = mock()
+    tuner = Tuner(backend, preset=SMALL)
+    other = Task("other", template="{text} <mask>", labels=["a", "b"], words=["x", "y"])
+    with pytest.raises(EmptyClass, match="positive"):
+        await tuner.fit(TASK.examples([("a text", 0)]))
+    with pytest.raises(TaskError, match="'other'"):
+        await tuner.fit(TRAIN, examples(0, 4, other))
+    with pytest.raises(TaskError, match="test set has no examples"):
+        await tuner.fit(TRAIN, test=TASK.examples([]))
+    assert backend.book.attempts == 0
+
+
+def test_what_a_backend_cannot_do_is_said_when_the_tuner_is_made() -> None:
+    """A layout that the card does not list is Unsupported."""
+    card = mock().card
+    backend = mock(capabilities=replace(card.capabilities, layouts=("cat",)))
+    with pytest.raises(Unsupported, match="layout 'add'"):
+        Tuner(backend, preset="paper")
+
+
+@pytest.mark.parametrize("objective", ["ce", "hinge", "metric"])
+async def test_every_objective_runs(objective: str) -> None:
+    """Cross entropy, hinge and the negative metric all lead somewhere."""
+    result = await fit(preset=replace(SMALL, objective=objective), evaluations=240)  # type: ignore[arg-type]
+    assert result.generations[-1].lowest_loss < result.generations[0].median_loss
