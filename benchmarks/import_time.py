@@ -1,4 +1,4 @@
-"""How long `import lmaas_sdk` takes, beside `import numpy`, which is most of it.
+"""How long `import lmaas_sdk` takes, beside `import numpy`, which it needs itself.
 
     python -m benchmarks.import_time
 

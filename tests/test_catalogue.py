@@ -1,6 +1,5 @@
 """Tests of lmaas_sdk.tasks.catalogue."""
 
-
 from __future__ import annotations
 
 import json

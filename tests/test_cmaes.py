@@ -59,7 +59,7 @@ def test_two_runs_in_one_process_do_not_meet(diagonal: bool, step_size: str) -> 
     mixed: list[list[list[float]]] = [[], []]
     for _ in range(12):
         for es, told in zip(pair, mixed, strict=True):
-            told += run(es, 1)
+            told.extend(run(es, 1))
     assert mixed == [alone, alone]
 
 

@@ -1,6 +1,5 @@
 """Tests of lmaas_sdk.tasks.dataset and lmaas_sdk.tasks.source."""
 
-
 from __future__ import annotations
 
 import json

@@ -25,7 +25,9 @@ def drawn_tree() -> dict[str, str]:
 
 def test_drawing_names_every_error_with_its_parent() -> None:
     """The docstring's tree is the tree of classes."""
-    classes = {name: kind for name, kind in inspect.getmembers(errors, inspect.isclass) if kind is not errors.LmaasError}
+    classes = {
+        name: kind for name, kind in inspect.getmembers(errors, inspect.isclass) if kind is not errors.LmaasError
+    }
     assert drawn_tree() == {name: kind.__bases__[0].__name__ for name, kind in classes.items()}
 
 

@@ -1,6 +1,5 @@
 """Tests of lmaas_sdk.tasks.few_shot."""
 
-
 from __future__ import annotations
 
 from collections import Counter

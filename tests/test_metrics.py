@@ -1,6 +1,5 @@
 """Tests of lmaas_sdk.tasks.metrics."""
 
-
 from __future__ import annotations
 
 from typing import Any

@@ -46,7 +46,7 @@ def test_normal_scale_is_in_units_of_the_word_embeddings() -> None:
 
 def test_unknown_preset_is_refused_with_the_known_ones() -> None:
     """A typing error is answered with the list."""
-    with pytest.raises(ValueError, match="paper, sep-tpa, tpa-40.*not 'papr'"):
+    with pytest.raises(ValueError, match=r"paper, sep-tpa, tpa-40.*not 'papr'"):
         get_preset("papr")
 
 

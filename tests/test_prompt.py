@@ -93,7 +93,7 @@ def test_array_that_the_subspace_names_must_be_in_the_file() -> None:
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
     """The message says which file cannot be read."""
-    with pytest.raises(PromptFileError, match="none.prompt"):
+    with pytest.raises(PromptFileError, match=r"none\.prompt"):
         TunedPrompt.load(tmp_path / "none.prompt")
 
 

@@ -1,6 +1,5 @@
 """Tests of lmaas_sdk.tasks.readers and lmaas_sdk.tasks.formats, and of the examples in docs/tasks.md."""
 
-
 from __future__ import annotations
 
 import doctest

@@ -15,8 +15,14 @@ from lmaas_sdk import Subspace
 
 GOLDEN = [
     (Subspace(500, 50, 128), "f52c794fc4005bfbd840ced131f84f77e0ae4cc3c7537749381d5c0beddad3c0"),
-    (Subspace(20, 3, 128, "cat", "normal", scale=0.4, seed=13), "731f9ad9f7e21b5c6cec1d6ce855a7aaa2b6e363252180da90963fb98e3b77d3"),
-    (Subspace(50, 10, 64, "cat", "uniform", scale=2.5, seed=-7), "f7d1323b4527c75850702675d39ad030121600b352183b8bc1303fd30ee7af6f"),
+    (
+        Subspace(20, 3, 128, "cat", "normal", scale=0.4, seed=13),
+        "731f9ad9f7e21b5c6cec1d6ce855a7aaa2b6e363252180da90963fb98e3b77d3",
+    ),
+    (
+        Subspace(50, 10, 64, "cat", "uniform", scale=2.5, seed=-7),
+        "f7d1323b4527c75850702675d39ad030121600b352183b8bc1303fd30ee7af6f",
+    ),
 ]
 PRINT_DIGESTS = """
 import hashlib

@@ -1,6 +1,5 @@
 """Tests of lmaas_sdk.tasks.template."""
 
-
 from __future__ import annotations
 
 import pytest

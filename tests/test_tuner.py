@@ -33,7 +33,9 @@ from lmaas_sdk.tuning.events import DevScored, Event, GenerationDone, RunPlanned
 PRICE = Price(400_000_000)  # $0.40 per million tokens
 
 
-async def fit(backend: object = None, *, preset: Preset = SMALL, evaluations: int = 80, **options: object) -> TuningResult:
+async def fit(
+    backend: object = None, *, preset: Preset = SMALL, evaluations: int = 80, **options: object
+) -> TuningResult:
     tuner = Tuner(backend or mock(), budget=Budget(evaluations=evaluations), preset=preset, seed=7)  # type: ignore[arg-type]
     return await tuner.fit(TRAIN, **options)  # type: ignore[arg-type]
 
@@ -83,7 +85,9 @@ async def test_faults_change_spend_and_not_the_result() -> None:
     """Errors, time-outs and 429s are retried; `result.core` is that of a run without them."""
     calm = await fit(dev=DEV)
     faults = Faults(script=["server_fault", "refused", "timeout", None, Fault("rate_limit", retry_after_s=0.01)])
-    tuner = Tuner(mock(faults=faults), budget=Budget(evaluations=200), preset=SMALL, seed=7, retry=RetryPolicy(first_wait_s=0))
+    tuner = Tuner(
+        mock(faults=faults), budget=Budget(evaluations=200), preset=SMALL, seed=7, retry=RetryPolicy(first_wait_s=0)
+    )
     stormy = await tuner.fit(TRAIN, DEV)
     assert stormy.core.losses[: len(calm.core.losses)] == calm.core.losses
 
@@ -167,7 +171,9 @@ async def test_last_generation_that_does_not_fit_whole_is_not_sent() -> None:
     assert (result.evaluations, result.spent.evaluations) == (24, 24)
 
 
-@pytest.mark.parametrize("budget", [Budget(evaluations=7), Budget(calls=0), Budget(tokens=100), Budget(usd="0.0000001")])
+@pytest.mark.parametrize(
+    "budget", [Budget(evaluations=7), Budget(calls=0), Budget(tokens=100), Budget(usd="0.0000001")]
+)
 async def test_budget_below_one_generation_sends_nothing(budget: Budget) -> None:
     """BudgetTooSmall comes before the first call."""
     backend = mock(price=PRICE)
@@ -289,10 +295,15 @@ async def test_backend_that_stays_broken_raises_its_error() -> None:
 
 async def test_cancelling_leaves_nothing_behind() -> None:
     """A cancelled fit books what it had sent, frees the rest and leaves no task."""
-    budget = Budget(tokens=10**6)
-    task = asyncio.ensure_future(Tuner(mock(latency_s=30), budget=budget, preset=SMALL).fit(TRAIN, DEV))
-    while not budget.pending.evaluations:
-        await asyncio.sleep(0)
+    budget, sent = Budget(tokens=10**6), asyncio.Event()
+
+    def latency_s(query: object, words: object) -> float:
+        sent.set()
+        return 30.0
+
+    task = asyncio.create_task(Tuner(mock(latency_s=latency_s), budget=budget, preset=SMALL).fit(TRAIN, DEV))
+    await sent.wait()
+    assert budget.pending.evaluations == 8
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

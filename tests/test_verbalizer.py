@@ -1,6 +1,5 @@
 """Tests of lmaas_sdk.tasks.verbalizer."""
 
-
 from __future__ import annotations
 
 import json

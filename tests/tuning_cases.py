@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lmaas_backends.mock import MockBackend
-
 from lmaas_sdk import PRESETS, Dataset, Preset, Task
 
 TASK = Task("things", template="{text} It was <mask> .", labels=["negative", "positive"], words=["bad", "great"])
