@@ -68,6 +68,20 @@ async def test_generations_go_out_in_as_few_calls_as_the_card_allows() -> None:
     assert split.core.to_bytes() == result.core.to_bytes()
 
 
+@pytest.mark.parametrize("tokens_per_minute", [700, 90])
+def test_generation_above_a_minutes_tokens_goes_out_in_parts(tokens_per_minute: int) -> None:
+    """A call that could never be admitted is not made: candidates, then texts, are split; the result is the same."""
+
+    async def run(limits: Limits) -> TuningResult:
+        return await fit(mock(limits=limits), evaluations=16)
+
+    limited = run_virtual(run(Limits(tokens_per_minute=tokens_per_minute)))
+    free = run_virtual(run(Limits()))
+    assert limited.core.to_bytes() == free.core.to_bytes()
+    assert limited.spent.calls > free.spent.calls
+    assert limited.spent.evaluations == 16
+
+
 @pytest.mark.parametrize("preset", ["paper", "sep-tpa", "tpa-40"])
 async def test_same_seed_same_bytes(preset: str) -> None:
     """Two runs with one seed agree in `result.core` and prompt file to the byte; another seed differs."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.budget import Reservation
 from lmaas_sdk.accounting.spend import Purpose
-from lmaas_sdk.backend import ScoreQuery
+from lmaas_sdk.backend import ModelCard, ScoreQuery
 from lmaas_sdk.canonical import digest
 from lmaas_sdk.client import Call, Client
 from lmaas_sdk.texts import TextSet
@@ -82,11 +82,11 @@ class Scheduler:
             purpose: What for.
             label: What tells these candidates from others of the run: the generation, say.
         """
-        card = self.client.backend.card
+        most_candidates, most_texts = _most_a_call(self.client.backend.card, scorable.token_counts)
         n_texts = len(scorable.texts)
         parts = []
-        for candidates in _slices(1 if Z is None else len(Z), card.max_candidates):
-            for rows in _slices(n_texts, card.max_texts):
+        for candidates in _slices(1 if Z is None else len(Z), most_candidates):
+            for rows in _slices(n_texts, most_texts):
                 whole = rows.stop - rows.start == n_texts
                 query = ScoreQuery(
                     scorable.texts,
@@ -138,6 +138,16 @@ class Scheduler:
     def _key(self, purpose: Purpose, label: object, candidates: slice, rows: slice) -> str:
         spans = [candidates.start, candidates.stop, rows.start, rows.stop]
         return digest([self._run, purpose, label, spans])[:_KEY_DIGITS]
+
+
+def _most_a_call(card: ModelCard, token_counts: Sequence[int]) -> tuple[int, int]:
+    """The most candidates and texts of one call: what the card allows, and no more than a minute's tokens."""
+    quota = card.limits.tokens_per_minute
+    if quota is None:
+        return card.max_candidates, card.max_texts
+    texts = card.max_texts if sum(token_counts) <= quota else max(1, quota // max(token_counts))
+    a_candidate = sum(sorted(token_counts)[-texts:])
+    return max(1, min(card.max_candidates, quota // a_candidate)), min(card.max_texts, texts)
 
 
 def _slices(count: int, most: int) -> Iterator[slice]:
