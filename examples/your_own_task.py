@@ -29,10 +29,9 @@ async def main() -> None:
     async with load_backend("roberta-tiny") as backend:
         tuner = Tuner(backend, budget=Budget(evaluations=300), preset="small-model", seed=42)
         result = await tuner.fit(train, dev, test=test, compare_manual=True)
-        print(f"{task.metric} on {len(test)} questions that were not used:")
-        print(
-            f"manual prompt {result.to_dict()['manual_accuracy']:.2f}, tuned {result.to_dict()['tuned_accuracy']:.2f}"
-        )
+        report = result.to_dict()
+        print(f"{task.metric} on {len(test)} questions that were not used:", end=" ")
+        print(f"manual prompt {report['manual_accuracy']:.2f}, tuned {report['tuned_accuracy']:.2f}")
         for text, label in zip(NEW, await result.predict(NEW), strict=True):
             print(f"{label:8} {text}")
 

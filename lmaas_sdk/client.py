@@ -28,7 +28,7 @@ from lmaas_sdk.errors import (
     UnknownDataset,
     Unsupported,
 )
-from lmaas_sdk.texts import TextSet
+from lmaas_sdk.texts import Text, TextSet
 from lmaas_sdk.traffic.retry import RetryPolicy
 from lmaas_sdk.tuning.subspace import Subspace
 
@@ -37,6 +37,7 @@ __all__ = ["Call", "Client"]
 _NOT_COUNTED = (RateLimited, BackendUnavailable)
 _REFUSED = (AuthenticationFailed, InvalidQuery, PaymentRequired, UnknownDataset, Unsupported)
 _SPECIAL_TOKENS = 4  # a generous allowance for special tokens and separators where nobody counts exactly
+_CLOCK_SLACK_S = 0.01  # a timer may fire a tick before its time by another clock
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,8 +81,7 @@ class Client:
             return await self._retry.controller()(self.backend.register, texts, subspace)
         extra = _SPECIAL_TOKENS + (0 if subspace is None else subspace.prompt_tokens)
         most = self.backend.card.max_tokens
-        sizes = (sum(len(piece.text.encode("utf-8", "replace")) for piece in text) + extra for text in texts.texts)
-        return Registration(texts.digest, tuple(min(size, most) for size in sizes))
+        return Registration(texts.digest, tuple(min(_most_tokens(text) + extra, most) for text in texts.texts))
 
     def call(
         self, query: ScoreQuery, key: str, *, purpose: Purpose, token_counts: Sequence[int], of_texts: int | None = None
@@ -94,13 +94,23 @@ class Client:
             purpose: Only `train` counts evaluations.
             token_counts: Tokens of each text it scores.
             of_texts: Texts in the whole training set, of which the query may score a part.
+
+        Raises:
+            ValueError: There is not one token count a text.
         """
+        n_texts = _n_texts(query)
+        if not token_counts or len(token_counts) != (len(token_counts) if n_texts is None else n_texts):
+            raise ValueError(
+                f"a query of {n_texts or 'some'} texts has {len(token_counts)} token counts: give one a text"
+            )
         tokens = query.n_candidates * sum(token_counts)
         evaluations: int | Fraction = 0
         if purpose == "train":
             part = Fraction(len(token_counts), of_texts or len(token_counts))
             evaluations = query.n_candidates if part == 1 else query.n_candidates * part
-        return Call(query, key, purpose, Amounts(1, evaluations, tokens, self._cost(Usage(tokens))))
+        # Some providers charge more for what goes into their cache.
+        dearest = max(self._cost(Usage(tokens)), self._cost(Usage(tokens, cached_tokens=tokens)))
+        return Call(query, key, purpose, Amounts(1, evaluations, tokens, dearest))
 
     def hold(self, calls: Sequence[Call]) -> list[Reservation]:
         """Reserves all of these calls in one step, or none.
@@ -118,22 +128,25 @@ class Client:
             hold: A reservation made for it by `hold`; None: it is made now.
 
         Raises:
-            BudgetExceeded: A reservation does not fit, or the provider billed more than the worst case.
+            BudgetExceeded: A reservation does not fit, the wall time ends (or would, before the next attempt), or the
+                provider billed more than the worst case.
             QuotaExceeded: The provider's quota would make it wait too long.
             BackendError: It failed for good; the type says how.
         """
         bill = _Bill(self, call, hold)
         try:
-            reply: ScoreReply = await self._retry.controller()(self._attempt, call, bill)
+            reply: ScoreReply = await self._retry.controller(self.budget.check_open)(self._attempt, call, bill)
         finally:
             bill.close()
         return reply
 
     async def _attempt(self, call: Call, bill: _Bill) -> ScoreReply:
         bill.open()
+        wall = asyncio.timeout(self.budget.remaining_s())
         try:
-            async with asyncio.timeout(self.budget.remaining_s()):
+            async with wall:
                 reply = await self.backend.score(call.query, key=call.key)
+            _check_usage(reply)
         except _NOT_COUNTED:
             raise  # the reservation stays for the next attempt; close() voids it if there is none
         except _REFUSED:
@@ -141,22 +154,24 @@ class Client:
             raise
         except TimeoutError as error:
             bill.post_unknown()
-            self.budget.check(Amounts(calls=1))  # says that the wall time is over
-            raise AttemptTimeout("no answer when the wall time of the budget ended") from error
+            if wall.expired():
+                self.budget.check_open(_CLOCK_SLACK_S)
+            raise AttemptTimeout(f"no answer in time to {call.key!r}") from error
         except BaseException:
             bill.post_unknown()
             raise
-        self._check(call.query, reply, bill)
+        self._settle(call, reply, bill)
         return reply
 
-    def _check(self, query: ScoreQuery, reply: ScoreReply, bill: _Bill) -> None:
-        actual = Amounts(1, bill.call.worst.evaluations, _tokens(reply.usage), self._cost(reply.usage))
+    def _settle(self, call: Call, reply: ScoreReply, bill: _Bill) -> None:
+        worst, usage = call.worst, reply.usage
+        actual = Amounts(1, worst.evaluations, usage.input_tokens + usage.output_tokens, self._cost(usage))
         bill.settle(actual)
-        _check_reply(query, reply)
-        if (bill.call.worst - actual).is_negative:
-            raise BudgetExceeded(
-                self.budget.name, "tokens", limit=bill.call.worst.tokens, posted=actual.tokens, pending=0, asked=0
-            )
+        _check_reply(call.query, reply)
+        if (worst - actual).is_negative:
+            unit = "tokens" if actual.tokens > worst.tokens else "nanousd"
+            limit, billed = f"{getattr(worst, unit)} (the worst case of this call)", getattr(actual, unit)
+            raise BudgetExceeded(self.budget.name, unit, limit=limit, posted=billed, pending=0, asked=0)
 
     def _cost(self, usage: Usage) -> int:
         price = self.backend.card.price
@@ -173,7 +188,8 @@ class _Bill:
         self._unknown: list[Reservation] = []
 
     def open(self) -> None:
-        """Makes sure that the next attempt is paid for."""
+        """Makes sure that the next attempt is paid for, and that the budget has not ended since it was."""
+        self._client.budget.check_open()
         if self._hold is None:
             self._hold = self._client.budget.reserve(self.call.worst)
 
@@ -212,8 +228,24 @@ class _Bill:
         return self._hold
 
 
-def _tokens(usage: Usage) -> int:
-    return usage.input_tokens + usage.output_tokens
+def _most_tokens(text: Text) -> int:
+    """A text's UTF-8 bytes, and a token for its mask; a lone surrogate counts as the three bytes that replace it."""
+    return sum(1 if piece.kind == "mask" else len(piece.text.encode("utf-8", "surrogatepass")) for piece in text)
+
+
+def _check_usage(reply: object) -> None:
+    """Refuses an answer that does not say, in whole numbers, what it cost.
+
+    Raises:
+        ProtocolError: It says what came instead.
+    """
+    usage: object = getattr(reply, "usage", None)
+    if not isinstance(reply, ScoreReply) or not isinstance(usage, Usage):
+        raise ProtocolError(f"the answer should be a ScoreReply with its Usage, not {reply!r:.80}")
+    counts: tuple[object, ...] = (usage.input_tokens, usage.cached_tokens, usage.output_tokens)
+    whole = all(isinstance(count, int) and count >= 0 for count in counts)
+    if not whole or usage.cached_tokens > usage.input_tokens:
+        raise ProtocolError(f"the answer's usage should count tokens, with no more cached than sent, not {usage}")
 
 
 def _check_reply(query: ScoreQuery, reply: ScoreReply) -> None:
@@ -222,6 +254,9 @@ def _check_reply(query: ScoreQuery, reply: ScoreReply) -> None:
     Raises:
         ProtocolError: It says what was expected and what came.
     """
+    logits: object = reply.logits
+    if not isinstance(logits, np.ndarray):
+        raise ProtocolError(f"the answer should hold an array of logits, not {type(logits).__name__}")
     if reply.logits.ndim != 3 or len(reply.logits) != query.n_candidates or reply.logits.dtype != np.float32:
         raise ProtocolError(
             f"the answer should hold float32 logits of {query.n_candidates} candidates, "

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from lmaas_backends.local import open_backend
 from lmaas_backends.server_process import started_server
@@ -46,14 +47,17 @@ async def until_gone(pid: int) -> bool:
 
 async def test_a_child_and_this_process_compute_the_same_bits() -> None:
     """The bundled model answers alike from a child's server, which has a price and limits, and in this process."""
-    options: dict[str, object] = {"threads": 1, "price_usd_per_1k_tokens": "0.0004", "requests_per_minute": 60}
+    options: dict[str, object] = {"price_usd_per_1k_tokens": "0.0004", "requests_per_minute": 60}
+    options["threads"] = torch.get_num_threads()  # equal fingerprints, equal bits
     async with load_backend("roberta-tiny", **options) as child, load_backend("roberta-tiny", in_process=True) as own:
         served = await child.score(ScoreQuery(TEXTS), key="k")
         computed = await own.score(ScoreQuery(TEXTS), key="k")
+        fingerprints = {child.card.fingerprint, own.card.fingerprint}
         terms = (child.card.price, child.card.limits.requests_per_minute)
 
     assert computed.logits.tobytes() == served.logits.tobytes()
     assert computed.usage == served.usage
+    assert len(fingerprints) == 1
     assert (Price(400_000_000, source="the server's own price"), 60) == terms
 
 

@@ -6,7 +6,7 @@ and resolves exactly once: `post` what was really used, or `void`. At every inst
     posted + pending + free = limit        and        posted + pending <= limit.
 
 The one exception is a bill above the reservation: it is the provider's breach, it is booked in full, and it closes the
-budget (`overrun`).
+budget, all above it and all below those (`overrun`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from fractions import Fraction
 
 from lmaas_sdk.accounting.amounts import UNITS, Amounts
 from lmaas_sdk.accounting.money import nanousd
+from lmaas_sdk.accounting.wall_time import WallTime
 from lmaas_sdk.errors import BudgetExceeded
 
 __all__ = ["Budget", "Reservation"]
@@ -64,13 +65,13 @@ class Budget:
             "tokens": _checked_count("tokens", tokens),
             "nanousd": None if usd is None else nanousd(usd),
         }
-        self._wall_s = _checked_wall(wall_s)
+        self._wall = WallTime(wall_s, clock)
         self._clock = clock
-        self._runs, self._run_since, self._run_used_s = 0, 0.0, 0.0
         self._posted = self._pending = _NOTHING
         self._overrun = False
         self._parent: Budget | None = None
-        self._held: Amounts | None = None  # what is left of an amount set aside in the parent
+        self._aside: Amounts | None = None  # taken out of the parent beforehand, so the parent pays for nothing more
+        self._released = False
         self._lock = threading.RLock()
 
     def __repr__(self) -> str:
@@ -80,7 +81,7 @@ class Budget:
     @property
     def limits(self) -> dict[str, int | float | Fraction | None]:
         """The limit of every unit, `wall_s` included; None is no limit."""
-        return {**self._limits, "wall_s": self._wall_s}
+        return {**self._limits, "wall_s": self._wall.limit_s}
 
     @property
     def posted(self) -> Amounts:
@@ -99,34 +100,41 @@ class Budget:
 
     def free(self, unit: str) -> int | Fraction | None:
         """What is left of one unit here, budgets above not counted; None: no limit."""
-        limit = self._limits[unit]
-        if limit is None:
-            return None
-        left: int | Fraction = limit - getattr(self._posted, unit) - getattr(self._pending, unit)
-        return left
+        with self._lock:  # between the two reads another thread could post what was pending
+            limit = self._limits[unit]
+            if limit is None:
+                return None
+            left: int | Fraction = limit - getattr(self._posted, unit) - getattr(self._pending, unit)
+            return left
 
     def least_free(self, unit: str) -> int | Fraction | None:
         """What is left of one unit, here and in every budget that pays with it; None: no limit."""
-        left = [budget.free(unit) for budget in self._paying()]
+        with self._lock:
+            left = [budget.free(unit) for budget in self._paying()]
         return min((amount for amount in left if amount is not None), default=None)
 
     def start(self) -> None:
-        """A run begins: the wall clock goes on while at least one is on."""
+        """A run begins here and in every budget above: the wall clock goes on while at least one is on."""
         with self._lock:
-            if self._runs == 0:
-                self._run_since = self._clock()
-            self._runs += 1
+            for budget in self.line():
+                budget._wall.start()
 
     def stop(self) -> None:
-        """A run ends."""
+        """A run ends.
+
+        Raises:
+            ValueError: No run is on.
+        """
         with self._lock:
-            self._runs -= 1
-            if self._runs == 0:
-                self._run_used_s += self._clock() - self._run_since
+            if not self._wall.is_on:
+                raise ValueError(f"no run of budget {self.name!r} is on: call start() before stop()")
+            for budget in self.line():
+                budget._wall.stop()
 
     def remaining_s(self) -> float | None:
         """Seconds a run may still take, here and in every budget above; None: no limit, or no run is on."""
-        left = [budget._wall_left() for budget in self.line()]
+        with self._lock:
+            left = [budget._wall.left_s for budget in self.line()]
         return min((seconds for seconds in left if seconds is not None), default=None)
 
     def child(self, name: str, limits: Budget | None = None) -> Budget:
@@ -138,7 +146,7 @@ class Budget:
         """
         child = Budget(name=name, clock=self._clock)
         if limits is not None:
-            child._limits, child._wall_s = dict(limits._limits), limits._wall_s
+            child._limits, child._wall = dict(limits._limits), WallTime(limits._wall.limit_s, self._clock)
         child._parent, child._lock = self, self._lock
         return child
 
@@ -149,13 +157,15 @@ class Budget:
 
         Raises:
             BudgetExceeded: They are not free.
+            ValueError: An amount is negative.
         """
+        _check_not_negative(amounts)
         with self._lock:
             self.check(amounts)
             self._move(pending=amounts)
             child = self.child(name)
             child._limits = {unit: getattr(amounts, unit) for unit in UNITS}
-            child._held = amounts
+            child._aside = amounts
         return child
 
     def release(self) -> None:
@@ -165,12 +175,12 @@ class Budget:
             ValueError: Reservations in it are still pending.
         """
         with self._lock:
-            if self._held is None or self._parent is None:
+            if self._aside is None or self._parent is None:
                 return
             if self._pending != _NOTHING:
                 raise ValueError(f"budget {self.name!r} still has {self._pending} pending: resolve it before release")
-            self._parent._move(pending=_NOTHING - self._held)
-            self._held = None
+            self._parent._move(pending=_NOTHING - self._unspent())
+            self._aside, self._released = None, True
             self._limits = {unit: getattr(self._posted, unit) for unit in UNITS}
 
     def reserve(self, amounts: Amounts) -> Reservation:
@@ -189,8 +199,8 @@ class Budget:
             BudgetExceeded: Their sum does not fit.
             ValueError: An amount is negative.
         """
-        if any(request.is_negative for request in requests):
-            raise ValueError(f"an amount to reserve is not negative: {requests}")
+        for request in requests:
+            _check_not_negative(request)
         total = sum(requests, _NOTHING)
         with self._lock:
             self.check(total)
@@ -204,27 +214,42 @@ class Budget:
             BudgetExceeded: They do not fit.
         """
         with self._lock:
-            for budget in self.line():
-                budget._check_wall()
+            self.check_open()
             for budget in self._paying():
                 budget._check_here(amounts)
+
+    def check_open(self, wait_s: float = 0.0) -> None:
+        """Whether an attempt that is paid for may still go out, `wait_s` seconds from now.
+
+        Raises:
+            BudgetExceeded: The wall time is over by then, or an overrun or `release` closed a budget, here or above.
+        """
+        with self._lock:
+            for budget in self.line():
+                budget._check_wall(wait_s)
+                budget._check_closed()
 
     def _check_here(self, amounts: Amounts) -> None:
         for unit in UNITS:
             free, asked = self.free(unit), getattr(amounts, unit)
-            if asked and ((free is not None and asked > free) or self._overrun):
-                limit, posted, pending = self._limits[unit], getattr(self._posted, unit), getattr(self._pending, unit)
-                raise BudgetExceeded(self.name, unit, limit=limit, posted=posted, pending=pending, asked=asked)
+            if free is not None and asked > free:
+                raise self._exceeded(unit, limit=self._limits[unit], asked=asked)
 
-    def _wall_left(self) -> float | None:
-        if self._wall_s is None or self._runs == 0:
-            return None
-        return self._wall_s - self._run_used_s - (self._clock() - self._run_since)
+    def _check_closed(self) -> None:
+        if self._overrun:
+            raise self._exceeded("calls", limit="no more (a bill above its reservation closed it)", asked="any")
+        if self._released:
+            raise self._exceeded("calls", limit="no more (it was released)", asked="any")
 
-    def _check_wall(self) -> None:
-        left = self._wall_left()
-        if left is not None and left <= 0:
-            raise BudgetExceeded(self.name, "wall_s", limit=self._wall_s, posted=self._wall_s, pending=0, asked="more")
+    def _exceeded(self, unit: str, *, limit: object, asked: object) -> BudgetExceeded:
+        posted, pending = getattr(self._posted, unit), getattr(self._pending, unit)
+        return BudgetExceeded(self.name, unit, limit=limit, posted=posted, pending=pending, asked=asked)
+
+    def _check_wall(self, wait_s: float) -> None:
+        left_s = self._wall.left_s
+        if left_s is not None and left_s <= wait_s:
+            limit, used, asked = self._wall.limit_s, self._wall.used_s, wait_s or "any"
+            raise BudgetExceeded(self.name, "wall_s", limit=limit, posted=used, pending=0, asked=asked)
 
     def line(self) -> Iterator[Budget]:
         """This budget and all above it."""
@@ -237,19 +262,24 @@ class Budget:
         """The budgets a reservation is taken from: up to one set aside, which those above have paid already."""
         for budget in self.line():
             yield budget
-            if budget._held is not None:
+            if budget._aside is not None:
                 return
 
     def _move(self, *, pending: Amounts = _NOTHING, posted: Amounts = _NOTHING) -> None:
         """Adds to pending and posted, here and above, in one step; amounts may be negative."""
         with self._lock:
             for budget in self._paying():
+                before = budget._unspent()
                 budget._pending += pending
                 budget._posted += posted
-                if budget._held is not None and budget._parent is not None:
-                    paid = posted.at_most(budget._held)
-                    budget._held -= paid
-                    budget._parent._move(pending=_NOTHING - paid, posted=posted)
+                if budget._aside is not None and budget._parent is not None:
+                    budget._parent._move(pending=budget._unspent() - before, posted=posted)
+
+    def _unspent(self) -> Amounts:
+        """What the parent still has pending for an amount set aside here; an overrun leaves nothing, never a debt."""
+        if self._aside is None:
+            return _NOTHING
+        return self._aside - self._posted.at_most(self._aside)
 
     def _close(self) -> None:
         for budget in self.line():
@@ -260,7 +290,8 @@ class Reservation:
     """An amount taken from a budget before a call is sent; it resolves exactly once.
 
     Raises:
-        ValueError: From `post` and `void`, when it is already resolved; from `correct`, when it is not posted.
+        ValueError: From `post` and `void`, when it is already resolved; from `correct`, when it is not posted. From
+            `post` and `correct`, when an amount is negative.
     """
 
     __slots__ = ("_budget", "_posted", "_state", "amounts")
@@ -281,6 +312,7 @@ class Reservation:
 
     def post(self, actual: Amounts) -> None:
         """Books what was really used and frees the rest. More than was reserved is booked too and closes the budget."""
+        _check_not_negative(actual)
         with self._budget._lock:
             self._resolve("posted")
             self._posted = actual
@@ -299,6 +331,7 @@ class Reservation:
 
         The correction may only lower it: what it frees may have been the last of the budget.
         """
+        _check_not_negative(actual)
         with self._budget._lock:
             if self._state != "posted" or (self._posted - actual).is_negative:
                 raise ValueError(f"{self!r} cannot be corrected to {actual}")
@@ -321,7 +354,6 @@ def _checked_count(name: str, limit: int | None) -> int | None:
     return limit
 
 
-def _checked_wall(wall_s: float | None) -> float | None:
-    if wall_s is not None and not wall_s >= 0:
-        raise ValueError(f"wall_s is at least 0 seconds, not {wall_s!r}")
-    return wall_s
+def _check_not_negative(amounts: Amounts) -> None:
+    if amounts.is_negative:
+        raise ValueError(f"an amount to reserve, set aside or post is not negative: {amounts}")

@@ -57,7 +57,9 @@ class Price:
             if amount is None and name == "cached_nanousd_per_mtok":
                 continue
             if isinstance(amount, bool) or not isinstance(amount, int):
-                raise TypeError(f"{name} is a whole number of nano-dollars, not {amount!r}: `nanousd('0.40')` makes one")
+                raise TypeError(
+                    f"{name} is a whole number of nano-dollars, not {amount!r}: `nanousd('0.40')` makes one"
+                )
             if amount < 0:
                 raise ValueError(f"a price is not negative: {name} is {amount}")
 

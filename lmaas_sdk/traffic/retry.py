@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import tenacity
@@ -20,6 +22,9 @@ class RetryPolicy:
         attempts: Most attempts that fail for another reason than a 429.
         first_wait_s, longest_wait_s: Bounds of the exponential backoff with full jitter.
         max_wait_s: Most seconds a call may wait for 429s to end; None: as long as it takes.
+
+    Raises:
+        ValueError: A value is out of its range; the message names it.
     """
 
     attempts: int = 5
@@ -28,16 +33,30 @@ class RetryPolicy:
     max_wait_s: float | None = None
 
     def __post_init__(self) -> None:
-        if self.attempts < 1:
-            raise ValueError(f"attempts is at least 1, not {self.attempts}")
+        attempts: object = self.attempts
+        if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
+            raise ValueError(f"attempts is a whole number of at least 1, not {attempts!r}")
+        for name in ("first_wait_s", "longest_wait_s"):
+            seconds = getattr(self, name)
+            if not (math.isfinite(seconds) and seconds >= 0):
+                raise ValueError(f"{name} is finite and at least 0 seconds, not {seconds!r}")
+        if self.max_wait_s is not None and not self.max_wait_s >= 0:
+            raise ValueError(
+                f"max_wait_s is at least 0 seconds, not {self.max_wait_s!r}: None waits as long as it takes"
+            )
 
-    def controller(self) -> tenacity.AsyncRetrying:
-        """A fresh controller for one call: it counts, so it must not be shared."""
+    def controller(self, before_wait: Callable[[float], None] | None = None) -> tenacity.AsyncRetrying:
+        """A fresh controller for one call: it counts, so it must not be shared.
+
+        Args:
+            before_wait: Called with the seconds of every wait before it begins; what it raises ends the call.
+        """
         patience = _Patience(self)
         return tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type(Retryable),
             stop=patience.is_over,
             wait=patience.wait_s,
+            before_sleep=None if before_wait is None else lambda state: before_wait(state.upcoming_sleep),
             sleep=asyncio.sleep,
             reraise=True,
         )
@@ -65,17 +84,21 @@ class _Patience:
         """
         error = _error(state)
         asked = error.retry_after_s if isinstance(error, Retryable) else None
-        wait_s = float(self._backoff(state)) if asked is None else asked
+        # "Retry after 0 s" is no wait at all: obeyed to the letter it would be a storm of requests.
+        wait_s = asked if asked is not None and asked > 0 else float(self._backoff(state))
         if isinstance(error, RateLimited):
             self._waited_for_quota_s += wait_s
-            longest = self._policy.max_wait_s
-            if longest is not None and self._waited_for_quota_s > longest:
-                raise QuotaExceeded(
-                    f"the provider asks to wait {wait_s:.1f} s, {self._waited_for_quota_s:.1f} s in all for this call; "
-                    f"max_wait_s allows {longest:.1f}",
-                    wait_s=wait_s,
-                ) from error
+            self._check_patience(error, wait_s)
         return wait_s
+
+    def _check_patience(self, error: RateLimited, wait_s: float) -> None:
+        longest = self._policy.max_wait_s
+        if longest is not None and self._waited_for_quota_s > longest:
+            raise QuotaExceeded(
+                f"the provider asks to wait {wait_s:.1f} s, {self._waited_for_quota_s:.1f} s in all for this call; "
+                f"max_wait_s allows {longest:.1f}",
+                wait_s=wait_s,
+            ) from error
 
 
 def _error(state: tenacity.RetryCallState) -> BaseException | None:

@@ -1,0 +1,140 @@
+"""A server over real HTTP on loopback, with an engine and clocks that the test decides."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import CancelledError
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import numpy as np
+from numpy.typing import NDArray
+
+from lmaas_backends.roberta.accounts import Accounts, ApiKeys, Terms
+from lmaas_backends.roberta.calls import ModelCalls
+from lmaas_backends.roberta.engine_thread import EngineThread
+from lmaas_backends.roberta.http_app import application
+from lmaas_backends.roberta.protocol import JSON
+from lmaas_backends.roberta.rate_limits import Clocks
+from lmaas_backends.roberta.server import serving
+from lmaas_sdk.backend import (
+    Capabilities,
+    FeatureQuery,
+    FeatureReply,
+    ModelCard,
+    Registration,
+    ScoreQuery,
+    ScoreReply,
+    Usage,
+)
+from lmaas_sdk.texts import TextSet
+from lmaas_sdk.tuning.subspace import Subspace
+
+KEYS = ("ann=key-of-ann", "bob=key-of-bob")
+TOKENS_A_TEXT = 10
+WAIT_S = 20
+
+
+class FakeEngine:
+    """Bills 10 tokens a text and candidate, and computes only while its gate is open."""
+
+    def __init__(self) -> None:
+        self.card = ModelCard("fake", 4, 100, 64, "<mask>", Capabilities(top_k=True), max_candidates=2, max_texts=3)
+        self.gate = threading.Event()
+        self.gate.set()
+        self.started = threading.Semaphore(0)
+        self.scored: list[str] = []
+        self.stops_when_told = False
+        self.error: Exception | None = None
+
+    def register(self, texts: TextSet, subspace: Subspace | None = None) -> Registration:
+        if self.error is not None:
+            raise self.error
+        return Registration(texts.digest, (TOKENS_A_TEXT,) * len(texts))
+
+    def upload(self, array: NDArray[np.float32]) -> str:
+        return f"array of {array.shape}"
+
+    def count(self, query: ScoreQuery | FeatureQuery) -> int:
+        texts = len(query.texts) if isinstance(query.texts, TextSet) else 1
+        return TOKENS_A_TEXT * texts * (query.n_candidates if isinstance(query, ScoreQuery) else 1)
+
+    def score(self, query: ScoreQuery, cancelled: Callable[[], bool] = lambda: False) -> ScoreReply:
+        self.started.release()
+        if not self.gate.wait(WAIT_S):
+            raise TimeoutError
+        if self.error is not None:
+            raise self.error
+        if self.stops_when_told and cancelled():
+            raise CancelledError
+        self.scored.append(query.texts if isinstance(query.texts, str) else query.texts.digest)
+        logits = np.full((query.n_candidates, 1, 2), len(self.scored), np.float32)
+        return ScoreReply(logits, Usage(self.count(query)))
+
+    def features(self, query: FeatureQuery) -> FeatureReply:
+        ones = np.ones(3, np.float32)
+        return FeatureReply(np.ones((1, 4), np.float32), np.array([10]), ones, ones, Usage(self.count(query)))
+
+
+class SetClock:
+    """A clock that stands still until it is set."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Served:
+    """A running server and how to ask it."""
+
+    session: aiohttp.ClientSession
+    url: str
+    engine: FakeEngine
+    clock: SetClock = field(default_factory=SetClock)
+
+    async def ask(
+        self, method: str, path: str, body: object = None, *, key: str | None = "key-of-ann", **headers: str
+    ) -> tuple[int, Any, dict[str, str]]:
+        """Status, JSON and headers (by lower-case name) of an answer; other bodies than bytes are sent as JSON."""
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        sent |= {} if key is None else {"Authorization": f"Bearer {key}"}
+        data = body if isinstance(body, (bytes, type(None))) else json.dumps(body).encode()
+        sent = {"Content-Type": JSON} | sent if data is not None else sent
+        async with self.session.request(method, f"{self.url}{path}", data=data, headers=sent) as answer:
+            told = await answer.json() if answer.content_type == JSON else await answer.read()
+            return answer.status, told, {name.lower(): value for name, value in answer.headers.items()}
+
+    async def score(self, texts: str = "a", **more: Any) -> tuple[int, Any, dict[str, str]]:
+        return await self.ask("POST", "/v1/score", {"model": "fake", "texts": texts}, **more)
+
+
+@asynccontextmanager
+async def served(*, keys: tuple[str, ...] = KEYS, terms: Terms | None = None, **options: Any) -> AsyncIterator[Served]:
+    engine, clock, terms = FakeEngine(), SetClock(), terms or Terms()
+    clocks = Clocks(monotonic=clock, wall=clock)
+    async with EngineThread() as thread, aiohttp.ClientSession() as session:
+        calls = ModelCalls(engine, thread, accounts=Accounts(ApiKeys(keys), terms, clocks), terms=terms, clocks=clocks)
+        try:
+            async with serving(calls, application(calls, b'{"tok": 1}', **options)) as url:
+                yield Served(session, url, engine, clock)
+        finally:
+            engine.gate.set()
+
+
+async def wait_for(semaphore: threading.Semaphore) -> None:
+    """Waits until the engine's thread has come so far."""
+    assert await asyncio.to_thread(semaphore.acquire, timeout=WAIT_S)
+
+
+async def until_health(server: Served, **told: object) -> None:
+    """Asks /health, which answers while the engine computes, until it tells this."""
+    async with asyncio.timeout(WAIT_S):
+        while not told.items() <= (await server.ask("GET", "/health"))[1].items():
+            pass

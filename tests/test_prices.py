@@ -1,0 +1,58 @@
+"""What a call costs."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from math import ceil
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmaas_sdk.accounting.prices import Price, Usage
+
+COUNTS = st.integers(min_value=0, max_value=10**12)
+
+
+def test_one_thousand_tokens_of_ada() -> None:
+    """0.0008 dollars per 1,000 tokens is 800,000 nano-dollars for them."""
+    assert Price(800_000_000).cost_nanousd(Usage(1000)) == 800_000
+
+
+def test_a_charge_is_rounded_up_once_a_call() -> None:
+    """Three kinds of tokens that cost a third each are one nano-dollar together, not three."""
+    price = Price(1, 1, 1)
+    assert price.cost_nanousd(Usage(2, 1, 1)) == 1
+    assert price.cost_nanousd(Usage()) == 0
+
+
+def test_cached_tokens_are_part_of_the_input() -> None:
+    """Of 10 input tokens 4 are cached and cost half."""
+    price = Price(2_000_000, 10_000_000, 1_000_000, call_nanousd=7)
+    assert price.cost_nanousd(Usage(10, 4, 1)) == 6 * 2 + 4 * 1 + 10 + 7
+    assert Price(2_000_000).cost_nanousd(Usage(10, 4)) == 20
+
+
+@given(st.tuples(COUNTS, COUNTS, COUNTS, COUNTS), st.tuples(COUNTS, COUNTS, COUNTS))
+def test_the_charge_is_the_exact_one_rounded_up(prices: tuple[int, ...], counts: tuple[int, ...]) -> None:
+    """However large the numbers, the charge is that of exact fractions."""
+    per_input, per_output, per_cached, per_call = prices
+    fresh, cached, output = counts
+    exact = Fraction(fresh * per_input + cached * per_cached + output * per_output, 10**6)
+    price = Price(per_input, per_output, per_cached, per_call)
+    assert per_call + ceil(exact) == price.cost_nanousd(Usage(fresh + cached, cached, output))
+
+
+@pytest.mark.parametrize("name", ["input", "output", "cached", "call"])
+@pytest.mark.parametrize(("amount", "error"), [(-1, ValueError), (0.5, TypeError), ("4", TypeError), (True, TypeError)])
+def test_a_price_is_a_whole_number_of_nano_dollars(name: str, amount: Any, error: type[Exception]) -> None:
+    """A negative price, or one that would make money a float, is refused by its name."""
+    field = "call_nanousd" if name == "call" else f"{name}_nanousd_per_mtok"
+    with pytest.raises(error, match=f"{field} is"):
+        Price(**({"input_nanousd_per_mtok": 1} | {field: amount}))
+
+
+def test_usage_adds_up() -> None:
+    """Usages add kind by kind."""
+    assert Usage(1, 0, 3) + Usage(10, 5, 30) == Usage(11, 5, 33)
