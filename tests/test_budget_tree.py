@@ -194,5 +194,5 @@ class BudgetTree(RuleBasedStateMachine):
         return self.holds[at % len(self.holds)]
 
 
-BudgetTree.TestCase.settings = settings(max_examples=120, stateful_step_count=40)
+BudgetTree.TestCase.settings = settings(max_examples=70, stateful_step_count=40)
 test_a_tree_of_budgets = BudgetTree.TestCase

@@ -40,10 +40,9 @@ def open_backend(
         ValueError: An option's value is out of its range.
     """
     if in_process:
-        if server_options or threads is not None:
-            named = ", ".join(sorted(server_options) + ["threads"] * (threads is not None))
-            raise TypeError(f"in_process=True has no server to take {named}")
-        return InProcessBackend(spec, device=device)
+        if server_options:
+            raise TypeError(f"in_process=True has no server to take {', '.join(sorted(server_options))}")
+        return InProcessBackend(spec, device=device, threads=threads)
     # "--model=..." in one word, so that no name is taken for an option
     arguments = [f"--model={spec}", f"--device={device}", *_arguments({"threads": threads}), *_checked(server_options)]
     _parsed(arguments)

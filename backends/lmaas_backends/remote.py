@@ -54,7 +54,7 @@ def open_backend(
     url: str,
     *,
     api_key: str | None = None,
-    timeout_s: float = 60.0,
+    timeout_s: float = 600.0,
     connect_timeout_s: float = 5.0,
     encoding: Encoding = "raw",
     z_dtype: ZDtype = "float32",
@@ -65,7 +65,7 @@ def open_backend(
     Args:
         url: The server, such as `http://127.0.0.1:8080`.
         api_key: None: the environment's LMAAS_API_KEY, or no key.
-        timeout_s: For one attempt.
+        timeout_s: For one attempt; a large model on a CPU needs minutes for a generation.
         connect_timeout_s: For getting a connection.
         encoding: How arrays travel: `raw` bytes, or `base64` in JSON (a third larger, for what passes only text).
         z_dtype: `float16` halves the upload; z is then rounded.

@@ -140,9 +140,8 @@ def test_without_torch_the_extra_is_named() -> None:
     """Where torch cannot be imported, the error says what to install."""
     code = (
         "import sys; sys.modules['torch'] = None\n"
-        "from lmaas_backends.roberta.in_process import open_engine\n"
         "from lmaas_sdk.errors import MissingExtra\n"
-        "try: open_engine('roberta-tiny')\n"
+        "try: from lmaas_backends.roberta.loading import load_engine\n"
         "except MissingExtra as error: print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)

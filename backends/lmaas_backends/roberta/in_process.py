@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,28 +20,9 @@ from lmaas_sdk.tuning.subspace import Subspace
 if TYPE_CHECKING:
     from lmaas_backends.roberta.engine import Engine
 
-__all__ = ["InProcessBackend", "open_engine"]
+__all__ = ["InProcessBackend"]
 
 _T = TypeVar("_T")
-
-
-def open_engine(model: str, *, device: str = "cpu", max_candidates: int = 64, max_texts: int = 1024) -> Engine:
-    """Loads a model and its engine; imports torch only now.
-
-    Args:
-        model, device: As in `model.load_model`.
-        max_candidates, max_texts: As in `engine.Engine`.
-
-    Raises:
-        MissingExtra: torch or transformers is not installed.
-        ModelLoadError: The model cannot be loaded.
-    """
-    from lmaas_backends.roberta.model import load_model  # noqa: PLC0415  imports torch, and says so when it is missing
-
-    loaded = load_model(model, device=device)
-    from lmaas_backends.roberta.engine import Engine  # noqa: PLC0415
-
-    return Engine(loaded, max_candidates=max_candidates, max_texts=max_texts)
 
 
 class InProcessBackend:
@@ -51,17 +32,12 @@ class InProcessBackend:
     closing stops what is going on likewise.
 
     Args:
-        model, device: As in `model.load_model`.
-        max_candidates, max_texts: As in `engine.Engine`.
+        model: `roberta-tiny`, a folder, or a name on the hub.
+        options: As `loading.load_engine` takes them: device, threads, max_candidates, max_texts.
     """
 
-    def __init__(
-        self, model: str = "roberta-tiny", *, device: str = "cpu", max_candidates: int = 64, max_texts: int = 1024
-    ) -> None:
-        self._open: Callable[[], Engine] = lambda: open_engine(
-            model, device=device, max_candidates=max_candidates, max_texts=max_texts
-        )
-        self._model = model
+    def __init__(self, model: str = "roberta-tiny", **options: Any) -> None:
+        self._model, self._options = model, options
         self._engine: Engine | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"lmaas-{model}")
         self._closing = threading.Event()
@@ -121,7 +97,7 @@ class InProcessBackend:
             if caller_left.is_set():
                 raise BackendError("the caller left before this call's turn came")
             if self._engine is None:
-                self._engine = self._open()
+                self._engine = _load(self._model, self._options)
             try:
                 return work(self._engine, lambda: caller_left.is_set() or self._closing.is_set())
             except CancelledError as error:
@@ -136,3 +112,9 @@ class InProcessBackend:
     def _check_open(self) -> None:
         if self._closing.is_set():
             raise BackendError(f"the backend of model {self._model!r} is closed: open a new one")
+
+
+def _load(model: str, options: dict[str, Any]) -> Engine:
+    from lmaas_backends.roberta.loading import load_engine  # noqa: PLC0415  (torch takes seconds to import)
+
+    return load_engine(model, **options)

@@ -46,7 +46,6 @@ class LoadedModel:
         heads, epsilon, first_position: As in `forward.Forward`.
         max_tokens: Most positions a text may take.
         tokenizer_digest: SHA-256 of tokenizer.json, in hex.
-        fingerprint: Names the path that computes: equal fingerprints, equal bits.
         embedding_std: Standard deviation of the word embeddings, to 6 significant digits.
     """
 
@@ -58,8 +57,12 @@ class LoadedModel:
     first_position: int
     max_tokens: int
     tokenizer_digest: str
-    fingerprint: str
     embedding_std: float
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the path that computes as torch is set now: equal fingerprints, equal bits."""
+        return _fingerprint(self.weights)
 
 
 def load_model(name_or_path: str, *, device: str = "cpu") -> LoadedModel:
@@ -227,7 +230,6 @@ def _assemble(name: str, config: Any, weights: Weights, vocabulary: Vocabulary) 
         first_position=first_position,
         max_tokens=len(weights.positions) - first_position,
         tokenizer_digest=hashlib.sha256(vocabulary.tokenizer_json).hexdigest(),
-        fingerprint=_fingerprint(weights),
         embedding_std=float(f"{weights.words.double().std(correction=0).item():.6g}"),
     )
 

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="another than loopback needs API keys")
     parser.add_argument("--port", type=_whole(0, 65535), default=0, help="0: any free port")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
-    parser.add_argument("--threads", type=_whole(1), help="threads that compute (default: as torch chooses, all cores)")
+    parser.add_argument("--threads", type=_whole(1), help="threads that compute (default: by model and cores)")
     parser.add_argument("--api-key-file", type=Path, help=f"one NAME=KEY a line (or ${KEYS_VARIABLE}, comma-separated)")
     parser.add_argument("--drain-timeout-s", type=_seconds, default=30.0, help="longest wait for calls at the end")
     parser.add_argument("--exit-with-parent", action="store_true", help="end when stdin closes")
