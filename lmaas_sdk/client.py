@@ -25,6 +25,7 @@ from lmaas_sdk.errors import (
     PaymentRequired,
     ProtocolError,
     RateLimited,
+    TaskError,
     UnknownDataset,
     Unsupported,
 )
@@ -35,7 +36,7 @@ from lmaas_sdk.tuning.subspace import Subspace
 __all__ = ["Call", "Client"]
 
 _NOT_COUNTED = (RateLimited, BackendUnavailable)
-_REFUSED = (AuthenticationFailed, InvalidQuery, PaymentRequired, UnknownDataset, Unsupported)
+_REFUSED = (AuthenticationFailed, InvalidQuery, PaymentRequired, TaskError, UnknownDataset, Unsupported)
 _SPECIAL_TOKENS = 4  # a generous allowance for special tokens and separators where nobody counts exactly
 _CLOCK_SLACK_S = 0.01  # a timer may fire a tick before its time by another clock
 
@@ -170,8 +171,9 @@ class Client:
         _check_reply(call.query, reply)
         if (worst - actual).is_negative:
             unit = "tokens" if actual.tokens > worst.tokens else "nanousd"
-            limit, billed = f"{getattr(worst, unit)} (the worst case of this call)", getattr(actual, unit)
-            raise BudgetExceeded(self.budget.name, unit, limit=limit, posted=billed, pending=0, asked=0)
+            limit, billed = getattr(worst, unit), getattr(actual, unit)
+            why = "the worst case of this call, which the provider's bill is above"
+            raise BudgetExceeded(self.budget.name, unit, limit=limit, posted=billed, pending=0, asked=0, why=why)
 
     def _cost(self, usage: Usage) -> int:
         price = self.backend.card.price

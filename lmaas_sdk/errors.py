@@ -77,14 +77,17 @@ class BudgetExceeded(LmaasError):
     Attributes:
         budget: Name of the budget that refused.
         unit: The limit that binds: calls, evaluations, tokens, nanousd or wall_s.
-        limit, posted, pending, asked: Amounts in that unit (seconds for wall_s).
+        limit, posted, pending, asked: Amounts in that unit (seconds for wall_s); limit None: no limit, `why` tells.
+        why: What else there is to say.
     """
 
     def __init__(
-        self, budget: str, unit: str, *, limit: object, posted: object, pending: object, asked: object
+        self, budget: str, unit: str, *, limit: object, posted: object, pending: object, asked: object, why: str = ""
     ) -> None:
+        allowed = "is closed" if limit is None else f"allows {limit} {unit}"
+        reason = f" ({why})" if why else ""
         super().__init__(
-            f"budget {budget!r} allows {limit} {unit}: {posted} posted, {pending} pending, {asked} more asked for"
+            f"budget {budget!r} {allowed}{reason}: {posted} posted, {pending} pending, {asked} more asked for"
         )
         self.budget, self.unit = budget, unit
         self.limit, self.posted, self.pending, self.asked = limit, posted, pending, asked

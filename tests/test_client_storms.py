@@ -21,6 +21,7 @@ from lmaas_sdk.testing.faults import KINDS
 from lmaas_sdk.traffic.retry import RetryPolicy
 
 NOTHING = Amounts()
+WAYS = ((1, 1), (2, 1), (2, 2))  # calls posted, and how many of them at the full price
 FORGETFUL = Capabilities(deterministic=True)  # not idempotent
 MIXTURES = st.lists(st.sampled_from([None, *KINDS]), min_size=1, max_size=8)
 
@@ -116,9 +117,6 @@ async def test_a_cancellation_after_any_number_of_turns_of_the_loop(turns: int) 
     await asyncio.wait([task])
     check_books(budget, backend)
     assert budget.posted in (NOTHING, *(Amounts(calls, 2 * full, TOKENS * full, COST * full) for calls, full in WAYS))
-
-
-WAYS = ((1, 1), (2, 1), (2, 2))  # calls posted, and how many of them at the full price
 
 
 def test_a_hang_is_booked_when_its_caller_gives_up() -> None:

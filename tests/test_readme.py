@@ -72,11 +72,8 @@ def test_the_commands_exist(capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as ended:
             main([*command.split(), "--help"])
         assert 0 == ended.value.code
-        assert [] == [word for word in command.split() if word.startswith("--") and word not in capsys_text(capsys)]
-
-
-def capsys_text(capsys: pytest.CaptureFixture[str]) -> str:
-    return capsys.readouterr().out
+        shown = capsys.readouterr().out
+        assert [] == [word for word in command.split() if word.startswith("--") and word not in shown]
 
 
 def test_the_budget_is_described_whole() -> None:

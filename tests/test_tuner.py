@@ -246,6 +246,20 @@ def test_wall_time_ends_the_run() -> None:
     assert result.spend.unknown_outcomes == 1
 
 
+def test_wall_time_ends_the_search_and_leaves_the_test_its_money() -> None:
+    """With nothing but time limited, dev scorings spend nothing that the test needs, and the test is still made."""
+
+    async def run() -> TuningResult:
+        budget = Budget(wall_s=100, clock=asyncio.get_running_loop().time)
+        tuner = Tuner(mock(latency_s=1.0), budget=budget, preset=replace(SMALL, dev_every=10))
+        return await tuner.fit(TRAIN, DEV, test=TEST)
+
+    result = run_virtual(run())
+    assert len(result.generations) == 90
+    assert len(result.dev_scored) == 2 * 9
+    assert result.test is not None
+
+
 def test_quota_that_waits_too_long_ends_the_run() -> None:
     """A minute's quota of 5 calls and no patience: five generations and `stopped="quota"`."""
 

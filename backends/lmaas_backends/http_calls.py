@@ -21,6 +21,7 @@ __all__ = ["HttpCalls", "Reply", "Sent"]
 
 _USER_AGENT = "lmaas-sdk"
 _POOLED_CONNECTIONS = 64
+_MOST_DIGITS = 12  # of a Retry-After in seconds: thirty thousand years
 
 
 @dataclass(slots=True)
@@ -226,12 +227,11 @@ def _seconds(retry_after: str | None) -> float | None:
     """Seconds of a Retry-After header, which is a number of them or an HTTP date (RFC 9110, section 10.2.3)."""
     if retry_after is None:
         return None
-    try:
-        return max(0.0, float(int(retry_after)))
-    except ValueError:
-        pass
+    if retry_after.isascii() and retry_after.isdigit():
+        return float(retry_after[:_MOST_DIGITS])
     try:
         date = parsedate_to_datetime(retry_after)
     except ValueError:
         return None
-    return max(0.0, (date - datetime.now(UTC)).total_seconds())
+    zoned = date if date.tzinfo is not None else date.replace(tzinfo=UTC)
+    return max(0.0, (zoned - datetime.now(UTC)).total_seconds())

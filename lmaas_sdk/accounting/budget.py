@@ -237,13 +237,13 @@ class Budget:
 
     def _check_closed(self) -> None:
         if self._overrun:
-            raise self._exceeded("calls", limit="no more (a bill above its reservation closed it)", asked="any")
+            raise self._exceeded("calls", limit=None, asked="any", why="a bill above its reservation closed it")
         if self._released:
-            raise self._exceeded("calls", limit="no more (it was released)", asked="any")
+            raise self._exceeded("calls", limit=None, asked="any", why="it was released")
 
-    def _exceeded(self, unit: str, *, limit: object, asked: object) -> BudgetExceeded:
+    def _exceeded(self, unit: str, *, limit: object, asked: object, why: str = "") -> BudgetExceeded:
         posted, pending = getattr(self._posted, unit), getattr(self._pending, unit)
-        return BudgetExceeded(self.name, unit, limit=limit, posted=posted, pending=pending, asked=asked)
+        return BudgetExceeded(self.name, unit, limit=limit, posted=posted, pending=pending, asked=asked, why=why)
 
     def _check_wall(self, wait_s: float) -> None:
         left_s = self._wall.left_s

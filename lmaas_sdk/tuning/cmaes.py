@@ -7,16 +7,20 @@ working directory; its bits depend on the number of BLAS threads.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import cma
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from lmaas_sdk.seeding import bit_generator
 from lmaas_sdk.tuning.optimizer import Batch, check_values
+
+with warnings.catch_warnings():  # without matplotlib it warns that it cannot plot; nothing here asks it to
+    warnings.filterwarnings("ignore", message="Could not import matplotlib", category=UserWarning)
+    import cma
 
 __all__ = ["PYCMA_VERSION", "PycmaOptimizer", "StepSize"]
 

@@ -44,7 +44,7 @@ class Plan:
 
     Args:
         generations: Whole generations it pays for; None: nothing that can be counted limits it.
-        set_aside: What dev and test scoring need of it.
+        set_aside: What dev and test scoring need of it; where nothing is limited, the test alone.
     """
 
     generations: int | None
@@ -65,7 +65,8 @@ def plan_run(budget: Budget, costs: RunCosts) -> Plan:
 
     if not fits(1):
         raise _too_small(budget, costs)
-    limited = any(left is not None and getattr(costs.generation, unit) for unit, left in free.items())
+    step = costs.generation + costs.dev_scoring
+    limited = any(left is not None and getattr(step, unit) for unit, left in free.items())
     if not limited:
         return Plan(None, costs.test)
     generations = _largest(fits)

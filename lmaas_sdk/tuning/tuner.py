@@ -104,11 +104,9 @@ class Tuner:
         budget, plan = budget_and_plan(self.budget, costs, self.preset.population)
         allowance = budget.set_aside("dev and test", plan.set_aside)
         client = Client(self.backend, budget, retry=retry)
-        budget.start()
         try:
             return await self._fit(data, client, client.with_budget(allowance), plan, on_event or _ignore)
         finally:
-            budget.stop()
             allowance.release()
 
     async def _fit(
@@ -121,11 +119,15 @@ class Tuner:
             train=data["train"],
             dev=data.get("dev"),
             scheduler=Scheduler(client, run_id),
-            dev_scheduler=Scheduler(side_client, run_id),
+            dev_scheduler=Scheduler(client if plan.generations is None else side_client, run_id),
             generations=plan.generations,
             tell=listen,
         )
-        stopped = await run.search(self._make_optimizer)
+        client.budget.start()
+        try:
+            stopped = await run.search(self._make_optimizer)
+        finally:
+            client.budget.stop()
         choice, chosen_by = run.chosen
         task, card = data["train"].dataset.task, self.backend.card
         prompt = TunedPrompt(task, self.subspace, choice.z, card.name, card.tokenizer_digest)
