@@ -1,0 +1,42 @@
+"""docs/tuning.md: its example runs, and its tables name what there is."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from lmaas_sdk import PRESETS, TuningResult
+
+PAGE = (Path(__file__).resolve().parent.parent / "docs" / "tuning.md").read_text("utf-8")
+
+
+def test_the_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The page's program tunes, reports, saves and predicts."""
+    (program,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(program, "docs/tuning.md", "exec"), {"__name__": "page"})  # noqa: S102 - our own page
+    printed = capsys.readouterr().out
+    assert "RunPlanned(generations=50, population=10)" in printed
+    assert "budget dev_metric" in printed
+    assert (tmp_path / "things.prompt").exists()
+
+
+def test_the_presets_are_all_named() -> None:
+    """The table of presets is the package's."""
+    section = PAGE.split("## Presets", 1)[1].split("`dataclasses", 1)[0]
+    assert set(re.findall(r"^\| `([a-z0-9-]+)`", section, re.MULTILINE)) == set(PRESETS)
+
+
+def test_the_attributes_of_a_result_exist() -> None:
+    """Every attribute that the page names is there."""
+    section = PAGE.split("| `result.` |", 1)[1].split("## Presets", 1)[0]
+    named = {
+        name
+        for row in section.splitlines()[2:]
+        for name in re.findall(r"`(\w+)(?:\(\))?`", row.split("| ")[1] if "| " in row else "")
+    }
+    assert named <= {field.name for field in fields(TuningResult)} | set(dir(TuningResult))
+    assert {"prompt", "spend", "core", "to_dict"} <= named
