@@ -37,7 +37,7 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
         "within a budget, and compares it with the manual prompt.",
     )
     parser.add_argument("--out", type=Path, default=Path("lmaas-demo"), metavar="FOLDER", help="where the files go")
-    add_run_options(parser, preset="small-model", model=_MODEL)
+    add_run_options(parser, preset="small-model")
     parser.set_defaults(run=_run)
 
 
@@ -54,7 +54,7 @@ def _run(args: argparse.Namespace) -> int:
 
     async def session() -> int:
         served = load_backend(
-            args.model, price_usd_per_1k_tokens=_PRICE_USD_PER_1K_TOKENS, requests_per_minute=_REQUESTS_PER_MINUTE
+            _MODEL, price_usd_per_1k_tokens=_PRICE_USD_PER_1K_TOKENS, requests_per_minute=_REQUESTS_PER_MINUTE
         )
         async with served as backend:
             result = await tune(backend, splits, args=args, preset=args.preset, budget=budget)

@@ -21,9 +21,8 @@ class Splits:
     test: Dataset | None
 
 
-def add_run_options(parser: argparse.ArgumentParser, *, preset: str, model: str) -> None:
-    """Model, preset, seed and form of the output."""
-    parser.add_argument("--model", default=model, help="roberta-tiny, a folder, a hub name, or the URL of a server")
+def add_run_options(parser: argparse.ArgumentParser, *, preset: str) -> None:
+    """Preset, seed, patience and form of the output."""
     parser.add_argument("--preset", default=preset, choices=sorted(PRESETS), help="settings of the search")
     parser.add_argument("--seed", type=int, default=42, help="of the search and the subspace (default: %(default)s)")
     parser.add_argument("--max-wait-s", type=float, help="most seconds a call may wait for the provider's rate limit")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,12 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("--test-rows", type=int, metavar="N", help="evaluate on N rows drawn by the seed")
     parser.add_argument("--out", type=Path, default=Path(), metavar="FOLDER", help="where files go (default: here)")
     parser.add_argument("--plot", action="store_true", help="draw the run as a PNG (needs the extra 'plot')")
-    add_run_options(parser, preset="paper", model="roberta-tiny")
+    parser.add_argument(
+        "--model",
+        default=os.environ.get("LMAAS_BASE_URL", "roberta-tiny"),
+        help="roberta-tiny, a folder, a hub name, or the URL of a server (default: $LMAAS_BASE_URL, else roberta-tiny)",
+    )
+    add_run_options(parser, preset="paper")
     add_budget_options(parser)
     parser.set_defaults(run=_run)
 
