@@ -6,7 +6,8 @@ Nothing reaches a backend but through here, so no call can go out that no budget
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -35,6 +36,10 @@ from lmaas_sdk.tuning.subspace import Subspace
 
 __all__ = ["Call", "Client"]
 
+OnWait = Callable[[float, BaseException | None], None]
+
+_BARE_CALL = Amounts(calls=1)
+_MOST_AT_ONCE = 16  # requests in flight where the card does not say
 _NOT_COUNTED = (RateLimited, BackendUnavailable)
 _REFUSED = (AuthenticationFailed, InvalidQuery, PaymentRequired, TaskError, UnknownDataset, Unsupported)
 _SPECIAL_TOKENS = 4  # a generous allowance for special tokens and separators where nobody counts exactly
@@ -58,20 +63,33 @@ class Client:
         backend: Where calls go.
         budget: What they are paid from.
         retry: When a failed attempt is repeated.
-        spend: Where the spend is summed up by purpose; several clients may share one.
+        on_wait: Called before every wait with its seconds and the error that asks for it.
+
+    Attributes:
+        spend: The spend by purpose, of this client and all that `with_budget` made from it.
     """
 
     def __init__(
-        self, backend: Backend, budget: Budget, *, retry: RetryPolicy | None = None, spend: Spend | None = None
+        self, backend: Backend, budget: Budget, *, retry: RetryPolicy | None = None, on_wait: OnWait | None = None
     ) -> None:
         self.backend = backend
         self.budget = budget
-        self.spend = spend if spend is not None else Spend()
+        self.spend = Spend()
+        self._spare: Budget | None = None
         self._retry = retry or RetryPolicy()
+        self._on_wait = on_wait
+        self._slots = asyncio.Semaphore(backend.card.limits.concurrency or _MOST_AT_ONCE)
 
-    def with_budget(self, budget: Budget) -> Client:
-        """The same client, paying from another budget."""
-        return Client(self.backend, budget, retry=self._retry, spend=self.spend)
+    def with_budget(self, budget: Budget, spare: Budget | None = None) -> Client:
+        """The same client, paying from another budget.
+
+        Args:
+            budget: What it pays from.
+            spare: What it pays from where that does not reach: an allowance that retries have used up, say.
+        """
+        other = copy.copy(self)
+        other.budget, other._spare = budget, spare
+        return other
 
     async def register(self, texts: TextSet, subspace: Subspace | None = None) -> Registration:
         """Token counts of each text under a prompt: exact where the backend counts them, else an upper bound.
@@ -119,7 +137,7 @@ class Client:
         Raises:
             BudgetExceeded: They do not fit together; nothing was reserved or sent.
         """
-        return self.budget.reserve_all([call.worst for call in calls])
+        return self._reserve([call.worst for call in calls])
 
     async def score(self, call: Call, hold: Reservation | None = None) -> ScoreReply:
         """Sends a call, again if need be, and books each attempt.
@@ -136,12 +154,29 @@ class Client:
         """
         bill = _Bill(self, call, hold)
         try:
-            reply: ScoreReply = await self._retry.controller(self.budget.check_open)(self._attempt, call, bill)
+            reply: ScoreReply = await self._retry.controller(self._before_wait)(self._attempt, call, bill)
         finally:
             bill.close()
         return reply
 
+    def _reserve(self, requests: Sequence[Amounts]) -> list[Reservation]:
+        try:
+            return self.budget.reserve_all(requests)
+        except BudgetExceeded:
+            if self._spare is None:
+                raise
+            return self._spare.reserve_all(requests)
+
+    def _before_wait(self, wait_s: float, error: BaseException | None) -> None:
+        self.budget.check_open(wait_s)
+        if self._on_wait is not None:
+            self._on_wait(wait_s, error)
+
     async def _attempt(self, call: Call, bill: _Bill) -> ScoreReply:
+        async with self._slots:
+            return await self._attempt_now(call, bill)
+
+    async def _attempt_now(self, call: Call, bill: _Bill) -> ScoreReply:
         bill.open()
         wall = asyncio.timeout(self.budget.remaining_s())
         try:
@@ -151,7 +186,7 @@ class Client:
         except _NOT_COUNTED:
             raise  # the reservation stays for the next attempt; close() voids it if there is none
         except _REFUSED:
-            bill.post(Amounts(calls=1))
+            bill.post(_BARE_CALL)
             raise
         except TimeoutError as error:
             bill.post_unknown()
@@ -181,19 +216,24 @@ class Client:
 
 
 class _Bill:
-    """The reservations of one call: one an attempt, each resolved exactly once."""
+    """The reservations of one call: one an attempt, each resolved exactly once.
+
+    Where a key bills once, all attempts of a call together cost one bill and a call each. So the first attempt that is
+    lost is posted at the worst case, and those after it reserve no more than a call.
+    """
 
     def __init__(self, client: Client, call: Call, hold: Reservation | None) -> None:
         self.call = call
         self._client = client
         self._hold = hold
-        self._unknown: list[Reservation] = []
+        self._lost: list[Reservation] = []
+        self._bills_once = client.backend.card.capabilities.idempotent
 
     def open(self) -> None:
         """Makes sure that the next attempt is paid for, and that the budget has not ended since it was."""
         self._client.budget.check_open()
         if self._hold is None:
-            self._hold = self._client.budget.reserve(self.call.worst)
+            (self._hold,) = self._client._reserve([self._next_worst()])
 
     def post(self, actual: Amounts) -> None:
         """Books an attempt whose cost is known."""
@@ -204,19 +244,23 @@ class _Bill:
     def post_unknown(self) -> None:
         """Books an attempt that may have been charged, at the worst case."""
         hold = self._take()
-        self.post(self.call.worst)
-        self._unknown.append(hold)
+        self.post(self._next_worst())
+        self._lost.append(hold)
         self._client.spend.unknown_outcomes += 1
 
     def settle(self, actual: Amounts) -> None:
-        """Books the attempt that was answered and, where a key bills once, corrects those before it to bare calls."""
-        self.post(actual)
-        if not self._client.backend.card.capabilities.idempotent:
+        """Books the attempt that was answered and, where a key bills once, puts right those that were lost before."""
+        if not (self._lost and self._bills_once):
+            self.post(actual)
             return
-        for lost in self._unknown:
-            lost.correct(Amounts(calls=1))
-            self._client.spend.add(self.call.purpose, Amounts(calls=1) - self.call.worst)
-            self._client.spend.unknown_outcomes -= 1
+        within = not (self.call.worst - actual).is_negative  # more than the worst case cannot be put in its place
+        self._lost[0].correct(actual if within else _BARE_CALL)
+        self._client.spend.add(self.call.purpose, (actual if within else _BARE_CALL) - self.call.worst)
+        self._client.spend.unknown_outcomes -= len(self._lost)
+        self.post(_BARE_CALL if within else actual)
+
+    def _next_worst(self) -> Amounts:
+        return _BARE_CALL if self._lost and self._bills_once else self.call.worst
 
     def close(self) -> None:
         """Frees what no attempt used."""

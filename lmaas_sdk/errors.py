@@ -87,7 +87,7 @@ class BudgetExceeded(LmaasError):
         allowed = "is closed" if limit is None else f"allows {limit} {unit}"
         reason = f" ({why})" if why else ""
         super().__init__(
-            f"budget {budget!r} {allowed}{reason}: {posted} posted, {pending} pending, {asked} more asked for"
+            f"budget {budget!r} {allowed}: {posted} posted, {pending} pending, {asked} more asked for{reason}"
         )
         self.budget, self.unit = budget, unit
         self.limit, self.posted, self.pending, self.asked = limit, posted, pending, asked
@@ -95,6 +95,19 @@ class BudgetExceeded(LmaasError):
 
 class BudgetTooSmall(BudgetExceeded, ValueError):
     """The budget cannot pay for a single generation. Nothing was sent."""
+
+    @classmethod
+    def of(cls, refusal: BudgetExceeded, why: str) -> BudgetTooSmall:
+        """The same refusal where it came before anything was sent."""
+        return cls(
+            refusal.budget,
+            refusal.unit,
+            limit=refusal.limit,
+            posted=refusal.posted,
+            pending=refusal.pending,
+            asked=refusal.asked,
+            why=why,
+        )
 
 
 class QuotaExceeded(LmaasError):

@@ -62,9 +62,17 @@ def test_tune_prints_a_table_and_draws_a_picture(data: Path, capsys: pytest.Capt
     """Without --json: manual against tuned accuracy, spend by purpose, files."""
     assert main(tune(data, "--budget-evaluations", "40", "--plot", "--no-dev", "--test-rows", "5")) == 3
     printed = capsys.readouterr().out
-    for expected in ("manual", "tuned", "train", "total", "evaluations 40", "chosen by train_loss", "things-42.png"):
+    for expected in (
+        "manual",
+        "tuned",
+        "train",
+        "total",
+        "evaluations 40",
+        "chosen by train_loss",
+        "things-sep-tpa-42.png",
+    ):
         assert expected in printed
-    assert (data.parent / "out" / "things-42.png").read_bytes().startswith(b"\x89PNG")
+    assert (data.parent / "out" / "things-sep-tpa-42.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
@@ -115,17 +123,17 @@ def test_help_works_for_every_command(command: list[str], capsys: pytest.Capture
     ("error", "code"),
     [
         (BudgetTooSmall("b", "calls", limit=1, posted=0, pending=0, asked=2), 2),
-        (BudgetExceeded("b", "calls", limit=1, posted=1, pending=0, asked=1), 3),
-        (QuotaExceeded("wait", wait_s=5), 3),
+        (BudgetExceeded("b", "calls", limit=1, posted=1, pending=0, asked=1), 2),
+        (QuotaExceeded("wait", wait_s=5), 4),
         (BackendUnavailable("gone"), 4),
         (NoLanguageModelHead("headless"), 4),
         (ValueError("bad"), 2),
-        (FileNotFoundError("none"), 4),
+        (FileNotFoundError("none"), 2),
         (RuntimeError("a fault of ours"), None),
     ],
 )
 def test_exit_codes(error: Exception, code: int | None) -> None:
-    """2 usage, 3 budget or quota, 4 unavailable; anything else is a fault and keeps its traceback."""
+    """Without a result: 2 usage, 4 unavailable; anything else is a fault and keeps its traceback."""
     assert exit_code_of(error) == code
 
 

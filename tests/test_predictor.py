@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tuning_cases import TASK, TEST, mock
 
-from lmaas_sdk import Budget, Predictor, Subspace, Task, TunedPrompt, Unsupported
+from lmaas_sdk import Budget, Predictor, Subspace, Task, TaskError, TunedPrompt, Unsupported
 from lmaas_sdk.canonical import array_digest
 from lmaas_sdk.errors import BudgetExceeded, PromptFileError
 from lmaas_sdk.tuning.predictor import evaluation
@@ -78,6 +78,13 @@ async def test_empty_set_cannot_be_evaluated() -> None:
     """There is no metric of nothing."""
     with pytest.raises(ValueError, match="no examples"):
         await Predictor.manual(mock(), TASK).evaluate(TASK.examples([]))
+
+
+async def test_set_of_another_task_cannot_be_evaluated() -> None:
+    """Its labels would be read in the wrong words."""
+    other = Task("other", template="{text} <mask>", labels=["a", "b"], words=["x", "y"])
+    with pytest.raises(TaskError, match="'other'"):
+        await Predictor.manual(mock(), TASK).evaluate(other.examples([("a text", 0)]))
 
 
 def test_evaluation_uses_the_metric_of_the_task() -> None:

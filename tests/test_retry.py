@@ -113,7 +113,7 @@ def test_before_wait_sees_every_wait_and_may_end_the_call() -> None:
     """It is told the seconds before they pass; what it raises comes out."""
     seen: list[float] = []
 
-    def before_wait(wait_s: float) -> None:
+    def before_wait(wait_s: float, error: BaseException | None) -> None:
         seen.append(wait_s)
         if wait_s > 5:
             raise ValueError("too long")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import signal
+import asyncio
+import importlib.metadata
 import sys
 from collections.abc import Sequence
 
 from lmaas_sdk.cli import demo, serve, tune
-from lmaas_sdk.cli.exit_codes import EXIT_CODES_HELP, exit_code_of
+from lmaas_sdk.cli.exit_codes import EXIT_CODES_HELP, INTERRUPTED, exit_code_of
 from lmaas_sdk.errors import LmaasError
 
 __all__ = ["main"]
@@ -23,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Tune language models that can only be called, within a budget.",
         epilog=EXIT_CODES_HELP,
     )
+    parser.add_argument("--version", action="version", version=importlib.metadata.version("lmaas-sdk"))
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in _COMMANDS:
         command.add_command(commands)
@@ -35,6 +37,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"lmaas {args.command}: {error}", file=sys.stderr)
         return code
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         print(f"lmaas {args.command}: interrupted", file=sys.stderr)
-        return 128 + signal.SIGINT
+        return INTERRUPTED

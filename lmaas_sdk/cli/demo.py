@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from lmaas_sdk.accounting.budget import Budget
-from lmaas_sdk.cli.exit_codes import DONE
+from lmaas_sdk.cli.exit_codes import DONE, exit_code_of_run
 from lmaas_sdk.cli.run_options import Splits, add_run_options
-from lmaas_sdk.cli.session import report, tune
+from lmaas_sdk.cli.session import OutputFiles, report, tune
 from lmaas_sdk.registry import load_backend
 from lmaas_sdk.tasks import Task, read_folder
 
@@ -49,7 +49,7 @@ def demo_splits() -> Splits:
 
 
 def _run(args: argparse.Namespace) -> int:
-    splits = demo_splits()
+    splits, files = demo_splits(), OutputFiles.checked(args.out, "demo", picture=True)
     budget = Budget(evaluations=_BUDGET_EVALUATIONS, usd=_BUDGET_USD)
 
     async def session() -> int:
@@ -58,7 +58,7 @@ def _run(args: argparse.Namespace) -> int:
         )
         async with served as backend:
             result = await tune(backend, splits, args=args, preset=args.preset, budget=budget)
-        report(result, prompt_file=args.out / "demo.prompt", picture=args.out / "demo.png", as_json=args.json)
-        return DONE  # the budget's end is how a demo ends
+        report(result, files, as_json=args.json)
+        return DONE if result.stopped == "budget" else exit_code_of_run(result)  # its budget's end is how a demo ends
 
     return asyncio.run(session())

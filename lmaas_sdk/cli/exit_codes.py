@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
-from lmaas_sdk.errors import BackendError, BudgetExceeded, LmaasError, ModelLoadError, QuotaExceeded
+from lmaas_sdk.errors import BackendError, LmaasError, ModelLoadError, QuotaExceeded
+from lmaas_sdk.tuning.result import TuningResult
 
-__all__ = ["BUDGET_ENDED", "DONE", "EXIT_CODES_HELP", "UNAVAILABLE", "USAGE", "exit_code_of"]
+__all__ = [
+    "BUDGET_ENDED",
+    "DONE",
+    "EXIT_CODES_HELP",
+    "INTERRUPTED",
+    "UNAVAILABLE",
+    "USAGE",
+    "exit_code_of",
+    "exit_code_of_run",
+]
 
-DONE, USAGE, BUDGET_ENDED, UNAVAILABLE = 0, 2, 3, 4
+DONE, USAGE, BUDGET_ENDED, UNAVAILABLE, INTERRUPTED = 0, 2, 3, 4, 130
 EXIT_CODES_HELP = (
     "Exit codes: 0 done; 2 the command, its data or its budget cannot be used as given; "
-    "3 the budget or a quota ended the run (a result is still written); 4 the backend is unavailable."
+    "3 the budget or a quota ended the run (its result is written); 4 the backend is unavailable, or failed later on "
+    "(then the result so far is written); 130 interrupted (likewise)."
 )
 
 
 def exit_code_of(error: Exception) -> int | None:
     """The exit code of an error that a user can do something about; None: it is a fault of this program."""
-    if isinstance(error, ValueError) or (isinstance(error, LmaasError) and not isinstance(error, BackendError)):
-        ended = isinstance(error, (BudgetExceeded, QuotaExceeded)) and not isinstance(error, ValueError)
-        if isinstance(error, ModelLoadError):
-            return UNAVAILABLE
-        return BUDGET_ENDED if ended else USAGE
-    return UNAVAILABLE if isinstance(error, (BackendError, OSError)) else None
+    if isinstance(error, (ModelLoadError, QuotaExceeded)):
+        return UNAVAILABLE
+    if isinstance(error, BackendError) and not isinstance(error, ValueError):
+        return UNAVAILABLE
+    return USAGE if isinstance(error, (LmaasError, ValueError, OSError)) else None
+
+
+def exit_code_of_run(result: TuningResult) -> int:
+    """The exit code of a run that has a result."""
+    if result.stopped == "interrupted":
+        return INTERRUPTED if result.failure is None else UNAVAILABLE
+    return BUDGET_ENDED

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import json
+import signal
+import sys
+import tempfile
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -14,14 +22,14 @@ from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.accounting.money import format_usd
 from lmaas_sdk.backend import Backend
 from lmaas_sdk.cli.run_options import Splits
-from lmaas_sdk.reporting.curves import draw_run
+from lmaas_sdk.reporting.curves import check_can_draw, draw_run
 from lmaas_sdk.reporting.progress import RunProgress
 from lmaas_sdk.tuning.predictor import Evaluation
 from lmaas_sdk.tuning.presets import Preset
 from lmaas_sdk.tuning.result import TuningResult
 from lmaas_sdk.tuning.tuner import Tuner
 
-__all__ = ["report", "tune"]
+__all__ = ["OutputFiles", "report", "tune"]
 
 
 async def tune(
@@ -29,7 +37,7 @@ async def tune(
 ) -> TuningResult:
     """Runs the search with a progress display on stderr and compares the tuned prompt with the manual one."""
     tuner = Tuner(backend, budget=budget, preset=preset, seed=args.seed)
-    with RunProgress(budget) as progress:
+    with RunProgress(budget) as progress, _stopping_on_signals(tuner):
         return await tuner.fit(
             splits.train,
             splits.dev,
@@ -40,22 +48,68 @@ async def tune(
         )
 
 
-def report(result: TuningResult, *, prompt_file: Path, picture: Path | None, as_json: bool) -> None:
+@contextmanager
+def _stopping_on_signals(tuner: Tuner) -> Iterator[None]:
+    """The first Ctrl-C (or SIGTERM) ends the search with what it has found; the second ends it at once."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    asked = itertools.count()
+
+    def on_signal() -> None:
+        if next(asked):
+            if task is not None:
+                task.cancel()
+            return
+        tuner.stop()
+        print("stopping after this generation; once more to stop at once", file=sys.stderr)
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    for number in signals:
+        loop.add_signal_handler(number, on_signal)
+    try:
+        yield
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFiles:
+    """Where a run writes; `checked` before anything is spent."""
+
+    prompt: Path
+    picture: Path | None
+
+    @classmethod
+    def checked(cls, folder: Path, stem: str, *, picture: bool) -> OutputFiles:
+        """The files of a run in a folder, which is made if need be.
+
+        Raises:
+            OSError: Nothing can be written there.
+            MissingExtra: A picture is wanted and matplotlib is not installed.
+        """
+        if picture:
+            check_can_draw()
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        return cls(folder / f"{stem}.prompt", folder / f"{stem}.png" if picture else None)
+
+
+def report(result: TuningResult, files: OutputFiles, *, as_json: bool) -> None:
     """Writes the files and prints the result, as a table or as one JSON object."""
-    for path in (prompt_file, picture):
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-    result.prompt.save(prompt_file)
+    prompt_file, picture = result.prompt.save(files.prompt), files.picture
     if picture is not None:
         draw_run(result, picture)
     if as_json:
-        files = {"prompt_file": str(prompt_file), "picture": None if picture is None else str(picture)}
-        print(json.dumps(result.to_dict() | files, indent=2))
+        written = {"prompt_file": str(prompt_file), "picture": None if picture is None else str(picture)}
+        print(json.dumps(result.to_dict() | written, indent=2))
         return
     console = Console()
     console.print(_accuracy_table(result))
     console.print(_spend_table(result))
     console.print(f"stopped: {result.stopped} after {result.wall_s:.1f} s; chosen by {result.chosen_by}")
+    for warning in (*result.warnings, *([] if result.failure is None else [f"the backend failed: {result.failure}"])):
+        console.print(f"note: {warning}", soft_wrap=True, highlight=False)
     console.print(f"prompt file: {prompt_file}" + ("" if picture is None else f"\npicture: {picture}"), soft_wrap=True)
 
 

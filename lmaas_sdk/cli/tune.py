@@ -8,12 +8,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-from lmaas_sdk.cli.exit_codes import BUDGET_ENDED, DONE
+from lmaas_sdk.cli.exit_codes import exit_code_of_run
 from lmaas_sdk.cli.run_options import Splits, add_budget_options, add_run_options, budget_of
-from lmaas_sdk.cli.session import report, tune
+from lmaas_sdk.cli.session import OutputFiles, report, tune
 from lmaas_sdk.errors import TaskError
 from lmaas_sdk.registry import load_backend
 from lmaas_sdk.tasks import Dataset, Task, few_shot, get_task, read_folder, subsample
+from lmaas_sdk.tasks.source import squash
 
 __all__ = ["add_command"]
 
@@ -29,15 +30,17 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
         "--task", required=True, help="sst2, yelp, agnews, dbpedia, mrpc, rte, snli, mr, trec, or a name"
     )
     parser.add_argument(
-        "--data", required=True, type=Path, metavar="FOLDER", help="train.tsv (csv, jsonl), test.tsv, ..."
+        "--data", required=True, type=Path, metavar="FOLDER", help="has train.tsv (csv, jsonl) and a test split"
     )
     own = parser.add_argument_group("a task of your own")
     own.add_argument("--template", help="such as '{text} . It was <mask> .'")
     own.add_argument("--labels", help="the labels as they stand in the data, comma-separated")
     own.add_argument("--words", help="the word at the mask for each label, comma-separated")
-    own.add_argument("--metric", default="accuracy", help="accuracy or f1 (default: %(default)s)")
+    own.add_argument("--metric", help="accuracy (the default) or f1")
     parser.add_argument("--shots", type=int, default=16, help="examples a class, for train and for dev each")
     parser.add_argument("--no-dev", action="store_true", help="choose by train loss")
+    parser.add_argument("--no-test", action="store_true", help="evaluate on nothing")
+    parser.add_argument("--test-split", metavar="NAME", help="the split to evaluate on (default: the task's own)")
     parser.add_argument("--test-rows", type=int, metavar="N", help="evaluate on N rows drawn by the seed")
     parser.add_argument("--out", type=Path, default=Path(), metavar="FOLDER", help="where files go (default: here)")
     parser.add_argument("--plot", action="store_true", help="draw the run as a PNG (needs the extra 'plot')")
@@ -54,27 +57,27 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
 def _run(args: argparse.Namespace) -> int:
     task = _task(args)
     splits, budget = _splits(args, task), budget_of(args)
+    stem = f"{squash(task.name)}-{args.preset}-{args.seed}"
+    files = OutputFiles.checked(args.out, stem, picture=args.plot)
 
     async def session() -> int:
         async with load_backend(args.model) as backend:
             result = await tune(backend, splits, args=args, preset=args.preset, budget=budget)
-        stem = f"{task.name}-{args.seed}"
-        picture = args.out / f"{stem}.png" if args.plot else None
-        report(result, prompt_file=args.out / f"{stem}.prompt", picture=picture, as_json=args.json)
-        return BUDGET_ENDED if result.stopped in {"budget", "quota"} else DONE
+        report(result, files, as_json=args.json)
+        return exit_code_of_run(result)
 
     return asyncio.run(session())
 
 
 def _task(args: argparse.Namespace) -> Task:
     own = {"template": args.template, "labels": args.labels, "words": args.words}
-    if not any(own.values()):
+    if not any(own.values()) and not args.metric:
         return get_task(args.task)
     missing = [f"--{name}" for name, value in own.items() if not value]
     if missing:
         raise TaskError(f"a task of your own also needs {', '.join(missing)}")
     labels, words = args.labels.split(","), args.words.split(",")
-    return Task(args.task, template=args.template, labels=labels, words=words, metric=args.metric)
+    return Task(args.task, template=args.template, labels=labels, words=words, metric=args.metric or "accuracy")
 
 
 def _splits(args: argparse.Namespace, task: Task) -> Splits:
@@ -83,6 +86,8 @@ def _splits(args: argparse.Namespace, task: Task) -> Splits:
 
 
 def _test(args: argparse.Namespace, task: Task) -> Dataset | None:
-    test = read_folder(args.data, task, task.source.evaluation_split)
+    if args.no_test:
+        return None
+    test = read_folder(args.data, task, args.test_split)
     rows = args.test_rows
     return test if rows is None or rows >= len(test) else subsample(test, rows, seed=args.seed)

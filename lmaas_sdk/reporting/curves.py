@@ -13,9 +13,21 @@ from lmaas_sdk.tuning.result import TuningResult
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["draw_run"]
+__all__ = ["check_can_draw", "draw_run"]
 
 _BLUE, _ORANGE, _GREEN, _GREY = "#0b5394", "#c55a11", "#38761d", "#666666"
+
+
+def check_can_draw() -> None:
+    """Refuses to draw where that is not possible.
+
+    Raises:
+        MissingExtra: matplotlib is not installed.
+    """
+    try:
+        import matplotlib.figure  # noqa: F401, PLC0415  (optional and slow to import)
+    except ImportError as error:
+        raise MissingExtra("a picture needs matplotlib: pip install 'lmaas-sdk[plot]'") from error
 
 
 def draw_run(result: TuningResult, path: str | Path) -> Path:
@@ -24,11 +36,10 @@ def draw_run(result: TuningResult, path: str | Path) -> Path:
     Raises:
         MissingExtra: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415  (optional and slow to import)
-        from matplotlib.figure import Figure  # noqa: PLC0415
-    except ImportError as error:
-        raise MissingExtra("a picture needs matplotlib: pip install 'lmaas-sdk[plot]'") from error
+    check_can_draw()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415  (optional and slow to import)
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
     figure = Figure(figsize=(12, 3.8), layout="constrained")
     FigureCanvasAgg(figure)
     loss, accuracy, spend = figure.subplots(1, 3)

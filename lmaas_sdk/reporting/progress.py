@@ -11,11 +11,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.accounting.money import format_usd
-from lmaas_sdk.tuning.events import DevScored, Event, GenerationDone, RunPlanned
+from lmaas_sdk.tuning.events import DevScored, Event, GenerationDone, RunPlanned, Waiting
 
 __all__ = ["RunProgress"]
 
 _LINES_PER_RUN = 20
+_WORTH_A_LINE_S = 2.0
 
 
 class RunProgress:
@@ -59,6 +60,8 @@ class RunProgress:
                 self._dev = "" if event.choice.dev is None else f"dev {event.choice.dev.value:.3f}"
             case GenerationDone():
                 self._advance(event)
+            case Waiting() if event.seconds >= _WORTH_A_LINE_S:
+                self._console.print(f"waiting {event.seconds:.0f} s: {event.reason}", highlight=False, soft_wrap=True)
 
     def _plan(self, event: RunPlanned) -> None:
         self._total = None if event.generations is None else event.generations * event.population

@@ -40,23 +40,26 @@ class RetryPolicy:
             seconds = getattr(self, name)
             if not (math.isfinite(seconds) and seconds >= 0):
                 raise ValueError(f"{name} is finite and at least 0 seconds, not {seconds!r}")
-        if self.max_wait_s is not None and not self.max_wait_s >= 0:
-            raise ValueError(
-                f"max_wait_s is at least 0 seconds, not {self.max_wait_s!r}: None waits as long as it takes"
-            )
+        longest: object = self.max_wait_s
+        if longest is not None and not (isinstance(longest, (int, float)) and longest >= 0):
+            raise ValueError(f"max_wait_s is at least 0 seconds, not {longest!r}: None waits as long as it takes")
 
-    def controller(self, before_wait: Callable[[float], None] | None = None) -> tenacity.AsyncRetrying:
+    def controller(
+        self, before_wait: Callable[[float, BaseException | None], None] | None = None
+    ) -> tenacity.AsyncRetrying:
         """A fresh controller for one call: it counts, so it must not be shared.
 
         Args:
-            before_wait: Called with the seconds of every wait before it begins; what it raises ends the call.
+            before_wait: Called before every wait, with its seconds and the error; what it raises ends the call.
         """
         patience = _Patience(self)
         return tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type(Retryable),
             stop=patience.is_over,
             wait=patience.wait_s,
-            before_sleep=None if before_wait is None else lambda state: before_wait(state.upcoming_sleep),
+            before_sleep=None
+            if before_wait is None
+            else lambda state: before_wait(state.upcoming_sleep, _error(state)),
             sleep=asyncio.sleep,
             reraise=True,
         )

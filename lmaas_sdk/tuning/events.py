@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.tuning.selection import Choice
 
-__all__ = ["DevScored", "Event", "GenerationDone", "Listener", "RunPlanned"]
+__all__ = ["DevScored", "Event", "GenerationDone", "Listener", "RunPlanned", "Waiting"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,5 +62,18 @@ class DevScored:
     elapsed_s: float
 
 
-Event = RunPlanned | GenerationDone | DevScored
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A call waits before it is tried again.
+
+    Args:
+        seconds: How long.
+        reason: What it waits for: the error of the attempt before.
+    """
+
+    seconds: float
+    reason: str
+
+
+Event = RunPlanned | GenerationDone | DevScored | Waiting
 Listener = Callable[[Event], None]

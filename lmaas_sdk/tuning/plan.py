@@ -92,7 +92,9 @@ def _too_small(budget: Budget, costs: RunCosts) -> BudgetTooSmall:
             left, asked = above.free(unit), getattr(total, unit)
             if left is not None and asked > left:
                 posted, pending = getattr(above.posted, unit), getattr(above.pending, unit)
+                why = "one generation, with the dev scoring and the test that it needs, does not fit"
+                limit = above.limits[unit]
                 return BudgetTooSmall(
-                    above.name, unit, limit=above.limits[unit], posted=posted, pending=pending, asked=asked
+                    above.name, unit, limit=limit, posted=posted, pending=pending, asked=asked, why=why
                 )
     raise RuntimeError("a budget was found too small for no unit")

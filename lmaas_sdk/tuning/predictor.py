@@ -14,7 +14,7 @@ from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.accounting.spend import Purpose
 from lmaas_sdk.backend import ArrayStore, Backend
 from lmaas_sdk.client import Client
-from lmaas_sdk.errors import Unsupported
+from lmaas_sdk.errors import TaskError, Unsupported
 from lmaas_sdk.tasks import Dataset, Task
 from lmaas_sdk.tasks.metrics import get_metric
 from lmaas_sdk.tasks.template import Fields
@@ -60,6 +60,9 @@ class Predictor:
         task: The task; a tuned prompt brings its own.
         prompt: None: the manual prompt.
 
+    Attributes:
+        shortened: Texts, of all so far, that lost words to fit the model.
+
     Raises:
         PromptFileError: The prompt was made for another model.
     """
@@ -72,6 +75,7 @@ class Predictor:
         self._scheduler = Scheduler(client, uuid.uuid4().hex)
         self._numbers = itertools.count()
         self._uploaded = False
+        self.shortened = 0
 
     @classmethod
     def tuned(cls, backend: Backend, prompt: TunedPrompt, *, budget: Budget | None = None) -> Predictor:
@@ -101,9 +105,12 @@ class Predictor:
 
         Raises:
             ValueError: The set is empty.
+            TaskError: It is of another task.
         """
         if not len(dataset):
             raise ValueError(f"the data set {dataset.name!r} has no examples to evaluate on")
+        if dataset.task != self.task:
+            raise TaskError(f"the data set is of task {dataset.task.name!r}, the prompt of {self.task.name!r}")
         logits, shortened = await self._score(dataset.text_set, purpose)
         return evaluation(logits, dataset, shortened=shortened)
 
@@ -111,6 +118,7 @@ class Predictor:
         await self._upload_arrays()
         subspace = None if self.prompt is None else self.prompt.subspace
         scorable = await self._scheduler.prepare(texts, subspace)
+        self.shortened += scorable.shortened
         Z = None if self.prompt is None else self.prompt.Z
         logits = await self._scheduler.score(scorable, Z, purpose, label=next(self._numbers))
         return logits[0], scorable.shortened

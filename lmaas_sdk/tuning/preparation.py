@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.budget import Budget
@@ -12,8 +14,8 @@ from lmaas_sdk.accounting.money import format_usd, usd
 from lmaas_sdk.accounting.spend import Purpose
 from lmaas_sdk.backend import Backend
 from lmaas_sdk.client import Client
-from lmaas_sdk.errors import TaskError
-from lmaas_sdk.tasks import Dataset
+from lmaas_sdk.errors import BudgetExceeded, BudgetTooSmall, TaskError
+from lmaas_sdk.tasks import Dataset, check_metric
 from lmaas_sdk.traffic.retry import RetryPolicy
 from lmaas_sdk.tuning.plan import DEFAULT_EVALUATIONS, Plan, RunCosts, plan_run
 from lmaas_sdk.tuning.presets import Preset
@@ -43,8 +45,10 @@ async def prepare(
         EmptyClass: A class has no training example.
         TaskError: The sets are of different tasks, or one is empty.
     """
-    given = {name: dataset for name, dataset in datasets.items() if dataset is not None}
-    _check(given)
+    given: dict[str, Any] = {
+        name: dataset for name, dataset in datasets.items() if dataset is not None or name == "train"
+    }
+    await asyncio.to_thread(_check, given)
     scheduler = Scheduler(Client(backend, Budget(), retry=retry), "counting")
     return {
         name: LabelledTexts(dataset, await scheduler.prepare(dataset.text_set, None if name == "manual" else subspace))
@@ -52,14 +56,21 @@ async def prepare(
     }
 
 
-def _check(datasets: Mapping[str, Dataset]) -> None:
+def _check(datasets: Mapping[str, Any]) -> None:
+    for name, dataset in datasets.items():
+        if not isinstance(dataset, Dataset):
+            raise TypeError(
+                f"the {name} set is a Dataset, made by task.examples([...]) or read_folder, not {dataset!r:.80}"
+            )
     train = datasets["train"]
     train.require_every_class()
+    check_metric(train.task.metric, train.labels)
     for name, dataset in datasets.items():
         if not len(dataset):
             raise TaskError(f"the {name} set has no examples: leave it out, or read it again")
         if dataset.task != train.task:
             raise TaskError(f"the {name} set is of task {dataset.task.name!r}, the train set of {train.task.name!r}")
+        _ = dataset.digest, dataset.text_set.digest  # rendered and hashed here, off the event loop's thread
 
 
 def run_costs(backend: Backend, preset: Preset, data: Mapping[str, LabelledTexts]) -> RunCosts:
@@ -81,13 +92,16 @@ def budget_and_plan(given: Budget | None, costs: RunCosts, population: int) -> t
     """The budget of a run, and how far it reaches.
 
     Without one: 8000 evaluations and, where they cost anything, no more money than that. With one that limits nothing
-        that
-    is charged here (dollars on a free model, say) and no time: 8000 evaluations within it.
+    that is charged here (dollars on a free model, say) and no time: 8000 evaluations within it.
 
     Raises:
         BudgetTooSmall: It cannot pay for one generation.
     """
     budget = given or _default_budget(costs, population)
+    try:
+        budget.check_open()
+    except BudgetExceeded as end:
+        raise BudgetTooSmall.of(end, "it ended before the first call") from end
     plan = plan_run(budget, costs)
     if plan.generations is None and budget.limits["wall_s"] is None:
         budget = budget.child("default", Budget(evaluations=DEFAULT_EVALUATIONS))

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from lmaas_sdk.backend import ModelCard
 from lmaas_sdk.errors import Unsupported
+from lmaas_sdk.seeding import whole_number
 from lmaas_sdk.tuning.objective import Objective
-from lmaas_sdk.tuning.subspace import Layout, Subspace
+from lmaas_sdk.tuning.subspace import Layout, Subspace, positive_number
 
 __all__ = ["PRESETS", "Preset", "get_preset"]
+
+_Covariance = Literal["full", "diagonal"]
+_StepSize = Literal["csa", "tpa"]
+_LEAST_POPULATION = 4
+_CHOICES = {"covariance": get_args(_Covariance), "step_size": get_args(_StepSize), "objective": get_args(Objective)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,21 +24,26 @@ class Preset:
     """Everything that decides what a search does, but for the seed and the data.
 
     Args:
-        name: Recorded in results.
+        name: Recorded in results; not empty.
         covariance: `full` or `diagonal` (separable CMA-ES).
         step_size: `csa` or `tpa`.
-        population, sigma0: Of CMA-ES.
+        population: Candidates of a generation, at least 4.
+        sigma0: The first step size, above 0.
         d, prompt_tokens, layout, projection: Of the subspace; d 500 and L 50 are the paper's.
         scale: Of the projection. For `uniform` it multiplies the bound 1/sqrt(d). For `normal` it is alpha:
-            coordinates of
-            A z start with the standard deviation alpha times that of the word embeddings, whatever d and sigma0 are.
+            coordinates of A z start with the standard deviation alpha times that of the word embeddings, whatever d
+            and sigma0 are.
         objective: `ce`, `hinge` or `metric`.
         dev_every: Generations between two scorings on the dev set.
+
+    Raises:
+        ValueError: A setting is out of its range; the message names it and says what it may be.
+        TypeError: A setting is of another type: a fraction where a whole number is wanted, or no number.
     """
 
     name: str
-    covariance: Literal["full", "diagonal"] = "full"
-    step_size: Literal["csa", "tpa"] = "csa"
+    covariance: _Covariance = "full"
+    step_size: _StepSize = "csa"
     population: int = 20
     sigma0: float = 1.0
     d: int = 500
@@ -44,12 +55,20 @@ class Preset:
     dev_every: int = 10
 
     def __post_init__(self) -> None:
-        if self.population < 4:
-            raise ValueError(f"population is at least 4, not {self.population}")
-        if not self.sigma0 > 0:
-            raise ValueError(f"sigma0 is positive, not {self.sigma0}")
-        if self.dev_every < 1:
-            raise ValueError(f"dev_every is at least 1, not {self.dev_every}")
+        if not isinstance(self.name, str) or not self.name.strip():
+            raise ValueError(f"a preset's name is a string that is not empty, not {self.name!r:.80}")
+        for choice, allowed in _CHOICES.items():
+            if (value := getattr(self, choice)) not in allowed:
+                raise ValueError(f"{choice} is {' or '.join(map(repr, allowed))}, not {value!r:.80}")
+        # the subspace knows what its settings may be; the width is the model's, and any will do here
+        space = Subspace(self.d, self.prompt_tokens, 1, self.layout, self.projection, scale=self.scale)
+        numbers = {name: getattr(space, name) for name in ("d", "prompt_tokens", "scale")} | {
+            "sigma0": positive_number("sigma0", self.sigma0),
+            "population": whole_number("population", self.population, at_least=_LEAST_POPULATION),
+            "dev_every": whole_number("dev_every", self.dev_every, at_least=1),
+        }
+        for name, number in numbers.items():  # equal settings are spelled alike in results, 1 and 1.0 too
+            object.__setattr__(self, name, number)
 
     def to_dict(self) -> dict[str, object]:
         return asdict(self)
@@ -92,6 +111,6 @@ def get_preset(preset: str | Preset) -> Preset:
     """
     if isinstance(preset, Preset):
         return preset
-    if preset not in PRESETS:
+    if not isinstance(preset, str) or preset not in PRESETS:
         raise ValueError(f"preset is one of {', '.join(PRESETS)}, or a Preset of your own, not {preset!r}")
     return PRESETS[preset]

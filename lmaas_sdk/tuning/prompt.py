@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import math
+import os
+import secrets
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +17,16 @@ from numpy.typing import NDArray
 
 from lmaas_sdk.backend import ModelCard
 from lmaas_sdk.canonical import array_digest, canonical_json, digest
-from lmaas_sdk.errors import PromptFileError, TaskError
+from lmaas_sdk.errors import PromptFileError
 from lmaas_sdk.tasks import Task
-from lmaas_sdk.tuning.subspace import Subspace
+from lmaas_sdk.tuning.subspace import SEEDED_PROJECTIONS, Subspace
 
 __all__ = ["TunedPrompt"]
 
 _FORMAT = "lmaas-prompt/1"
+_MOST_AXES = 2
+_FLOAT32_BYTES = 4
+_FIELDS = ("format", "model", "tokenizer_digest", "task", "subspace", "z", "arrays", "digest")
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +37,8 @@ class TunedPrompt:
         task: The task with its template and label words.
         subspace, z: The soft prompt: z (d,) float32 in that subspace.
         model: Name of the model it was tuned for.
-        hidden_size, tokenizer_digest: What another server's model must share.
+        tokenizer_digest: That of the model's tokenizer, which another server's model must share, as it must share the
+            width in `subspace`; "" where it is not known.
         arrays: Uploaded arrays that the subspace names (learned p0, projection), by digest.
     """
 
@@ -60,9 +68,21 @@ class TunedPrompt:
         return canonical_json(content | {"digest": digest(content)}) + b"\n"
 
     def save(self, path: str | Path) -> Path:
-        """Writes the prompt to one file and returns its path."""
+        """Writes the prompt to one file, whole or not at all, and returns its path.
+
+        A file that is there already is replaced in one step: a reader finds the old prompt or the new one.
+
+        Raises:
+            PromptFileError: It cannot be written there, for example because the folder does not exist.
+        """
         path = Path(path)
-        path.write_bytes(self.to_bytes())
+        if not path.parent.is_dir():
+            raise PromptFileError(f"cannot write the prompt file {path}: make the folder {path.parent} first")
+        content = self.to_bytes()
+        try:
+            _replace(Path(os.path.realpath(path)), content)  # not a link to the file, but the file
+        except (OSError, ValueError) as error:
+            raise PromptFileError(f"cannot write the prompt file {path}: {_reason(error)}") from error
         return path
 
     @classmethod
@@ -73,31 +93,29 @@ class TunedPrompt:
             PromptFileError: It is missing, damaged, or of another format.
         """
         try:
-            return cls.from_bytes(Path(path).read_bytes())
-        except OSError as error:
-            raise PromptFileError(f"cannot read the prompt file {path}: {error.strerror}") from error
+            content = Path(path).read_bytes()
+        except (OSError, ValueError) as error:
+            raise PromptFileError(f"cannot read the prompt file {path}: {_reason(error)}") from error
+        try:
+            return cls.from_bytes(content)
         except PromptFileError as error:
             raise PromptFileError(f"{path}: {error}") from error
 
     @classmethod
     def from_bytes(cls, content: bytes) -> TunedPrompt:
-        """Reads what `to_bytes` wrote.
+        """Reads what `to_bytes` wrote. Nothing in it is trusted: it may come from anyone.
 
         Raises:
-            PromptFileError: It is damaged or of another format.
+            PromptFileError: It is damaged, of another format, or makes no sense.
         """
-        value = _verified(content)
         try:
-            return cls(
-                task=Task.from_wire(value["task"]),
-                subspace=Subspace.from_wire(value["subspace"]),
-                z=_from_wire(value["z"]),
-                model=str(value["model"]),
-                tokenizer_digest=str(value["tokenizer_digest"]),
-                arrays=tuple(_from_wire(array) for array in value["arrays"]),
-            )._checked()
-        except (KeyError, TypeError, ValueError, TaskError) as error:
+            return cls._from_fields(_verified(content))
+        except PromptFileError:
+            raise
+        except ValueError as error:
             raise PromptFileError(f"not a prompt of this version: {error}") from error
+        except RecursionError as error:
+            raise PromptFileError("this is not a prompt file (its values are nested too deep)") from error
 
     def check_fits(self, card: ModelCard) -> None:
         """Refuses a model that the prompt was not made for.
@@ -116,28 +134,80 @@ class TunedPrompt:
                 f"({card.tokenizer_digest[:12]}, not {self.tokenizer_digest[:12]})"
             )
 
-    def _checked(self) -> TunedPrompt:
-        if self.z.shape != (self.subspace.d,):
-            raise PromptFileError(f"z has shape {self.z.shape}, but d is {self.subspace.d}")
-        named = {name for name in (self.subspace.base, self.subspace.projection) if name and len(name) == 64}
-        missing = named - {array_digest(array) for array in self.arrays}
-        if missing:
-            raise PromptFileError(f"the arrays {sorted(missing)} are not in the file")
-        return self
+    @classmethod
+    def _from_fields(cls, value: dict[str, Any]) -> TunedPrompt:
+        for name, wanted in (("model", str), ("tokenizer_digest", str), ("arrays", list)):
+            if not isinstance(value[name], wanted):
+                raise PromptFileError(f"{name} is a {wanted.__name__}, not {value[name]!r:.80}")
+        prompt = cls(
+            task=Task.from_wire(value["task"]),
+            subspace=Subspace.from_wire(value["subspace"]),
+            z=_from_wire("z", value["z"]),
+            model=value["model"],
+            tokenizer_digest=value["tokenizer_digest"],
+            arrays=tuple(_from_wire(f"arrays[{n}]", array) for n, array in enumerate(value["arrays"])),
+        )
+        prompt._check()
+        return prompt
+
+    def _check(self) -> None:
+        space = self.subspace
+        if self.z.shape != (space.d,):
+            raise PromptFileError(f"z has shape {self.z.shape}, but d is {space.d}")
+        shapes = {array_digest(array): array.shape for array in self.arrays}
+        wanted = {space.base: (space.prompt_tokens, space.hidden_size), space.projection: space.shape}
+        needed = {name: shape for name, shape in wanted.items() if name is not None and name not in SEEDED_PROJECTIONS}
+        if missing := sorted(needed.keys() - shapes.keys()):
+            raise PromptFileError(f"the arrays {missing} are not in the file")
+        for name, shape in needed.items():
+            if shapes[name] != shape:
+                raise PromptFileError(f"the array {name} has shape {shapes[name]}, and the subspace needs {shape}")
+
+
+def _reason(error: OSError | ValueError) -> str:
+    """Why a path cannot be used; a ValueError is about the path itself (a NUL in it)."""
+    return str(getattr(error, "strerror", None) or error)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Puts a file in the place of another at once; when it fails, the old one stands and nothing is left over."""
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")  # in the same folder: a rename crosses no file system
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # else a power cut may leave the new name with no content
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _verified(content: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(content)
+        value = json.loads(content, object_pairs_hook=_distinct, parse_constant=_refuse_constant)
     except ValueError as error:
-        raise PromptFileError("this is not a prompt file (not JSON)") from error
+        raise PromptFileError(f"this is not a prompt file (not JSON: {error})") from error
     if not isinstance(value, dict) or value.get("format") != _FORMAT:
         found = value.get("format") if isinstance(value, dict) else type(value).__name__
-        raise PromptFileError(f"the format is {found!r}; this version reads {_FORMAT!r}")
-    stated = value.pop("digest", None)
+        raise PromptFileError(f"the format is {found!r:.80}; this version reads {_FORMAT!r}")
+    if value.keys() != set(_FIELDS):
+        raise PromptFileError(f"a prompt file has {', '.join(_FIELDS)}, not {', '.join(map(repr, value)):.200}")
+    stated = value.pop("digest")
     if stated != digest(value):
         raise PromptFileError("its content does not match its digest: the file was changed or damaged")
     return value
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        repeated = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"the key {repeated!r:.80} is given twice")
+    return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON's")
 
 
 def _to_wire(array: NDArray[np.float32]) -> dict[str, object]:
@@ -145,9 +215,20 @@ def _to_wire(array: NDArray[np.float32]) -> dict[str, object]:
     return {"shape": list(little.shape), "float32": base64.b64encode(little.tobytes()).decode("ascii")}
 
 
-def _from_wire(value: dict[str, Any]) -> NDArray[np.float32]:
-    raw = base64.b64decode(value["float32"], validate=True)
-    array = np.frombuffer(raw, dtype="<f4").reshape(value["shape"]).astype(np.float32)
+def _is_shape(sizes: list[object]) -> bool:
+    return 1 <= len(sizes) <= _MOST_AXES and all(type(size) is int and size >= 1 for size in sizes)
+
+
+def _from_wire(name: str, value: object) -> NDArray[np.float32]:
+    match value:
+        case {"shape": list(shape), "float32": str(text), **rest} if not rest and _is_shape(shape):
+            sizes = tuple(shape)
+        case _:
+            raise PromptFileError(f"{name} has a shape and its float32 values in base64, not {value!r:.80}")
+    raw = base64.b64decode(text, validate=True)
+    if len(raw) != math.prod(sizes) * _FLOAT32_BYTES:
+        raise PromptFileError(f"{name} has {len(raw)} bytes, and a shape of {sizes}")
+    array = np.frombuffer(raw, dtype="<f4").reshape(sizes).astype(np.float32)
     if not np.isfinite(array).all():
-        raise PromptFileError("an array holds NaN or infinity")
+        raise PromptFileError(f"{name} holds NaN or infinity")
     return array

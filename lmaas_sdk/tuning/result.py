@@ -13,6 +13,7 @@ from lmaas_sdk.accounting.money import usd
 from lmaas_sdk.accounting.spend import Spend
 from lmaas_sdk.backend import Backend
 from lmaas_sdk.canonical import canonical_json
+from lmaas_sdk.errors import BackendError
 from lmaas_sdk.tasks import Dataset
 from lmaas_sdk.tasks.template import Fields
 from lmaas_sdk.tuning.events import DevScored, GenerationDone
@@ -20,9 +21,9 @@ from lmaas_sdk.tuning.predictor import Evaluation, Predictor
 from lmaas_sdk.tuning.prompt import TunedPrompt
 from lmaas_sdk.tuning.selection import Choice, ChosenBy
 
-__all__ = ["ResultCore", "Stopped", "TuningResult", "budget_row"]
+__all__ = ["ResultCore", "Stopped", "TuningResult", "limits_in_force"]
 
-Stopped = Literal["budget", "quota", "plateau", "target", "interrupted", "done"]
+Stopped = Literal["budget", "quota", "interrupted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,8 @@ class TuningResult:
         prompt: The tuned prompt: `result.prompt.save("sst2.prompt")`.
         choice: The candidate behind it.
         chosen_by: `dev_metric`, or `train_loss` where there was no dev set.
-        stopped: Why the run ended.
+        stopped: Why the run ended: "budget", "quota", or "interrupted" (by `Tuner.stop`, or by `failure`).
+        failure: The backend's error that ended the run, if one did.
         test: Its evaluation on the test set that was asked for.
         manual: The manual prompt's evaluation on the same set, where that was asked for.
         spend: By purpose.
@@ -76,6 +78,7 @@ class TuningResult:
     choice: Choice
     chosen_by: ChosenBy
     stopped: Stopped
+    failure: BackendError | None
     test: Evaluation | None
     manual: Evaluation | None
     spend: Spend
@@ -107,11 +110,11 @@ class TuningResult:
         return self.spend.total
 
     async def predict(self, items: Sequence[Fields]) -> list[str]:
-        """The label of each text, paid from the run's budget."""
+        """The label of each text, paid from the budget that the tuner was given; without one there is no limit."""
         return await self.predictor.predict(items)
 
     async def evaluate(self, dataset: Dataset) -> Evaluation:
-        """The task's metric on a labelled set, paid from the run's budget."""
+        """The task's metric on a labelled set, paid as `predict` is."""
         return await self.predictor.evaluate(dataset)
 
     def use(self, backend: Backend, *, budget: Budget | None = None) -> Predictor:
@@ -119,7 +122,11 @@ class TuningResult:
         return Predictor.tuned(backend, self.prompt, budget=budget)
 
     def to_dict(self) -> dict[str, object]:
-        """The run as plain values for JSON; the keys are the same in every command that reports a run."""
+        """The run as plain values for JSON; the keys are the same in every command that reports a run.
+
+        `evaluations` are the candidates that the search learned from; those charged, a generation that a limit cut
+        short included, are in `spend`.
+        """
         spent = self.spent
         return {
             "task": self.prompt.task.name,
@@ -135,6 +142,7 @@ class TuningResult:
             "unknown_outcomes": self.spend.unknown_outcomes,
             "budget": self.budget,
             "stopped": self.stopped,
+            "failure": None if self.failure is None else str(self.failure),
             "chosen_by": self.chosen_by,
             "choice": self.choice.to_dict(),
             "wall_s": round(self.wall_s, 3),
@@ -146,8 +154,11 @@ class TuningResult:
         }
 
 
-def budget_row(budget: Budget) -> dict[str, object]:
-    """A budget's limits for JSON, money in dollars."""
-    limits = budget.limits
-    money = limits.pop("nanousd")
-    return {**limits, "usd": None if money is None else float(usd(int(money)))}
+def limits_in_force(budget: Budget) -> dict[str, object]:
+    """The limits that bind a run, its budget's own and those above, for JSON; money in dollars."""
+    least: dict[str, object] = {}
+    for unit in ("calls", "evaluations", "tokens", "nanousd", "wall_s"):
+        limits = [limit for above in budget.line() if (limit := above.limits[unit]) is not None]
+        least[unit] = min(limits, default=None)
+    money = least.pop("nanousd")
+    return {**least, "usd": float(usd(money)) if isinstance(money, int) else None}

@@ -1,4 +1,4 @@
-"""One run: ask, send, tell, look at dev, until the budget ends."""
+"""One run: ask, send, tell, look at dev, until something ends it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from lmaas_sdk.errors import BudgetExceeded, QuotaExceeded
+from lmaas_sdk.errors import BackendError, BudgetExceeded, BudgetTooSmall, LmaasError, PaymentRequired, QuotaExceeded
 from lmaas_sdk.tuning.events import DevScored, Event, GenerationDone
 from lmaas_sdk.tuning.objective import losses
 from lmaas_sdk.tuning.optimizer import Batch, Optimizer
+from lmaas_sdk.tuning.pace import has_time
+from lmaas_sdk.tuning.plan import RunCosts
 from lmaas_sdk.tuning.predictor import evaluation
 from lmaas_sdk.tuning.preparation import LabelledTexts
 from lmaas_sdk.tuning.presets import Preset
@@ -37,11 +39,16 @@ class Run:
         train, dev: The data; dev may be None.
         scheduler: Sends training calls.
         dev_scheduler: Sends dev calls, paid from what was set aside for them.
+        costs: The worst case of every step.
         generations: Most generations; None: until time or money ends.
         tell: Takes every event.
+
+    Attributes:
+        failure: The backend's error that ended the search, if one did.
+        warnings: The optimiser's reasons to stop, and what could not be done.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (made in one place, by Tuner)
         self,
         preset: Preset,
         *,
@@ -49,38 +56,81 @@ class Run:
         dev: LabelledTexts | None,
         scheduler: Scheduler,
         dev_scheduler: Scheduler,
+        costs: RunCosts,
         generations: int | None,
         tell: Callable[[Event], None],
     ) -> None:
         self._preset = preset
         self._train, self._dev = train, dev
         self._scheduler, self._dev_scheduler = scheduler, dev_scheduler
-        self._generations = generations
+        self._costs, self._generations = costs, generations
         self._tell = tell
-        self._began = 0.0
-        self._generation = 0
+        self._began = asyncio.get_running_loop().time()
+        self._generation = self._dev_looked_at = 0
         self._lowest = np.inf
+        self._stop_asked = False
         self._last: tuple[Choice, NDArray[np.float64]] | None = None
         self.selection = Selection()
         self.losses: list[tuple[float, ...]] = []
         self.history: list[GenerationDone | DevScored] = []
         self.evaluations = 0
         self.warnings: set[str] = set()
+        self.failure: BackendError | None = None
+
+    def stop(self) -> None:
+        """Ends the search after the generation that is under way."""
+        self._stop_asked = True
 
     async def search(self, make_optimizer: Callable[[], Optimizer]) -> Stopped:
-        """Runs generations until something ends them; what was found stands in the attributes."""
-        self._began = asyncio.get_running_loop().time()
+        """Runs generations until something ends them; what was found stands in the attributes.
+
+        Raises:
+            BudgetTooSmall: The budget ended before the first call.
+            LmaasError: Something else ended it before the first generation was done.
+        """
         async with Worker() as worker:
             optimizer = await worker.run(make_optimizer)
-            try:
-                while self._generations is None or self._generation < self._generations:
-                    await self._one_generation(worker, optimizer)
-                await self._score_dev_at_end()
-            except (BudgetExceeded, QuotaExceeded) as end:
-                if self._last is None:
-                    raise  # without a single generation there is nothing to return
-                return "quota" if isinstance(end, QuotaExceeded) else "budget"
-        return "budget"
+            stopped = await self._generations_until_the_end(worker, optimizer)
+        if stopped == "budget":
+            await self._look_once_more()
+        return stopped
+
+    async def _generations_until_the_end(self, worker: Worker, optimizer: Optimizer) -> Stopped:
+        try:
+            while self._goes_on():
+                await self._one_generation(worker, optimizer)
+        except (BudgetExceeded, PaymentRequired, QuotaExceeded, BackendError) as end:
+            if self._last is None:
+                raise self._nothing_found(end) from end.__cause__
+            return self._ended_by(end)
+        return "interrupted" if self._stop_asked else "budget"
+
+    def _goes_on(self) -> bool:
+        if self._stop_asked and self._last is not None:
+            return False
+        if self._generations is not None and self._generation >= self._generations:
+            return False
+        client, costs = self._scheduler.client, self._costs
+        return has_time(
+            client.budget.remaining_s(),
+            elapsed_s=self.elapsed_s,
+            spent=client.spend.total,
+            step=costs.generation,
+            after=costs.dev_scoring + costs.test,
+        )
+
+    def _ended_by(self, end: LmaasError) -> Stopped:
+        if isinstance(end, QuotaExceeded):
+            return "quota"
+        if isinstance(end, BudgetExceeded | PaymentRequired):
+            return "budget"
+        self.failure = end if isinstance(end, BackendError) else None
+        return "interrupted"
+
+    def _nothing_found(self, end: LmaasError) -> LmaasError:
+        if isinstance(end, BudgetExceeded) and not self._scheduler.client.spend.total.calls:
+            return BudgetTooSmall.of(end, "it ended before the first call")
+        return end
 
     @property
     def chosen(self) -> tuple[Choice, ChosenBy]:
@@ -93,6 +143,11 @@ class Run:
     def generations(self) -> list[GenerationDone]:
         """The generations that are done."""
         return [event for event in self.history if isinstance(event, GenerationDone)]
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the run began."""
+        return asyncio.get_running_loop().time() - self._began
 
     async def _one_generation(self, worker: Worker, optimizer: Optimizer) -> None:
         batch = await worker.run(optimizer.ask)
@@ -136,9 +191,14 @@ class Run:
             )
         )
 
-    async def _score_dev_at_end(self) -> None:
-        if self._dev is not None and self._generation % self._preset.dev_every != 0:
+    async def _look_once_more(self) -> None:
+        """Looks at dev after the last generation. What cannot be paid for or answered is left out, and said."""
+        if self._dev is None or self._dev_looked_at == self._generation:
+            return
+        try:
             await self._score_dev()
+        except (BudgetExceeded, QuotaExceeded, BackendError) as end:
+            self.warnings.add(f"the last look at dev was not made: {end}")
 
     async def _score_dev(self) -> None:
         """Scores the generation's best and the mean of the search."""
@@ -149,6 +209,7 @@ class Run:
         Z = np.stack([candidate.z for candidate in candidates])
         scorable = self._dev.scorable
         logits = await self._dev_scheduler.score(scorable, Z, "dev", label=best.generation)
+        self._dev_looked_at = self._generation
         for candidate, answer in zip(candidates, logits, strict=True):
             judged = replace(candidate, dev=evaluation(answer, self._dev.dataset, shortened=scorable.shortened))
             self.selection.saw_dev(judged)
@@ -157,8 +218,3 @@ class Run:
     def _emit(self, event: GenerationDone | DevScored) -> None:
         self.history.append(event)
         self._tell(event)
-
-    @property
-    def elapsed_s(self) -> float:
-        """Seconds since the search began."""
-        return asyncio.get_running_loop().time() - self._began

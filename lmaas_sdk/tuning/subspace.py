@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
+from numbers import Real
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lmaas_sdk.canonical import digest
-from lmaas_sdk.seeding import bit_generator
+from lmaas_sdk.seeding import bit_generator, whole_number
 
-__all__ = ["Layout", "Subspace"]
+__all__ = ["Layout", "Subspace", "positive_number"]
 
 Layout = Literal["add", "cat"]
 SEEDED_PROJECTIONS = ("uniform", "normal")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_SIZES = ("d", "prompt_tokens", "hidden_size")
 _CHUNK_ENTRIES = 1 << 20
 _UNIFORMS_PER_NORMAL = 12
 
@@ -46,6 +49,7 @@ class Subspace:
 
     Raises:
         ValueError: A value is out of its range; the message names it.
+        TypeError: A number is no number, or is a fraction where a whole one is wanted.
     """
 
     d: int
@@ -59,20 +63,20 @@ class Subspace:
     layers: tuple[int, ...] = (0,)
 
     def __post_init__(self) -> None:
-        for name in ("d", "prompt_tokens", "hidden_size"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} is a whole number of at least 1, not {value!r}")
         if self.layout not in get_args(Layout):
-            raise ValueError(f"layout is 'add' or 'cat', not {self.layout!r}")
-        if self.projection not in SEEDED_PROJECTIONS and not _DIGEST.fullmatch(self.projection):
-            raise ValueError(f"projection is 'uniform', 'normal' or the digest of an array, not {self.projection!r}")
-        if self.base is not None and not _DIGEST.fullmatch(self.base):
-            raise ValueError(f"base is None or the digest of an array, not {self.base!r}")
-        if not (math.isfinite(self.scale) and self.scale > 0):
-            raise ValueError(f"scale is a positive number, not {self.scale!r}")
-        if not self.layers or min(self.layers) < 0 or len(set(self.layers)) != len(self.layers):
-            raise ValueError(f"layers are distinct numbers of at least 0, not {self.layers!r}")
+            raise ValueError(f"layout is 'add' or 'cat', not {self.layout!r:.80}")
+        if self.projection not in SEEDED_PROJECTIONS and not _is_digest(self.projection):
+            raise ValueError(
+                "projection is 'uniform', 'normal' or the digest of an array (64 hex digits), "
+                f"not {self.projection!r:.80}"
+            )
+        if self.base is not None and not _is_digest(self.base):
+            raise ValueError(f"base is None or the digest of an array (64 hex digits), not {self.base!r:.80}")
+        sizes = {name: whole_number(name, getattr(self, name), at_least=1) for name in _SIZES}
+        numbers = {"scale": positive_number("scale", self.scale), "seed": whole_number("seed", self.seed)}
+        # equal values are spelled alike, so that they have one digest whichever type of number they came as
+        for name, value in (sizes | numbers | {"layers": _checked_layers(self.layers)}).items():
+            object.__setattr__(self, name, value)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -85,18 +89,20 @@ class Subspace:
         return digest(self.to_wire())
 
     def to_wire(self) -> dict[str, object]:
-        return asdict(self) | {"layers": list(self.layers), "scale": float(self.scale)}
+        return asdict(self) | {"layers": list(self.layers)}
 
     @classmethod
-    def from_wire(cls, value: dict[str, object]) -> Subspace:
+    def from_wire(cls, value: object) -> Subspace:
         """Reads what `to_wire` wrote.
 
         Raises:
             ValueError: A field is missing, unknown or out of range.
         """
+        names = {field.name for field in fields(cls)}
+        if not isinstance(value, dict) or value.keys() != names:
+            raise ValueError(f"not a subspace: it has {', '.join(sorted(names))}, not {value!r:.120}")
         try:
-            fields = dict(value) | {"layers": tuple(value.get("layers", (0,)))}  # type: ignore[arg-type]
-            return cls(**fields)  # type: ignore[arg-type]
+            return cls(**value)
         except TypeError as error:
             raise ValueError(f"not a subspace: {error}") from error
 
@@ -119,6 +125,37 @@ class Subspace:
             part = entries[start : start + _CHUNK_ENTRIES]
             part[:] = draw(words, part.size) * unit
         return entries.reshape(self.shape)
+
+
+def positive_number(name: str, value: object) -> float:
+    """The value as a `float`, numpy's numbers included; no string is read.
+
+    Raises:
+        TypeError: It is no real number: True, "1", None.
+        ValueError: It is not above 0, or not finite.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} is a positive number, not {value!r:.80} of {type(value).__name__}")
+    try:
+        number = float(value)
+    except OverflowError:  # an integer that no float holds
+        number = math.inf
+    if not (math.isfinite(number) and number > 0):
+        raise ValueError(f"{name} is a positive, finite number, not {number}")
+    return number
+
+
+def _is_digest(value: object) -> bool:
+    return isinstance(value, str) and _DIGEST.fullmatch(value) is not None
+
+
+def _checked_layers(layers: object) -> tuple[int, ...]:
+    if not isinstance(layers, Sequence) or isinstance(layers, str):
+        raise TypeError(f"layers are a tuple such as (0,), not {layers!r:.80}")
+    numbers = tuple(whole_number("a layer", layer, at_least=0) for layer in layers)
+    if not numbers or len(set(numbers)) != len(numbers):
+        raise ValueError(f"layers are distinct numbers of at least 0, at least one, not {layers!r:.80}")
+    return numbers
 
 
 def _uniform(words: np.random.Philox, count: int) -> NDArray[np.float64]:

@@ -5,24 +5,25 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 
 from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.backend import Backend
 from lmaas_sdk.canonical import array_digest
-from lmaas_sdk.client import Client
-from lmaas_sdk.errors import BudgetExceeded, QuotaExceeded
+from lmaas_sdk.client import Client, OnWait
+from lmaas_sdk.errors import BackendError, BudgetExceeded, QuotaExceeded
 from lmaas_sdk.tasks import Dataset
 from lmaas_sdk.traffic.retry import RetryPolicy
-from lmaas_sdk.tuning.events import Event, Listener, RunPlanned
+from lmaas_sdk.tuning.events import Event, Listener, RunPlanned, Waiting
 from lmaas_sdk.tuning.optimizer import Optimizer
-from lmaas_sdk.tuning.plan import Plan
+from lmaas_sdk.tuning.plan import Plan, RunCosts
 from lmaas_sdk.tuning.predictor import Evaluation, Predictor
 from lmaas_sdk.tuning.preparation import LabelledTexts, budget_and_plan, prepare, run_costs
 from lmaas_sdk.tuning.presets import Preset, get_preset
 from lmaas_sdk.tuning.prompt import TunedPrompt
-from lmaas_sdk.tuning.result import ResultCore, Stopped, TuningResult, budget_row
+from lmaas_sdk.tuning.result import ResultCore, Stopped, TuningResult, limits_in_force
 from lmaas_sdk.tuning.run import Run
 from lmaas_sdk.tuning.scheduler import Scheduler
 from lmaas_sdk.tuning.selection import Choice, ChosenBy
@@ -58,12 +59,15 @@ class Tuner:
         seed: int = 42,
         retry: RetryPolicy | None = None,
     ) -> None:
+        if budget is not None and not isinstance(budget, Budget):
+            raise TypeError(f"budget is a Budget, such as Budget(usd='5.00'), not {budget!r}")
         self.backend = backend
         self.budget = budget
         self.preset = get_preset(preset)
         self.seed = seed
         self.subspace: Subspace = self.preset.subspace(backend.card, seed)
         self._retry = retry or RetryPolicy()
+        self._runs: set[Run] = set()
 
     async def fit(
         self,
@@ -90,28 +94,43 @@ class Tuner:
             on_event: Called with every event of the run, on the event loop's thread.
 
         Returns:
-            The result. `stopped` says why it ended: a budget or quota that ends is no error once a generation is done.
+            The result. `stopped` says why it ended. Once a generation is done, a budget or quota that ends is no error,
+            and neither is a backend that fails for good: then `stopped` is "interrupted" and `failure` says how.
 
         Raises:
             BudgetTooSmall: The budget cannot pay for one generation; nothing was sent.
             EmptyClass: A class has no training example.
-            BackendError: The backend failed for good.
+            TaskError: The data are unusable otherwise; nothing was sent.
+            BudgetExceeded, QuotaExceeded, BackendError: It ended before the first generation was done.
         """
         retry = self._retry if max_wait_s is None else replace(self._retry, max_wait_s=max_wait_s)
         datasets = {"train": train, "dev": dev, "test": test, "manual": test if compare_manual else None}
-        data = await prepare(self.backend, self.subspace, retry, datasets=datasets)
-        costs = run_costs(self.backend, self.preset, data)
-        budget, plan = budget_and_plan(self.budget, costs, self.preset.population)
-        allowance = budget.set_aside("dev and test", plan.set_aside)
-        client = Client(self.backend, budget, retry=retry)
-        try:
-            return await self._fit(data, client, client.with_budget(allowance), plan, on_event or _ignore)
-        finally:
-            allowance.release()
+        listen = on_event or _ignore
+        with _clock_of(self.budget):
+            data = await prepare(self.backend, self.subspace, retry, datasets=datasets)
+            costs = run_costs(self.backend, self.preset, data)
+            budget, plan = budget_and_plan(self.budget, costs, self.preset.population)
+            client = Client(self.backend, budget, retry=retry, on_wait=_waiting(listen))
+            allowance = budget.set_aside("dev and test", plan.set_aside)
+            try:
+                side_client = client.with_budget(allowance, spare=budget)
+                return await self._fit(data, (client, side_client), costs=costs, plan=plan, listen=listen)
+            finally:
+                allowance.release()
+
+    def stop(self) -> None:
+        """Ends every `fit` that is under way after its generation; the result says "interrupted".
+
+        What has been found is returned; neither dev nor test is looked at any more. From a signal handler of the event
+        loop, say.
+        """
+        for run in self._runs:
+            run.stop()
 
     async def _fit(
-        self, data: _Data, client: Client, side_client: Client, plan: Plan, listen: Listener
+        self, data: _Data, clients: tuple[Client, Client], *, costs: RunCosts, plan: Plan, listen: Listener
     ) -> TuningResult:
+        client, side_client = clients
         listen(RunPlanned(plan.generations, self.preset.population))
         run_id = uuid.uuid4().hex
         run = Run(
@@ -120,29 +139,36 @@ class Tuner:
             dev=data.get("dev"),
             scheduler=Scheduler(client, run_id),
             dev_scheduler=Scheduler(client if plan.generations is None else side_client, run_id),
+            costs=costs,
             generations=plan.generations,
             tell=listen,
         )
-        client.budget.start()
+        self._runs.add(run)
         try:
             stopped = await run.search(self._make_optimizer)
         finally:
-            client.budget.stop()
+            self._runs.discard(run)
+        return await self._result(run, stopped, data=data, clients=clients)
+
+    async def _result(self, run: Run, stopped: Stopped, *, data: _Data, clients: tuple[Client, Client]) -> TuningResult:
+        client, side_client = clients
         choice, chosen_by = run.chosen
         task, card = data["train"].dataset.task, self.backend.card
         prompt = TunedPrompt(task, self.subspace, choice.z, card.name, card.tokenizer_digest)
-        test, stopped = await _evaluate(Predictor(side_client, task, prompt), data.get("test"), stopped)
-        manual, stopped = await _evaluate(Predictor(side_client, task), data.get("manual"), stopped)
+        asked = data if stopped != "interrupted" else {}
+        test = await _evaluate(Predictor(side_client, task, prompt), asked.get("test"), run)
+        manual = await _evaluate(Predictor(side_client, task), asked.get("manual"), run)
         return TuningResult(
             core=self._core(run, choice, chosen_by, data),
             prompt=prompt,
             choice=choice,
             chosen_by=chosen_by,
             stopped=stopped,
+            failure=run.failure,
             test=test,
             manual=manual,
             spend=client.spend,
-            budget=budget_row(client.budget),
+            budget=limits_in_force(client.budget),
             wall_s=run.elapsed_s,
             versions=_versions(self.backend),
             warnings=tuple(sorted(run.warnings)),
@@ -179,18 +205,32 @@ class Tuner:
         )
 
 
-async def _evaluate(
-    predictor: Predictor, texts: LabelledTexts | None, stopped: Stopped
-) -> tuple[Evaluation | None, Stopped]:
-    """The evaluation that was asked for, if any; a budget or quota that ends here leaves it out and says so."""
+async def _evaluate(predictor: Predictor, texts: LabelledTexts | None, run: Run) -> Evaluation | None:
+    """The evaluation that was asked for, if any; what cannot be paid for or answered is left out, and said."""
     if texts is None:
-        return None, stopped
+        return None
     try:
-        return await predictor.evaluate(texts.dataset), stopped
-    except BudgetExceeded:
-        return None, "budget"
-    except QuotaExceeded:
-        return None, "quota"
+        return await predictor.evaluate(texts.dataset)
+    except (BudgetExceeded, QuotaExceeded, BackendError) as end:
+        run.warnings.add(f"an evaluation on the test set was not made: {end}")
+        return None
+
+
+@contextmanager
+def _clock_of(budget: Budget | None) -> Iterator[None]:
+    """Wall time counts inside."""
+    if budget is None:
+        yield
+        return
+    budget.start()
+    try:
+        yield
+    finally:
+        budget.stop()
+
+
+def _waiting(listen: Listener) -> OnWait:
+    return lambda wait_s, error: listen(Waiting(wait_s, str(error)))
 
 
 def _ignore(event: Event) -> None:
