@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -96,6 +101,85 @@ def test_mistakes_end_with_a_message_and_a_code(
     assert said in printed.err
     assert printed.err.startswith("lmaas tune: ")
     assert printed.out == ""
+
+
+def test_output_folder_is_tried_before_anything_is_spent(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file where the folder should be ends the command at once."""
+    (data.parent / "taken").write_text("")
+    assert main([*tune(data), "--out", str(data.parent / "taken")]) == 2
+    printed = capsys.readouterr()
+    assert "taken" in printed.err
+    assert "evaluations" not in printed.err
+
+
+def test_missing_matplotlib_is_found_before_anything_is_spent(
+    data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A picture that cannot be drawn is refused at once, with the extra to install."""
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert main(tune(data, "--plot")) == 2
+    printed = capsys.readouterr()
+    assert "lmaas-sdk[plot]" in printed.err
+    assert "evaluations" not in printed.err
+
+
+def test_files_stay_in_their_folder(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A task's name is a name, whatever it looks like."""
+    command = tune(data, "--budget-evaluations", "20", "--json")
+    command[command.index("things")] = "../../evil"
+    assert main(command) == 3
+    written = Path(json.loads(capsys.readouterr().out)["prompt_file"])
+    assert written.parent == data.parent / "out"
+
+
+def test_metric_goes_with_a_task_of_ones_own(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """For a task of the catalogue it is refused, not ignored."""
+    assert main(["tune", "--task", "sst2", "--data", str(data), "--metric", "f1"]) == 2
+    assert "--template" in capsys.readouterr().err
+
+
+def test_train_split_alone_is_enough_without_a_test(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--no-test` evaluates on nothing."""
+    (data / "test.tsv").unlink()
+    assert main(tune(data, "--budget-evaluations", "20", "--no-test", "--json")) == 3
+    report = json.loads(capsys.readouterr().out)
+    assert (report["tuned_accuracy"], report["manual_accuracy"]) == (None, None)
+
+
+def test_another_split_can_be_the_test(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--test-split` names it."""
+    (data / "test.tsv").rename(data / "validation.tsv")
+    assert main(tune(data, "--budget-evaluations", "20", "--test-split", "validation", "--json")) == 3
+    assert json.loads(capsys.readouterr().out)["tuned_accuracy"] is not None
+
+
+@pytest.mark.parametrize(("times", "has_result"), [(1, True), (2, False)])
+def test_first_interrupt_keeps_what_was_found_and_the_second_does_not(data: Path, times: int, has_result: bool) -> None:
+    """Ctrl-C ends the search after its generation, with result and files; again, it ends at once. Exit code 130."""
+    command = [sys.executable, "-m", "lmaas_sdk.cli", *tune(data, "--budget-evaluations", "2000000", "--json")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        assert run.stderr is not None
+        first = run.stderr.readline()
+        os.kill(run.pid, signal.SIGSTOP)  # so that both signals are there when it looks
+        for _ in range(times):
+            os.kill(run.pid, (signal.SIGINT, signal.SIGTERM)[_])
+        os.kill(run.pid, signal.SIGCONT)
+        out, err = run.communicate(timeout=60)
+    assert "evaluations" in first
+    assert run.returncode == 130
+    assert ("stopping after this generation" in err, bool(out)) == (True, has_result)
+    if has_result:
+        report = json.loads(out)
+        assert report["stopped"] == "interrupted"
+        assert TunedPrompt.load(report["prompt_file"]).model == "mock"
+
+
+def test_version_is_the_distributions(capsys: pytest.CaptureFixture[str]) -> None:
+    """`lmaas --version` prints it."""
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out.strip() == importlib.metadata.version("lmaas-sdk")
 
 
 def test_unknown_task_is_answered_with_the_known_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_can_draw", "draw_run"]
 
+_LEGEND_ROOM = 0.3  # below the curves, as a part of their height
 _BLUE, _ORANGE, _GREEN, _GREY = "#0b5394", "#c55a11", "#38761d", "#666666"
 
 
@@ -50,7 +51,7 @@ def draw_run(result: TuningResult, path: str | Path) -> Path:
     for axes in (loss, accuracy, spend):
         axes.set_xlabel("evaluations")
         axes.grid(visible=True, alpha=0.3)
-    figure.suptitle(f"{result.prompt.task.name} on {result.prompt.model}: stopped by {result.stopped}")
+    figure.suptitle(f"{result.prompt.task.name} on {result.prompt.model}")
     path = Path(path)
     figure.savefig(path, dpi=130, metadata={"Software": None})
     return path
@@ -76,7 +77,9 @@ def _draw_accuracy(axes: Axes, result: TuningResult, generations: list[Generatio
         if found is not None:
             axes.axhline(found.value, color=colour, ls="--", lw=1.5, label=f"test, {name}: {100 * found.value:.1f} %")
     axes.set_title(result.prompt.task.metric)
-    axes.legend(fontsize=8)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low - _LEGEND_ROOM * (high - low), high)
+    axes.legend(fontsize=8, loc="lower right", ncols=2)
 
 
 def _draw_spend(axes: Axes, result: TuningResult) -> None:
