@@ -1,7 +1,7 @@
 """Tune language models that can only be called, within a budget that cannot be overrun."""
 
 from lmaas_sdk.accounting.amounts import Amounts
-from lmaas_sdk.accounting.budget import Budget
+from lmaas_sdk.accounting.budget import Budget, Reservation
 from lmaas_sdk.backend import (
     ArrayStore,
     Backend,
@@ -47,9 +47,21 @@ from lmaas_sdk.errors import (
     VerbalizerError,
 )
 from lmaas_sdk.registry import load_backend
-from lmaas_sdk.tasks import Dataset, Task, Template, Verbalizer, few_shot, get_task, read_dataset, read_folder
+from lmaas_sdk.tasks import (
+    Dataset,
+    Task,
+    Template,
+    Verbalizer,
+    few_shot,
+    get_task,
+    read_dataset,
+    read_folder,
+    register_metric,
+    subsample,
+)
 from lmaas_sdk.texts import MASK, LabelWords, Piece, Text, TextSet
 from lmaas_sdk.traffic.retry import RetryPolicy
+from lmaas_sdk.tuning.events import DevScored, GenerationDone, RunPlanned, Waiting
 from lmaas_sdk.tuning.predictor import Evaluation, Predictor
 from lmaas_sdk.tuning.presets import PRESETS, Preset
 from lmaas_sdk.tuning.prompt import TunedPrompt
@@ -73,10 +85,12 @@ __all__ = [
     "Capabilities",
     "CorruptModel",
     "Dataset",
+    "DevScored",
     "EmptyClass",
     "Evaluation",
     "FeatureQuery",
     "FeatureReply",
+    "GenerationDone",
     "InvalidQuery",
     "LabelWords",
     "Limits",
@@ -96,8 +110,10 @@ __all__ = [
     "QuotaExceeded",
     "RateLimited",
     "Registration",
+    "Reservation",
     "RetryPolicy",
     "Retryable",
+    "RunPlanned",
     "ScoreQuery",
     "ScoreReply",
     "ServerFault",
@@ -118,9 +134,12 @@ __all__ = [
     "Usage",
     "Verbalizer",
     "VerbalizerError",
+    "Waiting",
     "few_shot",
     "get_task",
     "load_backend",
     "read_dataset",
     "read_folder",
+    "register_metric",
+    "subsample",
 ]

@@ -213,24 +213,98 @@ class Backend(Protocol):
     """
 
     @property
-    def card(self) -> ModelCard: ...
+    def card(self) -> ModelCard:
+        """What the model is and what this backend can do; the same for as long as the backend is open."""
+        ...
 
-    async def score(self, query: ScoreQuery, *, key: str) -> ScoreReply: ...
+    async def score(self, query: ScoreQuery, *, key: str) -> ScoreReply:
+        """Scores candidates on texts. Several calls may be under way at once.
 
-    async def features(self, query: FeatureQuery, *, key: str) -> FeatureReply: ...
+        Where the card says `deterministic`, a candidate's logits do not depend on the others in the call. A text that
+        is too long is shortened in its `field` pieces; special tokens written inside such a piece are plain words.
 
-    async def aclose(self) -> None: ...
+        Args:
+            query: What to score. Its sizes are within the card's `max_candidates` and `max_texts`.
+            key: The call's idempotency key. Where the card says `idempotent`, a key that was answered before has the
+                same answer again and is billed once.
+
+        Returns:
+            Finite float32 logits, texts in the order of `query.rows`, and what is billed: input tokens are the
+            positions computed, summed over texts and candidates, and output tokens are 0.
+
+        Raises:
+            Unsupported: The query needs what the card does not claim: a layout, projection, array, layer or `top_k`.
+            InvalidQuery: Rows that do not exist, a subspace of another width, more candidates than `max_candidates`,
+                a text that has not exactly one mask, a set without label words, a word that cannot stand for its
+                label, or a used key with another query.
+            UnknownDataset: A digest names no registered set or uploaded array.
+            AuthenticationFailed, PaymentRequired: The account was refused; nothing was computed.
+            RateLimited: Refused before any work; `retry_after_s` says when to come again, where that is known.
+            BackendUnavailable: It provably was not reached, or did not take the call.
+            OutcomeUnknown: It may have computed and charged, and no usable answer came back.
+            ProtocolError: An answer came that cannot be right.
+        """
+        ...
+
+    async def features(self, query: FeatureQuery, *, key: str) -> FeatureReply:
+        """Hidden states of texts, without a soft prompt.
+
+        Args:
+            query: The texts, and which of their vectors are wanted.
+            key: As in `score`.
+
+        Returns:
+            Finite float32 features, texts in the order of `query.rows`.
+
+        Raises:
+            Unsupported: The card does not claim `features`.
+            InvalidQuery: Rows that do not exist, or an unknown pool.
+            BackendError: As in `score`.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Lets go of connections and memory. Closing again does nothing; nothing else is asked of a closed backend."""
+        ...
 
 
 @runtime_checkable
 class TextRegistry(Protocol):
     """A backend that counts tokens exactly, for free, and need not be sent a text set twice."""
 
-    async def register(self, texts: TextSet, subspace: Subspace | None = None) -> Registration: ...
+    async def register(self, texts: TextSet, subspace: Subspace | None = None) -> Registration:
+        """Takes a text set in, so that queries may name it by its digest. Registering it again changes nothing.
+
+        Args:
+            texts: The texts, with their label words where they are to be scored.
+            subspace: Count the tokens as under soft prompts of this subspace; None: under the manual prompt.
+
+        Returns:
+            The set's digest, which is `texts.digest`, and what each text will be billed at for one candidate.
+
+        Raises:
+            InvalidQuery: A subspace of another width, or a word that cannot stand for its label.
+            BackendError: As in `Backend.score`.
+        """
+        ...
 
 
 @runtime_checkable
 class ArrayStore(Protocol):
     """A backend that takes arrays (a learned p0, a projection) and names them by `lmaas_sdk.canonical.array_digest`."""
 
-    async def upload(self, array: NDArray[np.float32]) -> str: ...
+    async def upload(self, array: NDArray[np.float32]) -> str:
+        """Takes an array in, so that a subspace may name it. Uploading it again changes nothing.
+
+        Args:
+            array: Finite float32: a learned p0 of shape (L, D), or a projection of shape (L * D, d).
+
+        Returns:
+            Its digest, which is `array_digest(array)`: a subspace's `base` or `projection`.
+
+        Raises:
+            Unsupported: The card does not claim `arrays`.
+            InvalidQuery: It is not finite, of another shape or too large.
+            BackendError: As in `Backend.score`.
+        """
+        ...

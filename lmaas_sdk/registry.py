@@ -14,6 +14,11 @@ from lmaas_sdk.errors import LmaasError
 __all__ = ["ServerCommand", "load_backend", "load_server"]
 
 _BACKENDS, _SERVERS = "lmaas_sdk.backends", "lmaas_sdk.servers"
+_TAKES = "a server's URL, a registered name such as 'roberta-tiny', or the path or hub name of a model"
+_RESERVED = {
+    "remote": "'remote' is no model: give the server's URL, such as load_backend('http://127.0.0.1:8080')",
+    "local": "'local' is no model: give its path or hub name, such as load_backend('./local') for a folder so called",
+}
 
 BackendFactory = Callable[..., AbstractAsyncContextManager[Backend]]
 
@@ -35,15 +40,21 @@ def load_backend(spec: str, **options: object) -> AbstractAsyncContextManager[Ba
 
     Args:
         spec: `http://host:port` connects to a server; a registered name (`roberta-tiny`, `mock`) opens that backend;
-            anything else is the path or hub name of a masked language model, which is served on this machine.
+            anything else is the path or hub name of a masked language model, which is served on this machine. `remote`
+            and `local` are the names of those two ways and open nothing by themselves.
         options: Passed to the backend's factory.
 
     Raises:
-        LmaasError: No installed backend answers to the name.
-        TypeError: The backend takes no such option.
+        LmaasError: No installed backend answers to the name, or it is empty or one of those two.
+        TypeError: `spec` is no string, or the backend takes no such option.
     """
+    if not isinstance(spec, str):
+        raise TypeError(f"load_backend takes {_TAKES}, each as a string, not {spec!r:.80} of {type(spec).__name__}")
+    if not spec.strip() or spec in _RESERVED:
+        raise LmaasError(_RESERVED.get(spec, f"an empty name opens no backend: load_backend takes {_TAKES}"))
     names = {point.name: point for point in entry_points(group=_BACKENDS)}
-    point = names.get("remote") if spec.startswith(("http://", "https://")) else names.get(spec, names.get("local"))
+    is_url = spec.lower().startswith(("http://", "https://"))
+    point = names.get("remote") if is_url else names.get(spec, names.get("local"))
     if point is None:
         raise LmaasError(f"no installed backend answers to {spec!r}; installed: {', '.join(sorted(names)) or 'none'}")
     factory = cast("BackendFactory", point.load())

@@ -93,7 +93,15 @@ def test_classes_named_by_numbers_are_never_taken_for_indices() -> None:
     ("changes", "error", "complaint"),
     [
         ({"labels": ["a"]}, TaskError, "at least two classes"),
-        ({"labels": "ab"}, TaskError, "at least two classes"),
+        ({"labels": "ab"}, TaskError, "a list of class names, not 'ab' of str"),
+        ({"labels": b"ab"}, TaskError, "a list of class names, not b'ab' of bytes"),
+        ({"labels": {"a", "b"}}, TaskError, "a list of class names, not {.*} of set"),
+        ({"labels": {"a": "A", "b": "B"}}, TaskError, "a list of class names, not {.*} of dict"),
+        ({"labels": None}, TaskError, "a list of class names, not None of NoneType"),
+        ({"words": {"A", "B"}}, VerbalizerError, "a list, one by class, or a mapping .* not {.*} of set"),
+        ({"words": None}, VerbalizerError, "not None of NoneType"),
+        ({"words": "AB"}, VerbalizerError, "not the single string 'AB'"),
+        ({"source": "SST-2"}, TaskError, "source is a Source .*, not 'SST-2'"),
         ({"labels": ["a", "a"]}, TaskError, "given twice: 'a'"),
         ({"labels": ["a", ""]}, TaskError, "not ''"),
         ({"labels": ["a", 1]}, TaskError, "not 1"),
@@ -188,6 +196,13 @@ def test_one_string_is_not_a_list_of_texts() -> None:
     """A lone string is refused rather than read letter by letter."""
     with pytest.raises(TaskError, match=r"write \['It crashes'\]"):
         TICKETS.texts("It crashes")
+
+
+@pytest.mark.parametrize("items", [{"It crashes", "Refund me"}, {"It crashes": 1}])
+def test_texts_are_in_an_order(items: Any) -> None:
+    """A set or a mapping is refused: its order would not be that of the answers."""
+    with pytest.raises(TaskError, match=f"a list of texts, not a {type(items).__name__}"):
+        TICKETS.texts(items)
 
 
 def test_a_text_set_is_rendered_once() -> None:

@@ -91,6 +91,21 @@ def test_a_count_is_a_whole_number(count: Any) -> None:
         subsample(rows([0, 1, 2]), count)
 
 
+@pytest.mark.parametrize("seed", [1.5, 42.0, True, "42", None, float("nan")], ids=repr)
+def test_a_seed_is_an_integer(seed: Any) -> None:
+    """No seed is rounded or read in silence, not even where nothing needs to be drawn."""
+    with pytest.raises(TypeError, match="seed is a whole number"):
+        few_shot(rows([0, 1, 2] * 2), 1, seed=seed)
+    with pytest.raises(TypeError, match="seed is a whole number"):
+        subsample(rows([0, 1, 2]), 5, seed=seed)
+
+
+def test_numpys_integers_are_seeds_too() -> None:
+    """A seed from an array draws the rows, and has the name, of the number it equals."""
+    full = rows([0, 1, 2] * 4)
+    assert few_shot(full, 2, seed=42) == few_shot(full, 2, seed=np.int64(42))  # type: ignore[arg-type]
+
+
 @settings(deadline=None, derandomize=True)
 @given(st.integers(1, 60), st.integers(0, 2**63))
 def test_a_subsample_keeps_the_order(count: int, seed: int) -> None:

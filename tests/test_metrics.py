@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lmaas_sdk.errors import TaskError
-from lmaas_sdk.tasks import METRICS, accuracy, f1, get_metric, register_metric
+from lmaas_sdk.tasks import METRICS, accuracy, check_metric, f1, get_metric, register_metric
 
 BINARY_ROWS = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=40)
 
@@ -104,3 +104,53 @@ def test_an_unusable_metric_is_refused(name: Any, function: Any, complaint: str)
     with pytest.raises(TaskError, match=complaint):
         register_metric(name, function)
     assert METRICS["accuracy"] is accuracy
+
+
+def fails(labels: NDArray[np.int64], predictions: NDArray[np.int64]) -> float:
+    raise KeyError("no such class")
+
+
+def overwrites(labels: NDArray[np.int64], predictions: NDArray[np.int64]) -> float:
+    labels[0] = 1
+    return 1.0
+
+
+@pytest.mark.parametrize("name", ["accuracy", "f1"])
+def test_a_metric_that_works_passes_the_trial(name: str) -> None:
+    """The package's metrics take any labels, f1 those without class 1 too, and the labels stay as they are."""
+    labels = classes(0, 2, 0)
+    check_metric(name, labels)
+    assert ([0, 2, 0], True) == (labels.tolist(), labels.flags.writeable)
+
+
+@pytest.mark.parametrize("value", [np.float32(0.5), np.float64(0.5), np.int64(1), 1], ids=repr)
+def test_any_real_number_passes_the_trial(value: Any) -> None:
+    """numpy's numbers are numbers."""
+    register_metric("constant", lambda labels, predictions: value)
+    check_metric("constant", classes(0, 1))
+
+
+@pytest.mark.parametrize(
+    "value", [None, float("nan"), float("-inf"), np.float64("nan"), "0.5", True, np.True_, 1j, [0.5], 10**400], ids=repr
+)
+def test_a_metric_without_a_finite_number_is_refused(value: Any) -> None:
+    """The message names the metric and what it answered."""
+    register_metric("odd", lambda labels, predictions: value)
+    with pytest.raises(TaskError, match=f"metric 'odd' is .* of {type(value).__name__} on 2 labels") as refused:
+        check_metric("odd", classes(0, 1))
+    assert repr(value)[:80] in str(refused.value)
+
+
+@pytest.mark.parametrize(("function", "complaint"), [(fails, "KeyError: 'no such class'"), (overwrites, "read-only")])
+def test_a_metric_that_raises_is_refused(function: Any, complaint: str) -> None:
+    """The message names the metric, and its own error is the cause."""
+    register_metric("broken", function)
+    with pytest.raises(TaskError, match=f"metric 'broken' fails on 2 labels predicted right: .*{complaint}") as refused:
+        check_metric("broken", classes(0, 1))
+    assert refused.value.__cause__ is not None
+
+
+def test_a_trial_of_an_unknown_metric_lists_the_known() -> None:
+    """A name that is not registered is the same error as everywhere."""
+    with pytest.raises(TaskError, match="no metric 'unheard'"):
+        check_metric("unheard", classes(0, 1))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
 
 from lmaas_sdk import PRESETS, Capabilities, ModelCard, Preset, Unsupported
@@ -50,11 +53,57 @@ def test_unknown_preset_is_refused_with_the_known_ones() -> None:
         get_preset("papr")
 
 
-@pytest.mark.parametrize("change", [{"population": 3}, {"sigma0": 0.0}, {"dev_every": 0}])
-def test_impossible_settings_are_refused(change: dict[str, float]) -> None:
-    """The message names the setting."""
-    with pytest.raises(ValueError, match=next(iter(change))):
+@pytest.mark.parametrize("unknown", [["paper"], None, 3], ids=repr)
+def test_what_is_no_name_is_refused_like_an_unknown_one(unknown: Any) -> None:
+    """A list, None or a number is answered with the known presets too."""
+    with pytest.raises(ValueError, match="preset is one of paper"):
+        get_preset(unknown)
+
+
+@pytest.mark.parametrize("setting", ["population", "d", "prompt_tokens", "dev_every"])
+@pytest.mark.parametrize("value", [0, -1, 20.0, 1.5, True, "20", None], ids=repr)
+def test_a_count_is_a_whole_number_in_range(setting: str, value: Any) -> None:
+    """The message names the setting, what it may be, and the value."""
+    with pytest.raises((ValueError, TypeError), match=f"^{setting} is a whole number of at least .*, not {value!r}"):
+        replace(PRESETS["paper"], **{setting: value})
+
+
+@pytest.mark.parametrize("setting", ["sigma0", "scale"])
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf"), 10**400, True, "1", None, 1j], ids=repr)
+def test_a_scale_is_a_positive_finite_number(setting: str, value: Any) -> None:
+    """Zero, NaN, infinity, what no float holds, and what is no number are refused by name."""
+    with pytest.raises((ValueError, TypeError), match=f"^{setting} is a positive"):
+        replace(PRESETS["paper"], **{setting: value})
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"population": 3}, "population is a whole number of at least 4, not 3"),
+        ({"covariance": "diag"}, "covariance is 'full' or 'diagonal', not 'diag'"),
+        ({"step_size": "CSA"}, "step_size is 'csa' or 'tpa', not 'CSA'"),
+        ({"objective": None}, "objective is 'ce' or 'hinge' or 'metric', not None"),
+        ({"objective": ["ce"]}, "objective is 'ce' or 'hinge' or 'metric', not"),
+        ({"layout": "prefix"}, "layout is 'add' or 'cat', not 'prefix'"),
+        ({"projection": "gauss"}, "projection is 'uniform', 'normal' or .*64 hex digits.*, not 'gauss'"),
+        ({"projection": "AB" * 32}, "projection is .*, not 'ABAB"),
+        ({"projection": 5}, "projection is .*, not 5"),
+        ({"name": ""}, "name is a string that is not empty, not ''"),
+        ({"name": 7}, "name is a string that is not empty, not 7"),
+    ],
+    ids=repr,
+)
+def test_impossible_settings_are_refused(change: Any, complaint: str) -> None:
+    """The message names the setting, what it may be, and the value."""
+    with pytest.raises(ValueError, match=complaint):
         replace(PRESETS["paper"], **change)
+
+
+def test_equal_settings_are_spelled_alike() -> None:
+    """Whole numbers and numpy's make the preset, and the bytes, that Python's own make."""
+    usual = Preset("mine", population=8, sigma0=2.0, d=16, scale=1.0, projection="ab" * 32)
+    same = Preset("mine", population=np.int64(8), sigma0=2, d=np.int32(16), scale=np.float32(1), projection="ab" * 32)  # type: ignore[arg-type]  # numpy's numbers are what is looked at
+    assert json.dumps(same.to_dict()) == json.dumps(usual.to_dict())
 
 
 @pytest.mark.parametrize(

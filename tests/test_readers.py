@@ -1,4 +1,4 @@
-"""Tests of lmaas_sdk.tasks.readers and lmaas_sdk.tasks.formats, and of the examples in docs/tasks.md."""
+"""Tests of lmaas_sdk.tasks.readers, and of the examples in docs/tasks.md."""
 
 from __future__ import annotations
 
@@ -51,6 +51,7 @@ def rows(dataset: Dataset) -> list[tuple[str, int]]:
         ("a.csv", 'text,label\n"fine",glad\nnot fine,sad\n'),
         ("bom.csv", b"\xef\xbb\xbftext,label\r\nfine,1\r\nnot fine,0\r\n"),
         ("a.jsonl", '{"text": "fine", "label": 1}\n\n{"label": "sad", "text": "not fine"}\n'),
+        ("float.jsonl", '{"text": "fine", "label": 1.0}\n{"text": "not fine", "label": 0.0}\n'),
         ("bool.jsonl", '\ufeff{"text": "fine", "label": true}\r\n{"text": "not fine", "label": false}\r\n'),
         ("sentence.tsv", "sentence\tlabel\nfine\tglad\nnot fine\t0\n"),
     ],
@@ -119,6 +120,8 @@ def test_columns_by_position_mean_no_header(tmp_path: Path, name: str, content: 
     [
         ({"text_columns": "text"}, r"write \['text'\]"),
         ({"text_columns": ["a", "b"]}, "a column for each of text"),
+        ({"text_columns": {"text"}}, "a list of columns, not {'text'}"),
+        ({"text_columns": 1}, "a list of columns, not 1"),
         ({"text_columns": [0]}, "all names or all positions"),
         ({"text_columns": ["text"], "label_column": 1}, "all names or all positions"),
         ({"label_column": 1}, "give text_columns by position"),
@@ -147,9 +150,11 @@ def test_columns_that_make_no_sense_are_refused(tmp_path: Path, columns: Any, co
         ("a.jsonl", '{"text": "fine", "label": 1}\n{"label": 1}\n', r"a.jsonl:2: no column 'text': there are label"),
         (
             "a.jsonl",
-            '{"text": "fine", "label": 1.0}\n',
-            r"a.jsonl:1: a label is a name or a class index, not 1.0 of float",
+            '{"text": "fine", "label": 1.5}\n',
+            r"a.jsonl:1: a label is a name or a class index, not 1.5 of float",
         ),
+        ("a.jsonl", '{"text": "fine", "label": NaN}\n', r"a.jsonl:1: a label is .*, not nan of float"),
+        ("a.jsonl", '{"text": "fine", "label": 7.0}\n', r"a.jsonl:1: .*no label 7: its labels are"),
         ("a.jsonl", '{"text": "fine", "label": null}\n', r"a.jsonl:1: a label is a name or a class index, not None"),
         ("a.jsonl", '{"text": "\\ud800", "label": 1}\n', r"a.jsonl:1: .*half a surrogate pair"),
         ("a.jsonl", "[1]\n", r"a.jsonl:1: a line is a JSON object"),
@@ -187,6 +192,14 @@ def test_dropped_labels_leave_rows_out(tmp_path: Path) -> None:
     assert [("three | four", 2)] == rows(read_dataset(path, get_task("snli")))
     with pytest.raises(TaskError, match="no label '-1'"):
         read_dataset(path, get_task("rte"))
+
+
+def test_a_dropped_label_may_be_written_as_a_fraction(tmp_path: Path) -> None:
+    """-1.0 is the label -1."""
+    pairs = [("one", -1.0), ("two", 2.0)]
+    content = "".join(json.dumps({"premise": p, "hypothesis": "h", "label": label}) + "\n" for p, label in pairs)
+
+    assert [("two | h", 2)] == rows(read_dataset(write(tmp_path, "a.jsonl", content), get_task("snli")))
 
 
 @pytest.mark.parametrize("below", ["", "Mood/", "MOOD/", "feelings-2/"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from lmaas_sdk import BackendUnavailable, LmaasError, load_backend
@@ -19,6 +21,29 @@ async def test_url_connects_and_a_server_that_is_not_there_is_named() -> None:
     with pytest.raises(BackendUnavailable, match=r"127\.0\.0\.1:9.*lmaas serve"):
         async with load_backend("http://127.0.0.1:9"):
             pass
+
+
+async def test_a_url_is_one_in_capitals_too() -> None:
+    """The scheme of a URL has no case."""
+    with pytest.raises(BackendUnavailable, match=r"127\.0\.0\.1:9"):
+        async with load_backend("HTTP://127.0.0.1:9"):
+            pass
+
+
+@pytest.mark.parametrize("spec", [None, 3, b"mock", ["mock"]], ids=repr)
+def test_what_is_no_string_is_refused(spec: Any) -> None:
+    """The message says what is taken instead."""
+    with pytest.raises(TypeError, match=r"a server's URL, a registered name .*, not .* of (NoneType|int|bytes|list)"):
+        load_backend(spec)
+
+
+@pytest.mark.parametrize(
+    ("spec", "advice"), [("remote", "http://127.0.0.1:8080"), ("local", "path or hub name"), (" ", "an empty name")]
+)
+def test_names_that_open_nothing_by_themselves_say_what_to_give(spec: str, advice: str) -> None:
+    """`remote` needs a URL and `local` a model, and an empty name is none."""
+    with pytest.raises(LmaasError, match=advice):
+        load_backend(spec)
 
 
 def test_unknown_option_is_a_type_error() -> None:

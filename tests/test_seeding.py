@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
-from lmaas_sdk.seeding import bit_generator, permutation, raw_words
+import numpy as np
+import pytest
+
+from lmaas_sdk.seeding import bit_generator, permutation, raw_words, whole_number
 
 
 def test_words_have_their_golden_values() -> None:
@@ -29,3 +32,29 @@ def test_a_generator_is_its_callers_own() -> None:
     first, second = bit_generator(3, "own"), bit_generator(3, "own")
     first.random_raw(10)
     np.testing.assert_array_equal(second.random_raw(2), raw_words(3, "own", 2))
+
+
+@pytest.mark.parametrize("seed", [1.0, 1.5, float("nan"), True, np.bool_(True), "1", None, [1]], ids=repr)
+def test_a_seed_that_is_no_integer_is_refused(seed: Any) -> None:
+    """Nothing is rounded or read from a string: 1.5 would otherwise be the seed 1."""
+    with pytest.raises(TypeError, match="seed is a whole number, not"):
+        bit_generator(seed, "any")
+
+
+@pytest.mark.parametrize("seed", [np.int64(42), np.uint8(42), np.array(42)])
+def test_numpys_integers_are_the_seeds_that_they_equal(seed: Any) -> None:
+    """A seed that comes from an array draws the same words."""
+    assert raw_words(seed, "golden", 3).tolist() == raw_words(42, "golden", 3).tolist()
+
+
+def test_a_seed_has_any_sign_and_size() -> None:
+    """Seeds beyond 64 bits differ from what they would wrap to."""
+    seeds = [5, -5, 2**64 + 5, 5 - 2**64]
+    assert len({raw_words(seed, "any", 1)[0] for seed in seeds}) == 4
+
+
+def test_a_whole_number_has_a_least_value() -> None:
+    """The message says which number it is and how small it may be."""
+    assert whole_number("rows", np.int32(3), at_least=3) == 3
+    with pytest.raises(ValueError, match="rows is a whole number of at least 3, not 2"):
+        whole_number("rows", 2, at_least=3)

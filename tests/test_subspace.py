@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -97,12 +98,29 @@ def test_normal_entries_have_the_moments_of_their_distribution() -> None:
         ({"scale": float("nan")}, "nan"),
         ({"scale": 0.0}, "0.0"),
         ({"layers": (0, 0)}, "(0, 0)"),
+        ({"layers": ()}, "()"),
+        ({"layers": (-1,)}, "not (-1,)"),
+        ({"layers": (0.5,)}, "not 0.5"),
+        ({"layers": "01"}, "'01'"),
+        ({"layers": 0}, "layers are a tuple"),
+        ({"d": True}, "d is"),
+        ({"seed": 1.5}, "seed is a whole number, not 1.5"),
+        ({"seed": True}, "seed is a whole number, not True"),
+        ({"seed": "abc"}, "seed is a whole number, not 'abc'"),
+        ({"seed": None}, "seed is a whole number, not None"),
+        ({"seed": float("nan")}, "seed is a whole number, not nan"),
+        ({"scale": "1"}, "scale is a positive number, not '1'"),
+        ({"scale": True}, "scale is"),
+        ({"scale": 10**400}, "scale is"),
+        ({"layout": ["add"]}, "layout is"),
+        ({"projection": 5}, "projection is"),
+        ({"base": 5}, "base is"),
     ],
 )
 def test_bad_values_are_named(change: dict[str, object], named: str) -> None:
     """A value out of range is refused with its name."""
     values = {"d": 10, "prompt_tokens": 2, "hidden_size": 8} | change
-    with pytest.raises(ValueError, match=r".") as refused:
+    with pytest.raises((ValueError, TypeError), match=r".") as refused:
         Subspace(**values)  # type: ignore[arg-type]
     assert named in str(refused.value)
 
@@ -127,8 +145,35 @@ def test_wire_form_reads_back(d: int, layout: str, scale: float, seed: int, base
     assert Subspace.from_wire(space.to_wire()).digest == space.digest
 
 
-@pytest.mark.parametrize("wire", [{}, {"d": 5}, {"d": 5, "prompt_tokens": 1, "hidden_size": 4, "colour": "red"}])
-def test_wire_form_with_missing_or_unknown_fields_is_refused(wire: dict[str, object]) -> None:
+WIRE = Subspace(5, 1, 4).to_wire()
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        {},
+        {"d": 5},
+        {"d": 5, "prompt_tokens": 1, "hidden_size": 4},
+        WIRE | {"colour": "red"},
+        WIRE | {"seed": "abc"},
+        WIRE | {"seed": 1.0},
+        WIRE | {"layers": 0},
+        [],
+        [["d", 5]],
+        None,
+        "subspace",
+    ],
+)
+def test_wire_form_with_missing_or_unknown_fields_is_refused(wire: Any) -> None:
     """What is not a subspace is a ValueError."""
     with pytest.raises(ValueError, match="not a subspace"):
         Subspace.from_wire(wire)
+
+
+def test_numpys_numbers_make_the_same_subspace() -> None:
+    """Equal values have one digest and one matrix, whichever type of number they came as."""
+    usual = Subspace(20, 2, 8, scale=2.0, seed=7)
+    numbers: Any = {"scale": np.float32(2), "seed": np.int64(7), "layers": [np.int64(0)]}
+    same = Subspace(np.int64(20), np.int32(2), np.int16(8), **numbers)  # type: ignore[arg-type]
+    assert (same, same.digest, hash(same)) == (usual, usual.digest, hash(usual))
+    np.testing.assert_array_equal(same.matrix(), usual.matrix())

@@ -45,6 +45,12 @@ def test_the_wire_form_reads_back(verbalizer: Verbalizer) -> None:
         (["bad", "great "], "stray spaces"),
         (["bad"], "at least two words"),
         ("bad", "not the single string 'bad'"),
+        (b"bad", "not the single string b'bad'"),
+        ({"bad", "great"}, "not {.*} of set"),
+        (frozenset({"bad", "great"}), "of frozenset"),
+        ({"negative": "bad", "positive": "great"}.values(), "of dict_values"),
+        (None, "not None of NoneType"),
+        (2, "not 2 of int"),
     ],
 )
 def test_unusable_words_are_refused(words: Any, complaint: str) -> None:
@@ -98,6 +104,8 @@ def test_words_are_put_in_the_order_of_the_classes(words: Any) -> None:
         ({"positive": "great", "negative": "bad", "neutral": "fine"}, r"unknown labels \['neutral'\]"),
         (["bad", "great", "fine"], "3 words .* for 2 labels"),
         ("ab", "not the single string"),
+        ({"bad", "great"}, "of set"),
+        (None, "not None"),
     ],
 )
 def test_words_that_do_not_fit_the_labels_are_refused(words: Any, complaint: str) -> None:

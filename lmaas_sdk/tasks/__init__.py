@@ -3,7 +3,7 @@
 from lmaas_sdk.tasks.catalogue import PAPER_TASKS, TASKS, get_task
 from lmaas_sdk.tasks.dataset import Dataset, Example, Task
 from lmaas_sdk.tasks.few_shot import few_shot, subsample
-from lmaas_sdk.tasks.metrics import METRICS, Metric, accuracy, f1, get_metric, register_metric
+from lmaas_sdk.tasks.metrics import METRICS, Metric, accuracy, check_metric, f1, get_metric, register_metric
 from lmaas_sdk.tasks.readers import read_csv, read_dataset, read_folder, read_huggingface, read_jsonl, read_tsv
 from lmaas_sdk.tasks.source import Source
 from lmaas_sdk.tasks.template import Fields, Template
@@ -22,6 +22,7 @@ __all__ = [
     "Template",
     "Verbalizer",
     "accuracy",
+    "check_metric",
     "f1",
     "few_shot",
     "get_metric",

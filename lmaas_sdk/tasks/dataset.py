@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import SupportsIndex
@@ -36,7 +36,8 @@ class Task:
         source: How the task's data usually lie on disk.
 
     Raises:
-        TaskError: A label is empty or given twice, there are fewer than two, or the template or metric is unusable.
+        TaskError: The labels are no list, one is empty or given twice, there are fewer than two, or the template,
+            metric or source is unusable.
         VerbalizerError: A label has no word, or the words are unusable.
     """
 
@@ -66,7 +67,7 @@ class Task:
             "labels": _checked_labels(labels),
             "verbalizer": Verbalizer(words_by_class(labels, words), leading_space, pieces),
             "metric": metric,
-            "source": source or Source(),
+            "source": _checked_source(source),
         }
         for attribute, value in values.items():
             object.__setattr__(self, attribute, value)
@@ -105,10 +106,13 @@ class Task:
         """Texts to predict, without labels.
 
         Raises:
-            TaskError: An item does not fill the template, or a single string was given for the list.
+            TaskError: An item does not fill the template, or a single string, a mapping or a set was given for the
+                list.
         """
         if isinstance(items, str):
             raise TaskError(f"texts takes a list of texts, not one string: write [{items!r:.40}]")
+        if isinstance(items, (Mapping, Set)):  # its order would not be that of the answers
+            raise TaskError(f"texts takes a list of texts, not a {type(items).__name__}: {items!r:.80}")
         return tuple(self.template.render(item) for item in items)
 
     def to_wire(self) -> dict[str, object]:
@@ -262,8 +266,17 @@ def _checked_name(name: object) -> str:
     return name
 
 
-def _checked_labels(labels: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(labels, str) or len(labels) < 2:
+def _checked_source(source: object) -> Source:
+    if source is not None and not isinstance(source, Source):
+        raise TaskError(f"source is a Source such as Source(names=('SST-2',)), not {source!r:.80}")
+    return source or Source()
+
+
+def _checked_labels(labels: object) -> tuple[str, ...]:
+    # a set or a mapping has no order that names a class by its index; a set's even differs from run to run
+    if isinstance(labels, (str, bytes)) or not isinstance(labels, Sequence):
+        raise TaskError(f"labels are a list of class names, not {labels!r:.80} of {type(labels).__name__}")
+    if len(labels) < 2:
         raise TaskError(f"labels are the names of at least two classes, not {labels!r:.80}")
     for label in labels:
         if not _is_label(label):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lmaas_sdk.errors import EmptyClass, TaskError
-from lmaas_sdk.seeding import permutation
+from lmaas_sdk.seeding import permutation, whole_number
 from lmaas_sdk.tasks.dataset import Dataset
 
 __all__ = ["few_shot", "subsample"]
@@ -23,8 +23,10 @@ def few_shot(dataset: Dataset, shots: int = 16, *, seed: int = 42) -> tuple[Data
     Raises:
         TaskError: `shots` is not a whole number of at least 1.
         EmptyClass: A class has fewer than 2 * shots examples.
+        TypeError: The seed is no integer.
     """
     _check_count("shots", shots)
+    seed = whole_number("seed", seed)
     try:
         dataset.require_every_class(2 * shots)
     except EmptyClass as error:
@@ -47,8 +49,10 @@ def subsample(dataset: Dataset, rows: int, *, seed: int = 42) -> Dataset:
 
     Raises:
         TaskError: `rows` is not a whole number of at least 1.
+        TypeError: The seed is no integer.
     """
     _check_count("rows", rows)
+    seed = whole_number("seed", seed)
     if rows >= len(dataset):
         return dataset
     chosen = np.sort(permutation(seed, "subsample/1", len(dataset))[:rows])
@@ -56,5 +60,7 @@ def subsample(dataset: Dataset, rows: int, *, seed: int = 42) -> Dataset:
 
 
 def _check_count(name: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise TaskError(f"{name} is a whole number of at least 1, not {value!r}")
+    try:
+        whole_number(name, value, at_least=1)
+    except (TypeError, ValueError) as error:
+        raise TaskError(str(error)) from error

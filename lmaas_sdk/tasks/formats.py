@@ -5,49 +5,66 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from lmaas_sdk.errors import TaskError
 
-__all__ = ["SUFFIXES", "Records", "Row", "csv_records", "folder_contents", "json_records", "records", "tsv_records"]
+__all__ = [
+    "SUFFIXES",
+    "Format",
+    "Records",
+    "Row",
+    "csv_records",
+    "folder_contents",
+    "format_of",
+    "json_records",
+    "tsv_records",
+]
 
 Row = Mapping[str, object]
 Records = Iterable[tuple[str, Row]]
 """Where a row stands ("file:line"), and the row by column name."""
+Format = Callable[[Path, bool], Records]
+"""(file, whether its first line names the columns) -> its rows."""
 
 SUFFIXES = (".tsv", ".csv", ".jsonl")
 _SHOWN_ENTRIES = 20
+_field_limit = threading.Lock()
 
 
-def records(path: Path, *, header: bool) -> Records:
-    """The rows of a file, by its suffix.
+def format_of(path: Path) -> Format:
+    """How a file is read, by its suffix.
 
     Raises:
-        TaskError: The suffix is none of `SUFFIXES`, the file cannot be read or a row is broken.
+        TaskError: The suffix is none of `SUFFIXES`.
     """
     match path.suffix.lower():
         case ".tsv":
-            return tsv_records(path, header=header)
+            return tsv_records
         case ".csv":
-            return csv_records(path, header=header)
+            return csv_records
         case ".jsonl":
-            return json_records(path)
+            return json_records
     raise TaskError(f"{path} is no {', '.join(SUFFIXES)} file: read it with read_tsv, read_csv or read_jsonl")
 
 
-def tsv_records(path: Path, *, header: bool) -> Records:
+def tsv_records(path: Path, header: bool) -> Records:
     """The rows of a tab-separated file without quoting; without `header`, columns are called "0", "1", ..."""
     return _by_column(path, _tsv_rows(_decoded(path)), header=header)
 
 
-def csv_records(path: Path, *, header: bool) -> Records:
+def csv_records(path: Path, header: bool) -> Records:
     """The rows of a comma-separated file; without `header`, columns are called "0", "1", ..."""
     return _by_column(path, _csv_rows(_decoded(path), path), header=header)
 
 
-def json_records(path: Path) -> Iterator[tuple[str, Row]]:
-    """The objects of a file that holds one a line."""
+def json_records(path: Path, header: bool = True) -> Iterator[tuple[str, Row]]:
+    """The objects of a file that holds one a line; they name their values, so there is no `header` to leave out."""
+    if not header:
+        raise TaskError(f"{path}: an object has names, not positions: give text_columns and label_column by name")
     for line, content in enumerate(_decoded(path).split("\n"), 1):
         if not content.strip():
             continue
@@ -95,11 +112,25 @@ def _tsv_rows(text: str) -> _Rows:
 def _csv_rows(text: str, path: Path) -> _Rows:
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
-        for cells in reader:
-            if cells:
-                yield reader.line_num, cells
+        with _fields_as_long_as(len(text)):
+            return iter([(reader.line_num, cells) for cells in reader if cells])
     except csv.Error as error:
         raise TaskError(f"{path}:{reader.line_num}: not CSV: {error}") from error
+
+
+@contextmanager
+def _fields_as_long_as(length: int) -> Iterator[None]:
+    """Lets the csv module read fields of that many characters; its own limit is 131,072.
+
+    The limit belongs to the whole process, so it is put back, and one file at a time is read under another.
+    """
+    with _field_limit:
+        usual = csv.field_size_limit()
+        csv.field_size_limit(max(usual, length))
+        try:
+            yield
+        finally:
+            csv.field_size_limit(usual)
 
 
 def _decoded(path: Path) -> str:

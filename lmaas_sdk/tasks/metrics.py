@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from numbers import Real
 from types import MappingProxyType
 
 import numpy as np
@@ -10,7 +12,7 @@ from numpy.typing import NDArray
 
 from lmaas_sdk.errors import TaskError
 
-__all__ = ["METRICS", "Metric", "accuracy", "f1", "get_metric", "register_metric"]
+__all__ = ["METRICS", "Metric", "accuracy", "check_metric", "f1", "get_metric", "register_metric"]
 
 Metric = Callable[[NDArray[np.int64], NDArray[np.int64]], float]
 """(labels (n,), predictions (n,)) -> a number, larger is better."""
@@ -78,6 +80,43 @@ def get_metric(name: str) -> Metric:
     except (KeyError, TypeError) as error:
         known = ", ".join(_REGISTERED)
         raise TaskError(f"no metric {name!r:.80}: known are {known}; add one's own with register_metric") from error
+
+
+def check_metric(name: str, labels: NDArray[np.int64]) -> None:
+    """Tries a metric before anything is spent on it: the labels are both the truth and the predictions.
+
+    It shows that the metric can take these labels at all, not that every prediction suits it.
+
+    Args:
+        name: The metric's name.
+        labels: (n,) class indices; they are left as they are.
+
+    Raises:
+        TaskError: There is no such metric, it raised, or its value is no finite number; the message gives the value.
+    """
+    metric = get_metric(name)
+    shown = labels.view()
+    shown.flags.writeable = False  # as the labels of a data set are
+    try:
+        value = metric(shown, labels.copy())
+    except Exception as error:  # a metric may be anyone's code, so it may raise anything
+        raise TaskError(
+            f"metric {name!r} fails on {len(labels)} labels predicted right: {type(error).__name__}: {error}"
+        ) from error
+    if not _is_finite_number(value):
+        raise TaskError(
+            f"metric {name!r} is {value!r:.80} of {type(value).__name__} on {len(labels)} labels predicted right: "
+            "make it return a finite number, such as float(...)"
+        )
+
+
+def _is_finite_number(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer that no float holds
+        return False
 
 
 def _is_name(value: object) -> bool:

@@ -11,18 +11,20 @@ import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from lmaas_sdk.errors import MissingExtra, TaskError
 from lmaas_sdk.tasks.dataset import Dataset, Example, Task
 from lmaas_sdk.tasks.formats import (
     SUFFIXES,
+    Format,
     Records,
     Row,
     csv_records,
     folder_contents,
+    format_of,
     json_records,
-    records,
     tsv_records,
 )
 from lmaas_sdk.tasks.source import squash
@@ -60,8 +62,7 @@ def read_dataset(
         return read_folder(path, task, split, text_columns=text_columns, label_column=label_column)
     if split is not None and path.exists():
         raise TaskError(f"{path} is one file, it has no split {split!r}: name a folder of splits, or leave split out")
-    columns = _Columns(task, text_columns, label_column)
-    return columns.dataset(records(path, header=columns.named), _name_of(path))
+    return _Columns(task, text_columns, label_column).read(path, format_of(path))
 
 
 def read_tsv(
@@ -72,8 +73,7 @@ def read_tsv(
     Raises:
         TaskError: As `read_dataset`.
     """
-    columns = _Columns(task, text_columns, label_column)
-    return columns.dataset(tsv_records(Path(path), header=columns.named), _name_of(Path(path)))
+    return _Columns(task, text_columns, label_column).read(Path(path), tsv_records)
 
 
 def read_csv(
@@ -84,8 +84,7 @@ def read_csv(
     Raises:
         TaskError: As `read_dataset`.
     """
-    columns = _Columns(task, text_columns, label_column)
-    return columns.dataset(csv_records(Path(path), header=columns.named), _name_of(Path(path)))
+    return _Columns(task, text_columns, label_column).read(Path(path), csv_records)
 
 
 def read_jsonl(
@@ -96,8 +95,7 @@ def read_jsonl(
     Raises:
         TaskError: As `read_dataset`.
     """
-    columns = _Columns(task, text_columns, label_column)
-    return columns.dataset(json_records(Path(path)), _name_of(Path(path)))
+    return _Columns(task, text_columns, label_column).read(Path(path), json_records)
 
 
 def read_folder(
@@ -174,6 +172,8 @@ class _Columns:
         fields = self.task.template.fields
         if isinstance(self.text_columns, str):
             raise TaskError(f"text_columns is a list of columns, not one string: write [{self.text_columns!r}]")
+        if not isinstance(self.text_columns, (Sequence, NoneType)):
+            raise TaskError(f"text_columns is a list of columns, not {self.text_columns!r:.80}")
         if self.text_columns is not None and len(self.text_columns) != len(fields):
             raise TaskError(f"text_columns has a column for each of {_listed(fields)}, not {list(self.text_columns)}")
         if any(isinstance(column, str) != self.named for column in self.text_columns or ()):
@@ -187,6 +187,10 @@ class _Columns:
         """Columns are asked for by name, so a table's first line names them."""
         return isinstance(self.label_column, str)
 
+    def read(self, path: Path, rows_of: Format) -> Dataset:
+        """Builds the data set of a file."""
+        return self.dataset(rows_of(path, self.named), f"{path.parent.name}/{path.stem}".lstrip("/"))
+
     def dataset(self, rows: Records, name: str) -> Dataset:
         """Builds the data set; rows with one of the task's dropped labels are left out."""
         examples: list[Example] = []
@@ -196,7 +200,7 @@ class _Columns:
                 raise TaskError(f"{where}: a row is a mapping from column to value, not {row!r:.80}")
             columns = columns or self._choose(where, row)
             cells = tuple(_cell(where, row, column) for column in columns)
-            label = _cell(where, row, str(self.label_column))
+            label = _whole(_cell(where, row, str(self.label_column)))
             if str(label).strip() not in self.task.source.dropped_labels:
                 examples.append(self._example(where, cells, label))
         if not examples:
@@ -236,6 +240,11 @@ def _cell(where: str, row: Row, column: str) -> object:
         return row[column]
     except KeyError as error:
         raise TaskError(f"{where}: no column {column!r}: there are {_listed(row)}") from error
+
+
+def _whole(label: object) -> object:
+    """A class index that was written as 1.0: what had a missing value in its column often comes so."""
+    return int(label) if isinstance(label, float) and label.is_integer() else label
 
 
 def _find_split(folder: Path, task: Task, split: str) -> Path:
@@ -278,10 +287,6 @@ def _class_names(rows: object, task: Task, label_column: str) -> tuple[str, ...]
             f"none is called {_listed(unknown)}; give the task those labels, or pass list(rows) to go by number"
         )
     return names
-
-
-def _name_of(path: Path) -> str:
-    return f"{path.parent.name}/{path.stem}".lstrip("/")
 
 
 def _listed(names: Iterable[object]) -> str:

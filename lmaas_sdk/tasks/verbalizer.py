@@ -27,7 +27,8 @@ class Verbalizer:
             averages the logits of all its tokens.
 
     Raises:
-        VerbalizerError: Fewer than two words; a word that is missing, empty, given twice or has stray spaces.
+        VerbalizerError: The words are no list and no mapping, or fewer than two; a word is missing, empty, given twice
+            or has stray spaces.
     """
 
     words: tuple[str, ...]
@@ -37,8 +38,7 @@ class Verbalizer:
     def __init__(
         self, words: Mapping[str, str] | Sequence[str], leading_space: bool = True, pieces: PieceRule = "whole"
     ) -> None:
-        if isinstance(words, str):
-            raise VerbalizerError(f"label words are a list or a mapping, not the single string {words!r}")
+        _check_ordered(words)
         labels = tuple(words) if isinstance(words, Mapping) else tuple(range(len(words)))
         listed = tuple(words.values()) if isinstance(words, Mapping) else tuple(words)
         if pieces not in get_args(PieceRule):
@@ -83,8 +83,7 @@ def words_by_class(labels: Sequence[str], words: Mapping[str, str] | Sequence[st
     Raises:
         VerbalizerError: A label has no word, or a word has no label; the message names them.
     """
-    if isinstance(words, str):
-        raise VerbalizerError(f"label words are a list or a mapping, not the single string {words!r}")
+    _check_ordered(words)
     if isinstance(words, Mapping):
         if unknown := [label for label in words if label not in labels]:
             raise VerbalizerError(f"words are given for unknown labels {unknown}: the labels are {list(labels)}")
@@ -98,6 +97,17 @@ def words_by_class(labels: Sequence[str], words: Mapping[str, str] | Sequence[st
     if missing := [label for label in labels if label not in given]:
         raise VerbalizerError(f"no word for {', '.join(map(repr, missing))}: give every label its own word")
     return given
+
+
+def _check_ordered(words: object) -> None:
+    """Refuses what has no order: that of a set differs from run to run, and the order says which class a word is of."""
+    if isinstance(words, (str, bytes)):
+        raise VerbalizerError(f"label words are a list or a mapping, not the single string {words!r:.80}")
+    if not isinstance(words, (Mapping, Sequence)):
+        raise VerbalizerError(
+            f"label words are a list, one by class, or a mapping from label to word, not {words!r:.80} of "
+            f"{type(words).__name__}"
+        )
 
 
 def _check_words(labels: Sequence[object], words: Sequence[object], leading_space: bool) -> None:

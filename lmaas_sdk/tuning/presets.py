@@ -55,8 +55,7 @@ class Preset:
     dev_every: int = 10
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name.strip():
-            raise ValueError(f"a preset's name is a string that is not empty, not {self.name!r:.80}")
+        _check_name(self.name)
         for choice, allowed in _CHOICES.items():
             if (value := getattr(self, choice)) not in allowed:
                 raise ValueError(f"{choice} is {' or '.join(map(repr, allowed))}, not {value!r:.80}")
@@ -91,6 +90,11 @@ class Preset:
         )
 
 
+def _check_name(name: object) -> None:
+    if not isinstance(name, str) or not name.strip():
+        raise ValueError(f"a preset's name is a string that is not empty, not {name!r:.80}")
+
+
 PRESETS: dict[str, Preset] = {
     preset.name: preset
     for preset in (
@@ -111,6 +115,6 @@ def get_preset(preset: str | Preset) -> Preset:
     """
     if isinstance(preset, Preset):
         return preset
-    if not isinstance(preset, str) or preset not in PRESETS:
-        raise ValueError(f"preset is one of {', '.join(PRESETS)}, or a Preset of your own, not {preset!r}")
+    if preset not in tuple(PRESETS):
+        raise ValueError(f"preset is one of {', '.join(PRESETS)}, or a Preset of your own, not {preset!r:.80}")
     return PRESETS[preset]

@@ -141,7 +141,7 @@ def positive_number(name: str, value: object) -> float:
     except OverflowError:  # an integer that no float holds
         number = math.inf
     if not (math.isfinite(number) and number > 0):
-        raise ValueError(f"{name} is a positive, finite number, not {number}")
+        raise ValueError(f"{name} is a positive number, not {number}")
     return number
 
 
@@ -152,8 +152,8 @@ def _is_digest(value: object) -> bool:
 def _checked_layers(layers: object) -> tuple[int, ...]:
     if not isinstance(layers, Sequence) or isinstance(layers, str):
         raise TypeError(f"layers are a tuple such as (0,), not {layers!r:.80}")
-    numbers = tuple(whole_number("a layer", layer, at_least=0) for layer in layers)
-    if not numbers or len(set(numbers)) != len(numbers):
+    numbers = tuple(whole_number("a layer", layer) for layer in layers)
+    if not numbers or min(numbers) < 0 or len(set(numbers)) != len(numbers):
         raise ValueError(f"layers are distinct numbers of at least 0, at least one, not {layers!r:.80}")
     return numbers
 
