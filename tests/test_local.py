@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import load_file, save_file
 
+import lmaas_backends.roberta
 from lmaas_backends.local import open_backend
 from lmaas_backends.server_process import started_server
 from lmaas_sdk.backend import Price, ScoreQuery
-from lmaas_sdk.errors import BackendUnavailable, ModelLoadError
+from lmaas_sdk.errors import BackendUnavailable, ModelLoadError, NoLanguageModelHead
 from lmaas_sdk.registry import load_backend
 from lmaas_sdk.texts import MASK, LabelWords, Piece, TextSet
 
@@ -22,6 +26,7 @@ TEXTS = TextSet(
     ((Piece("field", "A fine film"), Piece("template", " . It was"), MASK),), LabelWords((" bad", " great"))
 )
 WAIT_S = 60
+BUNDLED = Path(lmaas_backends.roberta.__file__).parent / "tiny"
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 
 
@@ -78,6 +83,49 @@ async def test_a_model_that_is_not_there_is_told_in_the_servers_words() -> None:
             pass
 
 
+def model_without_head(folder: Path) -> Path:
+    """A copy of the bundled model that has lost its language-model head."""
+    copied = shutil.copytree(BUNDLED, folder / "model")
+    weights = load_file(copied / "model.safetensors")
+    kept = {name: array for name, array in weights.items() if not name.startswith("lm_head")}
+    save_file(kept, copied / "model.safetensors", metadata={"format": "pt"})
+    return copied
+
+
+async def test_a_load_error_keeps_its_class(tmp_path: Path) -> None:
+    """What the child's loader raised is raised here, so a caller can tell a missing head from a missing folder."""
+    with pytest.raises(NoLanguageModelHead):
+        async with open_backend(str(model_without_head(tmp_path))):
+            pass
+
+
+@LINUX
+async def test_files_in_the_current_folder_are_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that happens to have a library's name does not break the child, while PYTHONPATH still counts."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "tokenizers.py").write_text("raise SystemExit('the wrong file')")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "sitecustomize.py").write_text("import sys; sys.stderr.write('PYTHONPATH counts')")
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "elsewhere"))
+    async with started_server(["--threads=1"], startup_timeout_s=WAIT_S) as server:
+        running = alive(server.pid)
+    with pytest.raises(BackendUnavailable, match="PYTHONPATH counts"):
+        async with started_server(["--no-such-option"], startup_timeout_s=WAIT_S):
+            pass
+
+    assert running
+
+
+async def test_a_child_that_babbles_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first line that is not the server's own is an error of the tree that shows it."""
+    (tmp_path / "sitecustomize.py").write_text("print('welcome', flush=True)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(BackendUnavailable, match="began with b'welcome'"):
+        async with started_server(["--threads=1"], startup_timeout_s=WAIT_S):
+            pass
+
+
 async def test_a_server_that_is_too_slow_is_given_up() -> None:
     """A child that is not ready in time is ended, and the option to wait longer is named."""
     with pytest.raises(BackendUnavailable, match=r"not ready within 0\.01 s \(startup_timeout_s=\)"):
@@ -118,6 +166,42 @@ async def test_the_child_dies_with_a_parent_that_is_killed() -> None:
     assert (running, await until_gone(child)) == (True, True)
 
 
+INTERRUPTED = """
+import asyncio, json, signal
+from lmaas_backends.remote import open_backend
+from lmaas_backends.server_process import started_server
+
+async def main():
+    interrupted = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupted.set)
+    async with started_server(["--threads=1"], startup_timeout_s=60) as server:
+        print(json.dumps(server.pid), flush=True)
+        await interrupted.wait()
+        for _ in range(20):  # a child that was interrupted too would refuse one of these
+            async with open_backend(server.url, api_key=server.api_key):
+                pass
+    print("answered to the end", flush=True)
+
+asyncio.run(main())
+"""
+
+
+@LINUX
+async def test_a_terminals_interrupt_reaches_the_parent_only() -> None:
+    """Ctrl-C goes to the whole foreground group; the child is not in it, and ends when its parent says so."""
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", INTERRUPTED, stdout=asyncio.subprocess.PIPE, start_new_session=True
+    )
+    assert parent.stdout is not None
+    child = json.loads(await parent.stdout.readline())
+    groups = {os.getpgid(child), os.getpgid(parent.pid)}
+    os.killpg(parent.pid, signal.SIGINT)
+    last_words = await parent.stdout.read()
+
+    assert (await parent.wait(), last_words, len(groups)) == (0, b"answered to the end\n", 2)
+    assert await until_gone(child)
+
+
 @pytest.mark.parametrize(
     ("options", "error", "told"),
     [
@@ -125,6 +209,8 @@ async def test_the_child_dies_with_a_parent_that_is_killed() -> None:
         ({"port": 80}, TypeError, r"no option port"),
         ({"requests_per_minute": 0}, ValueError, r"--requests-per-minute.*of at least 1, not '0'"),
         ({"threads": 0}, ValueError, r"--threads"),
+        ({"threads": 99_999_999}, ValueError, r"--threads.*a whole number from 1 to \d+, not '99999999'"),
+        ({"in_process": True, "threads": 99_999_999}, ValueError, r"--threads"),
         ({"in_process": True, "balance_usd": "1"}, TypeError, r"no server to take balance_usd"),
     ],
 )

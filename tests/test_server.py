@@ -9,9 +9,9 @@ from served import KEYS, served
 
 from lmaas_backends.roberta.accounts import ApiKeys, Terms
 from lmaas_backends.roberta.protocol import JSON, TENSORS
-from lmaas_sdk.backend import (
-    Price,
-)
+from lmaas_backends.roberta.request_bodies import RequestBodies
+from lmaas_backends.roberta.wire_media import asked_form
+from lmaas_sdk.backend import Price
 from lmaas_sdk.errors import UnknownDataset, VerbalizerError
 from lmaas_sdk.tuning.subspace import Subspace
 
@@ -42,6 +42,30 @@ async def test_the_answer_has_the_form_of_the_question_or_of_accept() -> None:
         types += [(await server.score(**headers))[2]["content-type"] for headers in ({}, {"Accept": TENSORS})]
 
     assert types == [TENSORS, JSON, JSON, TENSORS]
+
+
+@pytest.mark.parametrize(
+    ("accept", "own", "form"),
+    [
+        ("", JSON, JSON),
+        ("*/*", TENSORS, TENSORS),
+        (TENSORS, JSON, TENSORS),
+        (f"{TENSORS};q=0, {JSON}", TENSORS, JSON),
+        (f"{TENSORS};q=0", TENSORS, TENSORS),
+        (f"{TENSORS}; q=0.5, {JSON};q=0.8", TENSORS, JSON),
+        (f"{JSON};q=0.1, application/*;q=0.9", JSON, TENSORS),
+        (f"{JSON}, {TENSORS}", TENSORS, TENSORS),
+        (f"{JSON}-seq", TENSORS, TENSORS),
+        (f"x-{TENSORS}", JSON, JSON),
+        ("text/html", JSON, JSON),
+        (f"{JSON};q=much", TENSORS, TENSORS),
+        ("APPLICATION/JSON", TENSORS, JSON),
+        (",;q=,", JSON, JSON),
+    ],
+)
+def test_accept_is_weighed_by_media_range(accept: str, own: str, form: str) -> None:
+    """The most exact range counts for a form, the greater weight wins, and a tie leaves the request's own form."""
+    assert form == asked_form(accept, own)
 
 
 async def test_usage_is_billed_by_key() -> None:
@@ -106,7 +130,7 @@ BAD_REQUESTS: dict[str, tuple[str, str, object, dict[str, str], int, str]] = {
         "malformed_body",
     ),
     "broken frame": ("POST", "/v1/score", b"\xff\xff\xff\xff{}", {"Content_Type": TENSORS}, 400, "malformed_body"),
-    "not gzip": ("POST", "/v1/score", b"{}", {"Content_Encoding": "gzip"}, 400, "malformed_body"),
+    "not gzip": ("POST", "/v1/score", b"{}", {"Content_Encoding": "gzip"}, 415, "content_encoding"),
     "no model": ("POST", "/v1/score", {"texts": "a"}, {}, 422, "invalid_query"),
     "another model": ("POST", "/v1/score", {"model": "x", "texts": "a"}, {}, 404, "unknown_model"),
     "another tokenizer": ("GET", "/v1/models/a/b/tokenizer", None, {}, 404, "unknown_model"),
@@ -149,7 +173,7 @@ BAD_REQUESTS: dict[str, tuple[str, str, object, dict[str, str], int, str]] = {
 async def test_a_bad_request_is_a_4xx_in_json(row: tuple[str, str, object, dict[str, str], int, str]) -> None:
     """Every malformed request is answered by JSON with type, message and hint, and nothing is computed."""
     method, path, body, headers, status, kind = row
-    async with served(most_body_bytes=200_000) as server:
+    async with served(bodies=RequestBodies(most_bytes=200_000)) as server:
         found, told, _ = await server.ask(method, path, body, **headers)
 
     assert (status, kind, []) == (found, told["error"]["type"], server.engine.scored)

@@ -38,6 +38,8 @@ def test_another_host_without_keys_is_refused(
         ["--port", "70000"],
         ["--time-zone", "Mars/Olympus"],
         ["--time-zone", "../etc"],
+        ["--threads", "0"],
+        ["--threads", "99999999"],
     ],
 )
 def test_an_option_out_of_range_is_a_usage_error(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,47 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import json
 import math
 import urllib.request
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from types import SimpleNamespace, TracebackType
 
 import aiohttp
 from yarl import URL
 
+from lmaas_backends.http_answers import Answer, Reply, Sent, read_answer, retry_after_s
 from lmaas_backends.roberta.wire_errors import error_from_answer
-from lmaas_sdk.errors import AttemptTimeout, BackendUnavailable, OutcomeUnknown
+from lmaas_sdk.errors import AttemptTimeout, BackendUnavailable, LmaasError, OutcomeUnknown, ProtocolError
 
-__all__ = ["HttpCalls", "Reply", "Sent"]
+__all__ = ["HttpCalls"]
 
 _USER_AGENT = "lmaas-sdk"
 _POOLED_CONNECTIONS = 64
-_MOST_DIGITS = 12  # of a Retry-After in seconds: thirty thousand years
-
-
-@dataclass(slots=True)
-class Sent:
-    """What one attempt put on the wire and got back.
-
-    Attributes:
-        up, down: Bytes of the HTTP/1.1 messages: request or status line, headers, body. TLS, TCP and a proxy's own
-            headers are not in them.
-        started: Whether any byte of the request may have reached the server.
-    """
-
-    up: int = 0
-    down: int = 0
-    started: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """The body of an answer and its media type."""
-
-    body: bytes
-    media_type: str
+_MOST_REASON = 300  # characters: a server decides how long it is
 
 
 class HttpCalls:
@@ -76,6 +52,7 @@ class HttpCalls:
         self._session = aiohttp.ClientSession(
             headers=headers,
             skip_auto_headers=("Accept", "Accept-Encoding"),  # logits do not compress
+            auto_decompress=False,  # a small body that grows without bound must not
             connector=aiohttp.TCPConnector(limit=_POOLED_CONNECTIONS),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout_s),
             trace_configs=[_byte_counter()],
@@ -90,11 +67,19 @@ class HttpCalls:
         await self.aclose()
 
     async def aclose(self) -> None:
+        """Closes the connections; a second time does nothing."""
         if self._session is not None:
             await self._session.close()
 
     async def get(self, path: str) -> Reply:
-        """GET; raises as `post` does."""
+        """One attempt of a GET.
+
+        Args:
+            path: Of the API, such as "v1/models".
+
+        Raises:
+            LmaasError: As `post` does.
+        """
         return await self._attempt("GET", path, body=None, headers={}, sent=Sent())
 
     async def post(self, path: str, body: bytes, media_type: str, *, key: str | None = None, sent: Sent) -> Reply:
@@ -123,30 +108,44 @@ class HttpCalls:
     ) -> Reply:
         try:
             async with asyncio.timeout(self._timeout_s):
-                status, waits, reply = await self._exchange(method, path, body=body, headers=headers, sent=sent)
+                answer = await self._exchange(method, path, body=body, headers=headers, sent=sent)
         except TimeoutError as error:  # aiohttp's own are of this class too
             if sent.started:
                 raise AttemptTimeout(f"no answer of {self.url / path} within {self._timeout_s:g} s") from error
             raise self._unreachable(f"no connection within {self._connect_timeout_s:g} s") from error
         except aiohttp.ClientError as error:
-            if sent.started:
-                raise OutcomeUnknown(f"the connection to {self.url} broke before the answer came: {error!r}") from error
-            raise self._unreachable(str(error)) from error
-        if status != 200:
-            raise error_from_answer(status, self._without_key(reply.body), retry_after_s=_seconds(waits))
-        return reply
+            lost = self._lost(error, sent)
+        else:
+            return self._understood(answer)
+        raise lost  # here, where no cause hangs on it: aiohttp's errors hold the request's headers, and so the key
 
     async def _exchange(
         self, method: str, path: str, *, body: bytes | None, headers: dict[str, str], sent: Sent
-    ) -> tuple[int, str | None, Reply]:
+    ) -> Answer:
         if self._session is None or self._session.closed:
             raise RuntimeError("the backend is closed: use it inside `async with`")
         async with self._session.request(
             method, self.url / path, data=body, headers=headers, allow_redirects=False, trace_request_ctx=sent
         ) as response:
-            answer = await response.read()
-            sent.down += _head_bytes(response) + len(answer)
-            return response.status, response.headers.get("Retry-After"), Reply(answer, response.content_type)
+            return await read_answer(response, sent)
+
+    def _understood(self, answer: Answer) -> Reply:
+        if answer.status == 200:
+            return answer.reply
+        if answer.redirected_to and 300 <= answer.status < 400:
+            raise ProtocolError(
+                f"the server answered {answer.status} and points to {self.masked(answer.redirected_to)[:80]!r}: "
+                "redirects are not followed, they could carry the API key elsewhere; give that URL if you trust it"
+            )
+        wait_s = retry_after_s(answer.retry_after)
+        raise error_from_answer(answer.status, answer.reply.body, retry_after_s=wait_s, masked=self.masked)
+
+    def _lost(self, error: aiohttp.ClientError, sent: Sent) -> LmaasError:
+        """What a failed exchange is to the caller. Only the text of aiohttp's errors is free of the request."""
+        why = self.masked(f"{type(error).__name__}: {error}")[:_MOST_REASON]
+        if not sent.started:
+            return self._unreachable(why)
+        return OutcomeUnknown(f"the connection to {self.url} broke before a whole answer came ({why})")
 
     def _unreachable(self, why: str) -> BackendUnavailable:
         return BackendUnavailable(
@@ -154,9 +153,11 @@ class HttpCalls:
             "Start one with `lmaas serve --model roberta-tiny --port 8080` and give its URL"
         )
 
-    def _without_key(self, answer: bytes) -> bytes:
-        """A proxy may echo the request in its error page; the key must not reach a message or a log."""
-        return answer if self._api_key is None else answer.replace(self._api_key.encode(), b"***")
+    def masked(self, text: str) -> str:
+        """A text without the API key, which a server or a proxy may have echoed as it is or as JSON spells it."""
+        if self._api_key is None:
+            return text
+        return text.replace(self._api_key, "***").replace(json.dumps(self._api_key)[1:-1], "***")
 
 
 def _checked(url: str) -> URL:
@@ -216,22 +217,3 @@ def _byte_counter() -> aiohttp.TraceConfig:
     trace.on_request_headers_sent.append(headers_sent)
     trace.on_request_chunk_sent.append(chunk_sent)
     return trace
-
-
-def _head_bytes(response: aiohttp.ClientResponse) -> int:
-    status_line = len(f"HTTP/1.1 {response.status} {response.reason}\r\n\r\n")
-    return status_line + sum(len(name) + len(value) + len(b": \r\n") for name, value in response.raw_headers)
-
-
-def _seconds(retry_after: str | None) -> float | None:
-    """Seconds of a Retry-After header, which is a number of them or an HTTP date (RFC 9110, section 10.2.3)."""
-    if retry_after is None:
-        return None
-    if retry_after.isascii() and retry_after.isdigit():
-        return float(retry_after[:_MOST_DIGITS])
-    try:
-        date = parsedate_to_datetime(retry_after)
-    except ValueError:
-        return None
-    zoned = date if date.tzinfo is not None else date.replace(tzinfo=UTC)
-    return max(0.0, (zoned - datetime.now(UTC)).total_seconds())

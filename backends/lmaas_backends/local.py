@@ -42,6 +42,7 @@ def open_backend(
     if in_process:
         if server_options:
             raise TypeError(f"in_process=True has no server to take {', '.join(sorted(server_options))}")
+        _parsed(_arguments({"threads": threads}))
         return InProcessBackend(spec, device=device, threads=threads)
     # "--model=..." in one word, so that no name is taken for an option
     arguments = [f"--model={spec}", f"--device={device}", *_arguments({"threads": threads}), *_checked(server_options)]

@@ -12,10 +12,11 @@ from typing import Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lmaas_backends.http_calls import HttpCalls, Reply, Sent
+from lmaas_backends.http_answers import Reply, Sent
+from lmaas_backends.http_calls import HttpCalls
 from lmaas_backends.remote_memory import SentOnce
-from lmaas_backends.reply_checks import check_feature_reply, check_score_reply
-from lmaas_backends.roberta.protocol import JSON, TENSORS, Message, decode_message, encode_message
+from lmaas_backends.reply_checks import check_feature_reply, check_score_reply, understood
+from lmaas_backends.roberta.protocol import JSON, TENSORS, Message, encode_message
 from lmaas_backends.roberta.stores import BoundedStore
 from lmaas_backends.roberta.wire_card import read_card
 from lmaas_backends.roberta.wire_fields import Fields
@@ -86,7 +87,7 @@ def open_backend(
 @asynccontextmanager
 async def _opened(http: HttpCalls, media_type: str, z_dtype: str, *, model: str | None) -> AsyncIterator[RemoteBackend]:
     async with http:
-        cards = _understood(await http.get("v1/models"), _read_cards)
+        cards = understood(await http.get("v1/models"), _read_cards, masked=http.masked)
         yield RemoteBackend(http, _chosen(cards, model), media_type=media_type, z_dtype=z_dtype)
 
 
@@ -119,11 +120,22 @@ class RemoteBackend:
         return f"RemoteBackend({str(self._http.url)!r}, model={self.card.name!r})"
 
     async def aclose(self) -> None:
-        """Closes the connections."""
+        """Closes the connections; a call after that raises RuntimeError."""
         await self._http.aclose()
 
     async def score(self, query: ScoreQuery, *, key: str) -> ScoreReply:
-        """One attempt of a score call; raises what `HttpCalls.post` raises."""
+        """One attempt of a score call.
+
+        Args:
+            query: The candidates and texts; texts that the server does not hold are registered first.
+            key: The idempotency key.
+
+        Returns:
+            Logits, float32 of shape (candidates, texts, labels), and what was billed.
+
+        Raises:
+            LmaasError: As `HttpCalls.post`.
+        """
 
         async def attempt(sendable: ScoreQuery) -> ScoreReply:
             message = score_message(sendable, self.card.name, z_dtype=self._z_dtype)
@@ -133,35 +145,61 @@ class RemoteBackend:
             finally:
                 self.bytes_up += sent.up
                 self.bytes_down += sent.down
-            read = _understood(reply, read_score_reply, SCORE_REPLY_ARRAYS)
+            read = self._understood(reply, read_score_reply, SCORE_REPLY_ARRAYS)
             check_score_reply(read, sendable, self._text_set(query))
             return read
 
         return await self._with_known_texts(query, attempt, query.subspace)
 
     async def features(self, query: FeatureQuery, *, key: str) -> FeatureReply:
-        """One attempt of a feature call; raises what `HttpCalls.post` raises."""
+        """One attempt of a feature call.
+
+        Args:
+            query: The texts; those that the server does not hold are registered first.
+            key: The idempotency key.
+
+        Returns:
+            The hidden states that the query's pool asks for, and what was billed.
+
+        Raises:
+            LmaasError: As `HttpCalls.post`.
+        """
 
         async def attempt(sendable: FeatureQuery) -> FeatureReply:
             message = feature_message(sendable, self.card.name)
             reply = await self._post("v1/features", message, key=key, sent=Sent())
-            read = _understood(reply, read_feature_reply, FEATURE_REPLY_ARRAYS)
+            read = self._understood(reply, read_feature_reply, FEATURE_REPLY_ARRAYS)
             check_feature_reply(read, sendable, texts=self._text_set(query), hidden_size=self.card.hidden_size)
             return read
 
         return await self._with_known_texts(query, attempt, None)
 
     async def register(self, texts: TextSet, subspace: Subspace | None = None) -> Registration:
-        """Has the server take a text set in and count its tokens; asked again, the answer is remembered."""
+        """Has the server take a text set in and count its tokens; asked again, the answer is remembered.
+
+        Args:
+            texts: The set.
+            subspace: The prompt under which tokens are counted; None: the manual prompt.
+
+        Raises:
+            LmaasError: As `HttpCalls.post`.
+        """
         async with self._sets.lock(texts.digest):
             known = self._counts.get(_counted_as(texts, subspace))
             return known if known is not None else await self._send_set(texts, subspace)
 
     async def upload(self, array: NDArray[np.float32]) -> str:
-        """Has the server take an array in.
+        """Has the server take an array in, unless it holds it already.
+
+        Args:
+            array: Two dimensions, float32: a learned p0 or a projection.
+
+        Returns:
+            Its digest, which a `Subspace` names it by.
 
         Raises:
             InvalidQuery: It is not a float32 array.
+            LmaasError: As `HttpCalls.post`.
         """
         if array.dtype != np.float32:
             raise InvalidQuery(f"an uploaded array is float32, not {array.dtype}")
@@ -170,7 +208,12 @@ class RemoteBackend:
         return digest
 
     async def tokenizer_json(self) -> bytes:
-        """The model's tokenizer.json, checked against the card's digest."""
+        """The model's tokenizer.json, checked against the card's digest.
+
+        Raises:
+            ProtocolError: It is another file than the card names.
+            LmaasError: As `HttpCalls.post`.
+        """
         reply = await self._http.get(f"v1/models/{self.card.name}/tokenizer")
         found = hashlib.sha256(reply.body).hexdigest()
         if self.card.tokenizer_digest and found != self.card.tokenizer_digest:
@@ -216,9 +259,9 @@ class RemoteBackend:
     async def _send_set(self, texts: TextSet, subspace: Subspace | None) -> Registration:
         message = registration_message(texts, subspace, self.card.name)
         reply = await self._http.post("v1/datasets", encode_message(message, JSON), JSON, sent=Sent())
-        registration = _understood(reply, read_registration)
+        registration = self._understood(reply, read_registration)
         if registration.digest != texts.digest or len(registration.token_counts) != len(texts):
-            raise ProtocolError(f"the server took in {len(texts)} texts as another set: {registration.digest}")
+            raise ProtocolError(f"the server took in another set than the {len(texts)} texts it was sent")
         self._sets.sent(texts.digest, texts)
         return self._counts.put(_counted_as(texts, subspace), registration, len(texts))
 
@@ -230,14 +273,17 @@ class RemoteBackend:
     async def _send_array(self, digest: str, array: NDArray[np.float32]) -> None:
         message = Message({"model": self.card.name}, {"array": array})
         reply = await self._post("v1/arrays", message, key=None, sent=Sent())
-        named = _understood(reply, lambda answer: Fields(answer.fields, "the answer").take("digest", str))
+        named = self._understood(reply, lambda answer: Fields(answer.fields, "the answer").take("digest", str))
         if named != digest:
-            raise ProtocolError(f"the server took in an array as {named}, and its digest is {digest}")
+            raise ProtocolError(f"the server took in another array than the one of digest {digest}")
         self._arrays.sent(digest, array)
 
     async def _post(self, path: str, message: Message, *, key: str | None, sent: Sent) -> Reply:
         body = encode_message(message, self._media_type)
         return await self._http.post(path, body, self._media_type, key=key, sent=sent)
+
+    def _understood(self, reply: Reply, read: Callable[[Message], _T], arrays: Sequence[str] = ()) -> _T:
+        return understood(reply, read, arrays, masked=self._http.masked)
 
     def _text_set(self, query: ScoreQuery | FeatureQuery) -> TextSet | None:
         return query.texts if isinstance(query.texts, TextSet) else self._sets.get(query.texts)
@@ -253,13 +299,6 @@ def _arrays_of(subspace: Subspace | None) -> list[str]:
         return []
     uploaded = [] if subspace.projection in {"uniform", "normal"} else [subspace.projection]
     return uploaded if subspace.base is None else [*uploaded, subspace.base]
-
-
-def _understood(reply: Reply, read: Callable[[Message], _T], arrays: Sequence[str] = ()) -> _T:
-    try:
-        return read(decode_message(reply.body, reply.media_type, arrays))
-    except InvalidQuery as error:
-        raise ProtocolError(f"the server's answer is not what the API promises: {error}") from error
 
 
 def _read_cards(message: Message) -> list[ModelCard]:

@@ -1,12 +1,40 @@
-"""Whether an answer has the shape that its query asked for."""
+"""What an answer says, and whether it has the shape that its query asked for."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from lmaas_backends.http_answers import Reply
+from lmaas_backends.roberta.protocol import Message, decode_message
 from lmaas_sdk.backend import FeatureQuery, FeatureReply, ScoreQuery, ScoreReply
-from lmaas_sdk.errors import ProtocolError
+from lmaas_sdk.errors import InvalidQuery, ProtocolError
 from lmaas_sdk.texts import TextSet
 
-__all__ = ["check_feature_reply", "check_score_reply"]
+__all__ = ["check_feature_reply", "check_score_reply", "understood"]
+
+_T = TypeVar("_T")
+
+
+def understood(
+    reply: Reply, read: Callable[[Message], _T], arrays: Sequence[str] = (), *, masked: Callable[[str], str]
+) -> _T:
+    """Reads a 200 answer.
+
+    Args:
+        reply: The answer.
+        read: Makes a value of its message.
+        arrays: Names of its arrays, in the order of the payload.
+        masked: Takes secrets out of a text that came from the server.
+
+    Raises:
+        ProtocolError: It is not what the API promises.
+    """
+    try:
+        return read(decode_message(reply.body, reply.media_type, arrays))
+    except InvalidQuery as error:
+        refusal = ProtocolError(masked(f"the server's answer is not what the API promises: {error}"))
+    raise refusal  # here, where no unmasked cause hangs on it
 
 
 def check_score_reply(reply: ScoreReply, query: ScoreQuery, texts: TextSet | None) -> None:

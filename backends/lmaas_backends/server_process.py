@@ -13,14 +13,23 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import cast
 
-from lmaas_sdk.errors import BackendUnavailable, ModelLoadError
+from lmaas_sdk.errors import (
+    BackendUnavailable,
+    CorruptModel,
+    LmaasError,
+    MissingExtra,
+    ModelLoadError,
+    NoLanguageModelHead,
+)
 
 __all__ = ["RunningServer", "started_server"]
 
 _MODULE = "lmaas_backends.roberta.server"
 _KEYS_VARIABLE = "LMAAS_SERVER_API_KEYS"
 _KEY_NAME = "local"
-_EXIT_UNAVAILABLE = 4
+_LOAD_ERRORS: dict[str, type[LmaasError]] = {
+    error.__name__: error for error in (CorruptModel, MissingExtra, ModelLoadError, NoLanguageModelHead)
+}
 _STDOUT, _STDERR = 1, 2
 _KEPT_STDERR_BYTES = 8 << 10
 _TERM_WAIT_S = 35.0  # a drain takes up to 30 s
@@ -53,9 +62,11 @@ class _Child(asyncio.SubprocessProtocol):
 
     @property
     def stderr_tail(self) -> str:
+        """The last 8 KiB of its stderr."""
         return bytes(self._stderr).decode("utf-8", "replace").strip()
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
+        """Keeps the end of stderr and the first line of stdout."""
         if fd == _STDERR:
             self._stderr.extend(data)
         elif not self.first_line.done():
@@ -80,11 +91,13 @@ async def started_server(arguments: Sequence[str], *, startup_timeout_s: float) 
         startup_timeout_s: How long loading may take.
 
     Raises:
-        ModelLoadError: The model cannot be loaded; the message is the server's own.
+        ModelLoadError: The model cannot be loaded; class and message are the server's own.
+        MissingExtra: So is this one, where a package is not installed.
         BackendUnavailable: It did not start for another reason, or not in time.
     """
     api_key = secrets.token_urlsafe(24)
-    command = [sys.executable, "-m", _MODULE, *arguments, "--port", "0", "--exit-with-parent"]
+    # -P: -m alone would import from the current folder first, whatever files of ours or torch's names lie there.
+    command = [sys.executable, "-P", "-m", _MODULE, *arguments, "--port", "0", "--exit-with-parent"]
     environment = os.environ | {_KEYS_VARIABLE: f"{_KEY_NAME}={api_key}"}
     # The pipe at the child's stdin tells it that this process has gone, however that happened. In a session of its own
     # it gets no Ctrl-C of the terminal: its parent decides what becomes of the calls in flight.
@@ -102,16 +115,28 @@ async def _url(transport: asyncio.SubprocessTransport, child: _Child, startup_ti
     try:
         async with asyncio.timeout(startup_timeout_s):
             line = await asyncio.shield(child.first_line)
-            if line:
-                return cast("str", json.loads(line)["url"])
-            await asyncio.shield(child.exited)
+            if not line:
+                await asyncio.shield(child.exited)
     except TimeoutError as error:
         raise BackendUnavailable(
             f"the local server was not ready within {startup_timeout_s:g} s (startup_timeout_s=); {_told(child)}"
         ) from error
-    if transport.get_returncode() == _EXIT_UNAVAILABLE:
-        raise ModelLoadError(child.stderr_tail.rpartition("lmaas serve: ")[2])
-    raise BackendUnavailable(f"the local server ended with exit code {transport.get_returncode()}; {_told(child)}")
+    if not line:
+        code = transport.get_returncode()
+        raise BackendUnavailable(f"the local server ended with exit code {code}; {_told(child)}")
+    return _read_first_line(line, child)
+
+
+def _read_first_line(line: bytes, child: _Child) -> str:
+    """The URL that the child tells, or the error that kept it from serving."""
+    try:
+        told = json.loads(line)
+        if "url" in told:
+            return cast("str", told["url"])
+        name, message = told["error"]["type"], told["error"]["message"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise BackendUnavailable(f"the local server began with {line[:80]!r}, not its URL; {_told(child)}") from error
+    raise _LOAD_ERRORS.get(name, BackendUnavailable)(message)
 
 
 def _told(child: _Child) -> str:

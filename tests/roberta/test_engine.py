@@ -13,7 +13,10 @@ from hypothesis import strategies as st
 
 from lmaas_backends.roberta.chunks import chunk_rows
 from lmaas_backends.roberta.engine import Engine
-from lmaas_backends.roberta.stores import BoundedStore
+from lmaas_backends.roberta.forward import Forward
+from lmaas_backends.roberta.soft_prompt import SoftPrompts
+from lmaas_backends.roberta.stores import MOST_ARRAY_BYTES, BoundedStore
+from lmaas_backends.roberta.weights import Affine
 from lmaas_sdk.backend import FeatureQuery, ScoreQuery
 from lmaas_sdk.canonical import array_digest
 from lmaas_sdk.errors import InvalidQuery, UnknownDataset, Unsupported, VerbalizerError
@@ -175,9 +178,68 @@ def test_sizes_are_checked(model: Any) -> None:
     assert "the vocabulary has" in refused(engine, texts, top_k=engine.card.vocab_size + 1)
     other = replace(fits, hidden_size=7)
     assert "the subspace has hidden_size 7, but model" in refused(engine, texts, subspace=other, Z=candidates(1))
-    huge = replace(fits, d=10_000_000)
+    huge = replace(fits, d=MOST_ARRAY_BYTES // (fits.shape[0] * 4) + 1)
     Z = np.zeros((1, huge.d), dtype=np.float32)
     assert "lower d or prompt_tokens" in refused(engine, texts, subspace=huge, Z=Z)
+
+
+def test_a_projection_has_room_for_the_papers_largest_model_and_not_for_a_gigabyte(roberta: Any) -> None:
+    """d 500 and L 50 at hidden size 1024 pass; 256 MiB is the end, for an uploaded array too."""
+    loaded = roberta.loaded
+    forward = Forward(loaded.weights, loaded.heads, loaded.epsilon, loaded.first_position)
+    prompts = SoftPrompts(forward, loaded.vocabulary)
+    prompts.check(Subspace(500, 50, 1024))
+    prompts.check(Subspace(104_857, 5, 128))
+    with pytest.raises(InvalidQuery, match=r"takes 268436480 bytes, above 268435456: lower d"):
+        prompts.check(Subspace(104_858, 5, 128))
+    with pytest.raises(InvalidQuery, match="at most 268435456 bytes, not 268435460"):
+        prompts.upload(np.broadcast_to(np.float32(1), (1, (1 << 26) + 1)))
+
+
+@pytest.mark.parametrize(("size", "scale"), [(3e38, 1.0), (1e30, 1e30), (1.0, 1e38)])
+@pytest.mark.parametrize("layout", ["add", "cat"])
+@pytest.mark.parametrize("top_k", [None, 3])
+def test_a_prompt_that_overflows_is_refused(
+    model: Any, engine: Engine, layout: Any, top_k: Any, size: float, scale: float
+) -> None:
+    """Finite in, infinite on the way: the candidate is named, and those around it are answered without it."""
+    subspace, Z = space(engine, layout=layout, scale=scale), np.zeros((3, 30), dtype=np.float32)
+    Z[1] = size
+    with pytest.raises(InvalidQuery, match=r"the prompt of candidate 1 overflows float32: .*lower z, the scale"):
+        engine.score(ScoreQuery(model.texts("fine", "bad"), subspace=subspace, Z=Z, top_k=top_k))
+    reply = engine.score(ScoreQuery(model.texts("fine", "bad"), subspace=subspace, Z=Z[::2].copy(), top_k=top_k))
+    assert np.isfinite(reply.logits).all()
+
+
+@pytest.mark.parametrize("projection", ["uniform", "normal"])
+def test_a_scale_above_float32_is_refused(model: Any, engine: Engine, projection: Any) -> None:
+    """Before anything is computed, so counting refuses it alike."""
+    subspace = space(engine, scale=1e300, projection=projection)
+    assert "scale = 1e+300 is above 3.40282e+38" in refused(
+        engine, model.texts("fine"), subspace=subspace, Z=candidates(1)
+    )
+
+
+def test_a_projection_that_overflows_is_refused(model: Any, engine: Engine) -> None:
+    """A finite scale may still be too large for the entries: of a sum of uniforms, and of an uploaded array."""
+    name = engine.upload(np.full((5 * engine.card.hidden_size, 1), 100, dtype=np.float32))
+    for changes in ({"projection": "normal"}, {"projection": name}):
+        query = ScoreQuery(
+            model.texts("fine"), subspace=space(engine, d=1, scale=3e38, **changes), Z=np.ones((1, 1), dtype=np.float32)
+        )
+        with pytest.raises(InvalidQuery, match=r"overflows float32 at scale = 3e\+38: lower the scale"):
+            engine.score(query)
+
+
+def test_a_model_that_overflows_by_itself_answers_nothing(bert: Any) -> None:
+    """Finite weights may be too large: neither logits nor features with infinities leave the engine."""
+    *below, last = bert.loaded.weights.layers
+    large = replace(last, norm=Affine(last.norm.weight * 3e38, last.norm.bias))
+    engine = Engine(replace(bert.loaded, weights=replace(bert.loaded.weights, layers=(*below, large))))
+    with pytest.raises(InvalidQuery, match="logits of these texts overflow float32"):
+        engine.score(ScoreQuery(bert.texts("fine")))
+    with pytest.raises(InvalidQuery, match="hidden states of these texts overflow float32 in model 'small-bert'"):
+        engine.features(FeatureQuery(bert.texts("fine")))
 
 
 def test_prompts_in_other_layers_are_unsupported(model: Any, engine: Engine) -> None:

@@ -131,6 +131,12 @@ async def test_a_model_that_cannot_be_loaded_fails_on_entering() -> None:
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("lmaas-")]
 
 
+def test_every_public_method_is_described() -> None:
+    """What it computes, and what it raises."""
+    public = [name for name in vars(InProcessBackend) if not name.startswith("_")]
+    assert [name for name in public if not getattr(InProcessBackend, name).__doc__] == []
+
+
 def test_importing_it_pulls_no_torch() -> None:
     """torch comes with the model, not with the module."""
     code = "import sys, lmaas_backends.roberta.in_process; print(sorted({'torch', 'transformers'} & set(sys.modules)))"

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
+import socketserver
 import subprocess
 import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +24,79 @@ from lmaas_backends.roberta.model import load_model, verify_files
 from lmaas_sdk.errors import CorruptModel, ModelLoadError, NoLanguageModelHead
 
 TINY = Path(model_module.__file__).parent / "tiny"
+
+
+def copied(folder: Path, to: Path) -> Path:
+    """A copy of a model's folder, for a test to spoil."""
+    shutil.copytree(folder, to / "copy")
+    return to / "copy"
+
+
+def cut_weights(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:5000])
+
+
+def no_weights(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(b"")
+
+
+def garbage_for_a_pickle(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"garbage")
+
+
+def empty_pickle(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"")
+
+
+def cut_pickle(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    file = folder / "pytorch_model.bin"
+    torch.save({"weight": torch.ones(9999)}, file)
+    file.write_bytes(file.read_bytes()[:3000])
+
+
+def weights_in_a_folder(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").mkdir()
+
+
+def word_for_a_size(folder: Path) -> None:
+    config = folder / "config.json"
+    config.write_text(config.read_text("utf-8").replace('"hidden_size": 32', '"hidden_size": "wide"'), "utf-8")
+
+
+def cut_tokenizer(folder: Path) -> None:
+    file = folder / "tokenizer.json"
+    file.write_bytes(file.read_bytes()[:1000])
+
+
+class Hub(socketserver.ThreadingTCPServer):
+    """A hub on loopback that hangs up on everyone; counts its callers."""
+
+    daemon_threads = True
+    callers = 0
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        self.callers += 1
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """What the hub's client talks to."""
+    with Hub(("127.0.0.1", 0), socketserver.BaseRequestHandler) as server:
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{server.server_address[1]}")
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        huggingface_hub.close_session()
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+    huggingface_hub.close_session()
 
 
 def test_the_bundled_model_is_checked_and_described(roberta: Any) -> None:
@@ -118,9 +196,113 @@ def test_a_missing_folder_is_refused_at_once(path: str) -> None:
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
-    """An empty folder says what was tried."""
-    with pytest.raises(ModelLoadError, match=r"cannot load model .* with AutoConfig from the folder"):
+    """An empty folder lacks config.json, and the message says which folder to give."""
+    with pytest.raises(ModelLoadError, match=r"has no config\.json: give the folder that save_pretrained wrote"):
         load_model(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        cut_weights,
+        no_weights,
+        garbage_for_a_pickle,
+        empty_pickle,
+        cut_pickle,
+        weights_in_a_folder,
+        word_for_a_size,
+        cut_tokenizer,
+    ],
+)
+def test_damaged_files_are_told_with_the_folder(
+    spoil: Callable[[Path], None], bert_folder: Path, tmp_path: Path
+) -> None:
+    """Whatever kind of file is damaged: which folder, what to do, and no advice to switch a check off."""
+    folder = copied(bert_folder, tmp_path)
+    spoil(folder)
+    with pytest.raises(ModelLoadError) as refusal:
+        load_model(str(folder))
+    assert f"cannot load model {str(folder)!r}" in str(refusal.value)
+    assert str(refusal.value).endswith("(check that its files are whole, or copy or download them again)")
+    assert "weights_only" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(value: float, bert_folder: Path, tmp_path: Path) -> None:
+    """One entry is enough, and its tensor is named."""
+    model = transformers.AutoModelForMaskedLM.from_pretrained(bert_folder)
+    folder = copied(bert_folder, tmp_path)
+    with torch.no_grad():
+        model.bert.encoder.layer[1].output.dense.bias[3] = value
+    model.save_pretrained(folder)
+    with pytest.raises(
+        ModelLoadError, match=r"tensor bert\.encoder\.layer\.1\.output\.dense\.bias of model .*infinity"
+    ):
+        load_model(str(folder))
+
+
+def test_a_folder_without_tokenizer_files_is_refused(bert_folder: Path, tmp_path: Path) -> None:
+    """transformers would make an empty tokenizer of what is left."""
+    folder = copied(bert_folder, tmp_path)
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.txt").unlink()
+    with pytest.raises(ModelLoadError, match=r"has no tokenizer: put the model's tokenizer\.json there"):
+        load_model(str(folder))
+
+
+def test_another_models_tokenizer_is_refused(bert_folder: Path, tmp_path: Path) -> None:
+    """One with far fewer tokens than the model has embeddings, and one with more."""
+    folder = copied(bert_folder, tmp_path)
+    few = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a"]
+    (folder / "vocab.txt").write_text("\n".join(few) + "\n", "utf-8")
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(ModelLoadError, match=r"has 6 tokens, but the model has embeddings for \d+"):
+        load_model(str(folder))
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(TINY / name, folder)
+    with pytest.raises(ModelLoadError, match=r"has 12288 tokens, but the model has embeddings for \d+"):
+        load_model(str(folder))
+
+
+def test_the_fingerprint_names_all_that_decides_the_bits(bert: Any) -> None:
+    """Same weights, but other heads, epsilon, first position or tokenizer: another fingerprint."""
+    loaded = bert.loaded
+    others = [
+        replace(loaded, heads=2),
+        replace(loaded, epsilon=1e-5),
+        replace(loaded, first_position=1),
+        replace(loaded, vocabulary=replace(loaded.vocabulary, tokenizer_json=b"{}")),
+        replace(loaded, vocabulary=replace(loaded.vocabulary, special_ids=frozenset({0}))),
+        replace(loaded, vocabulary=replace(loaded.vocabulary, strips_before_mask=True)),
+    ]
+    assert len({model.fingerprint for model in (loaded, *others)}) == 7
+    assert "activation=gelu" in loaded.fingerprint
+
+
+def test_the_fingerprint_is_the_same_from_load_to_load(bert: Any, bert_folder: Path) -> None:
+    """Nothing of one process or one object enters it."""
+    assert load_model(str(bert_folder)).fingerprint == bert.loaded.fingerprint
+
+
+def test_roberta_needs_a_padding_index(tmp_path: Path) -> None:
+    """Without one nobody knows where its positions begin."""
+    folder = copied(TINY, tmp_path)
+    config = (folder / "config.json").read_text("utf-8")
+    (folder / "config.json").write_text(config.replace('"pad_token_id": 1', '"pad_token_id": null'), "utf-8")
+    with pytest.raises(ModelLoadError, match="pad_token_id = None"):
+        load_model(str(folder))
+
+
+def test_an_unreachable_hub_is_asked_once(hub: Hub, caplog: pytest.LogCaptureFixture) -> None:
+    """No half minute of retries: it is logged that the hub is asked, then the first failure is told."""
+    caplog.set_level(logging.INFO, logger="lmaas_backends")
+    with pytest.raises(ModelLoadError, match=r"'nobody/no-such-model' from the local cache and the .*give its folder"):
+        load_model("nobody/no-such-model")
+    assert hub.callers == 1
+    told = [record.getMessage() for record in caplog.records if record.name == "lmaas_backends"]
+    assert told == [
+        "asking the Hugging Face hub for model 'nobody/no-such-model'; its files are downloaded once",
+    ]
 
 
 def test_a_hub_name_that_cannot_be_reached_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,10 +312,11 @@ def test_a_hub_name_that_cannot_be_reached_says_what_to_do(monkeypatch: pytest.M
         load_model("nobody/no-such-model")
 
 
-def test_a_device_that_is_not_there_is_refused(bert_folder: Path) -> None:
-    """An unknown device is named."""
-    with pytest.raises(ModelLoadError, match=r"device 'abacus' cannot be used"):
-        load_model(str(bert_folder), device="abacus")
+@pytest.mark.parametrize("device", ["abacus", "meta", "hpu", "privateuseone", "mkldnn", "cpu:x", "cuda:999", ""])
+def test_a_device_that_cannot_be_used_is_refused(device: str, bert_folder: Path) -> None:
+    """Unknown, unsupported, without storage, or not there: it is named."""
+    with pytest.raises(ModelLoadError, match=f"device '{device}' cannot be used"):
+        load_model(str(bert_folder), device=device)
 
 
 def test_without_torch_the_extra_is_named() -> None:

@@ -55,6 +55,7 @@ class ApiKeys:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """Whose keys there are, in the order they were named."""
         return tuple(self._names.values())
 
     def name_of(self, key: str) -> str | None:

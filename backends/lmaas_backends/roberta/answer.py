@@ -19,9 +19,13 @@ class Answer(Protocol):
     """Turns states at the mask (n, D) into logits (n, `width`), and words where it has some to tell."""
 
     @property
-    def width(self) -> int: ...
+    def width(self) -> int:
+        """Logits a text is answered with."""
+        ...
 
-    def read(self, states: Tensor) -> tuple[Tensor, Words | None]: ...
+    def read(self, states: Tensor) -> tuple[Tensor, Words | None]:
+        """Logits (n, `width`) of states (n, D), and the words by text and rank where the answer has some."""
+        ...
 
 
 class LabelAnswer:
@@ -40,9 +44,11 @@ class LabelAnswer:
 
     @property
     def width(self) -> int:
+        """The number of labels."""
         return len(self._sizes)
 
     def read(self, states: Tensor) -> tuple[Tensor, Words | None]:
+        """Logits (n, labels); no words."""
         logits = self._forward.logits(states, self._decoder)
         if len(self._sizes) == logits.shape[1]:
             return logits, None
@@ -63,9 +69,11 @@ class TopAnswer:
 
     @property
     def width(self) -> int:
+        """The number of words asked for."""
         return self._k
 
     def read(self, states: Tensor) -> tuple[Tensor, Words | None]:
+        """Logits (n, k), largest first, and their words."""
         logits = self._forward.logits(states, self._forward.weights.head.decoder)
         ordered, ids = torch.sort(logits, dim=1, descending=True, stable=True)
         words = tuple(tuple(map(self._vocabulary.word, row)) for row in ids[:, : self._k].tolist())

@@ -101,7 +101,12 @@ class ModelCalls:
         return True
 
     async def register(self, texts: TextSet, subspace: Subspace | None) -> Registration:
-        """Takes texts in; free."""
+        """Takes texts in; free.
+
+        Raises:
+            RefusalError: The subspace does not fit the model.
+            LmaasError: What the engine refuses.
+        """
         check_subspace(subspace, self.card)
         return await self._thread.run(lambda: self._engine.register(texts, subspace))
 
@@ -112,7 +117,19 @@ class ModelCalls:
     async def score(
         self, account: Account, query: ScoreQuery, *, key: str | None, fingerprint: str, media_type: str
     ) -> Answer:
-        """Scores candidates, once a key."""
+        """Scores candidates, once a key.
+
+        Args:
+            account: Who is billed.
+            query: What to score.
+            key: The idempotency key; None: nothing is shared or kept.
+            fingerprint: Of the whole request: equal fingerprints, equal requests.
+            media_type: The form of the answer.
+
+        Raises:
+            RefusalError: The query is too large, a limit or the balance is used up, or the key came with another query.
+            LmaasError: What the engine refuses; nothing was billed.
+        """
         check_score(query, self.card)
 
         async def compute(dropped: Callable[[], bool]) -> Answer:
@@ -124,7 +141,7 @@ class ModelCalls:
     async def features(
         self, account: Account, query: FeatureQuery, *, key: str | None, fingerprint: str, media_type: str
     ) -> Answer:
-        """Computes hidden states, once a key."""
+        """Computes hidden states, once a key; arguments and errors are those of `score`."""
         check_features(query, self.card)
 
         async def compute(dropped: Callable[[], bool]) -> Answer:

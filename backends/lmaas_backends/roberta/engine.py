@@ -1,4 +1,4 @@
-"""The evaluation engine: texts in, label logits out, the same bits whatever else is in a call."""
+"""The evaluation engine: texts in, label logits out, the same bits whichever other candidates are in a call."""
 
 from __future__ import annotations
 
@@ -57,6 +57,9 @@ class _Work:
 class Engine:
     """Computes with one model. Synchronous, and for one thread at a time.
 
+    On a CPU the bits of a candidate's logits are fixed by (text set, rows): neither the other candidates of a call nor
+    earlier calls matter. Another choice of rows may change a text's last bits (about 5e-6), as `chunks` explains.
+
     Args:
         model: The model.
         max_candidates, max_texts: Most candidates and most texts a call may carry; the card says so.
@@ -108,6 +111,7 @@ class Engine:
         Raises:
             CancelledError: `cancelled` said so.
             InvalidQuery, UnknownDataset, Unsupported, VerbalizerError: The query is refused; the message says why.
+                That numbers overflow float32 shows only here, not in `count`.
         """
         work = self._score_work(query)
         answer = self._answer(query, work)
@@ -117,6 +121,7 @@ class Engine:
             if cancelled():
                 raise CancelledError(f"cancelled after {candidate} of {query.n_candidates} candidates")
             words.append(self._score_candidate(query, candidate, work=work, answer=answer, out=logits[candidate]))
+            _check_logits(logits[candidate], query, candidate)
         usage = Usage(input_tokens=work.positions * query.n_candidates)
         return ScoreReply(logits, usage, tuple(words) if query.top_k is not None else None)
 
@@ -129,7 +134,10 @@ class Engine:
         work = self._feature_work(query)
         lengths = np.array([text.positions for text in work.encoded], dtype=np.int64)
         with torch.inference_mode():
-            return feature_states(self._forward, self._work_chunks(work), lengths, query.pool)
+            reply = feature_states(self._forward, self._work_chunks(work), lengths, query.pool)
+        if not (np.isfinite(reply.features).all() and np.isfinite(reply.layer_mean).all()):
+            raise InvalidQuery(f"hidden states of these texts overflow float32 in model {self.card.name!r}")
+        return reply
 
     def _score_candidate(
         self, query: ScoreQuery, candidate: int, *, work: _Work, answer: Answer, out: NDArray[np.float32]
@@ -229,3 +237,15 @@ def _check_masks(encoded: Sequence[EncodedText]) -> None:
     for index, text in enumerate(encoded):
         if len(text.masks) != 1:
             raise InvalidQuery(f"text {index} has {len(text.masks)} masks: a text to be scored has exactly one")
+
+
+def _check_logits(logits: NDArray[np.float32], query: ScoreQuery, candidate: int) -> None:
+    if np.isfinite(logits).all():
+        return
+    if query.subspace is None or query.Z is None:
+        raise InvalidQuery("the logits of these texts overflow float32: this model cannot answer for them")
+    raise InvalidQuery(
+        f"the prompt of candidate {candidate} overflows float32: with entries of z up to "
+        f"{np.abs(query.Z[candidate]).max():g} and scale = {query.subspace.scale:g} its logits are not finite; lower "
+        "z, the scale or the uploaded arrays"
+    )

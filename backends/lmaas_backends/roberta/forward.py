@@ -42,6 +42,7 @@ class Chunk:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of what is large in it."""
         return self.hidden.nbytes + self.qkv.nbytes
 
 

@@ -15,9 +15,11 @@ from aiohttp import web
 from lmaas_backends.roberta.accounts import Account
 from lmaas_backends.roberta.calls import ModelCalls
 from lmaas_backends.roberta.idempotency import Answer
-from lmaas_backends.roberta.protocol import JSON, TENSORS, Message, decode_message
+from lmaas_backends.roberta.protocol import JSON, Message, decode_message
+from lmaas_backends.roberta.request_bodies import RequestBodies
 from lmaas_backends.roberta.wire_card import card_fields
 from lmaas_backends.roberta.wire_errors import RefusalError, refusal_from
+from lmaas_backends.roberta.wire_media import asked_form
 from lmaas_backends.roberta.wire_queries import (
     ARRAY_ARRAYS,
     SCORE_ARRAYS,
@@ -29,31 +31,31 @@ from lmaas_backends.roberta.wire_queries import (
 from lmaas_sdk.canonical import canonical_json
 from lmaas_sdk.errors import InvalidQuery, LmaasError
 
-__all__ = ["MOST_BODY_BYTES", "application"]
+__all__ = ["application"]
 
-MOST_BODY_BYTES = 64 << 20
 _DECODED_ON_LOOP_BYTES = 64 << 10
 _MOST_KEY_CHARACTERS = 255
 _CALLS: web.AppKey[ModelCalls] = web.AppKey("calls", ModelCalls)
+_BODIES: web.AppKey[RequestBodies] = web.AppKey("bodies", RequestBodies)
 _TOKENIZER: web.AppKey[bytes] = web.AppKey("tokenizer", bytes)
 _OPEN_PATHS = ("/health", "/ready")
-_HTTP_KINDS = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+_HTTP_KINDS = {404: "not_found", 405: "method_not_allowed"}
 _log = logging.getLogger("lmaas.server")
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _T = TypeVar("_T")
 
 
-def application(calls: ModelCalls, tokenizer_json: bytes, *, most_body_bytes: int = MOST_BODY_BYTES) -> web.Application:
+def application(calls: ModelCalls, tokenizer_json: bytes, *, bodies: RequestBodies | None = None) -> web.Application:
     """The application that serves one model's calls.
 
     Args:
         calls: The model; entered and left by the caller.
         tokenizer_json: The model's tokenizer.json.
-        most_body_bytes: Larger request bodies are refused with 413.
+        bodies: Bounds on the bodies of requests; None: the ones that docs/http-api.md tells.
     """
-    app = web.Application(middlewares=[_answer_errors, _admit], client_max_size=most_body_bytes)
-    app[_CALLS], app[_TOKENIZER] = calls, tokenizer_json
+    app = web.Application(middlewares=[_answer_errors, _admit])
+    app[_CALLS], app[_TOKENIZER], app[_BODIES] = calls, tokenizer_json, bodies or RequestBodies()
     app.on_response_prepare.append(_name_server)
     app.add_routes(
         [
@@ -153,7 +155,7 @@ async def _usage(request: web.Request) -> web.Response:
 
 
 async def _datasets(request: web.Request) -> web.Response:
-    model, texts, subspace = await _read(request, read_dataset)
+    model, texts, subspace = await _read(request, lambda body: read_dataset(_decoded(request, body)))
     _check_model(request, model)
     registration = await request.app[_CALLS].register(texts, subspace)
     return _json(
@@ -166,51 +168,47 @@ async def _datasets(request: web.Request) -> web.Response:
 
 
 async def _arrays(request: web.Request) -> web.Response:
-    model, array = await _read(request, read_array, ARRAY_ARRAYS)
+    model, array = await _read(request, lambda body: read_array(_decoded(request, body, ARRAY_ARRAYS)))
     _check_model(request, model)
     return _json({"digest": await request.app[_CALLS].upload(array)})
 
 
 async def _score(request: web.Request) -> web.Response:
-    model, query = await _read(request, read_score, SCORE_ARRAYS)
-    _check_model(request, model)
-    answer = await request.app[_CALLS].score(
-        _account(request),
-        query,
-        key=_idempotency_key(request),
-        fingerprint=await _fingerprint(request),
-        media_type=_asked_form(request),
-    )
-    return _answered(request, answer)
+    return await _called(request, read_score, request.app[_CALLS].score, SCORE_ARRAYS)
 
 
 async def _features(request: web.Request) -> web.Response:
-    model, query = await _read(request, read_features)
-    _check_model(request, model)
-    answer = await request.app[_CALLS].features(
-        _account(request),
-        query,
-        key=_idempotency_key(request),
-        fingerprint=await _fingerprint(request),
-        media_type=_asked_form(request),
+    return await _called(request, read_features, request.app[_CALLS].features)
+
+
+async def _called(
+    request: web.Request,
+    read: Callable[[Message], tuple[str, _T]],
+    compute: Callable[..., Awaitable[Answer]],
+    arrays: Sequence[str] = (),
+) -> web.Response:
+    """Answers a call: its query is read, then computed and billed once a key."""
+    account, key = _account(request), _idempotency_key(request)
+    (model, query), fingerprint = await _read(
+        request, lambda body: (read(_decoded(request, body, arrays)), _fingerprint(request, body))
     )
-    return _answered(request, answer)
+    _check_model(request, model)
+    answer = await compute(account, query, key=key, fingerprint=fingerprint, media_type=_asked_form(request))
+    return web.Response(body=answer.body, content_type=answer.media_type, headers=account.quota.headers())
 
 
-async def _read(request: web.Request, read: Callable[[Message], _T], arrays: Sequence[str] = ()) -> _T:
-    """Decodes a body, a large one off the loop: 400 when it has no known form, 422 when its content is wrong."""
+async def _read(request: web.Request, understand: Callable[[bytes], _T]) -> _T:
+    """What `understand` makes of a request's body; a large one is decoded off the loop, and none is kept."""
+    async with request.app[_BODIES].read(request) as body:
+        if len(body) <= _DECODED_ON_LOOP_BYTES:
+            return understand(body)
+        return await asyncio.to_thread(understand, body)
+
+
+def _decoded(request: web.Request, body: bytes, arrays: Sequence[str] = ()) -> Message:
+    """A body's message: 400 when it has no known form; what is wrong inside is for its reader to say, by 422."""
     try:
-        body = await request.read()
-    except (web.RequestPayloadError, ValueError) as error:
-        raise RefusalError("malformed_body", f"the body cannot be read: {error}") from error
-    if len(body) <= _DECODED_ON_LOOP_BYTES:
-        return read(_decoded(body, request.content_type, arrays))
-    return await asyncio.to_thread(lambda: read(_decoded(body, request.content_type, arrays)))
-
-
-def _decoded(body: bytes, media_type: str, arrays: Sequence[str]) -> Message:
-    try:
-        return decode_message(body, media_type, arrays)
+        return decode_message(body, request.content_type, arrays)
     except InvalidQuery as error:
         raise RefusalError("malformed_body", str(error)) from error
 
@@ -228,23 +226,14 @@ def _idempotency_key(request: web.Request) -> str | None:
     return key
 
 
-async def _fingerprint(request: web.Request) -> str:
+def _fingerprint(request: web.Request, body: bytes) -> str:
     """Of all that decides the answer: endpoint, both forms, body."""
     head = "\0".join((request.path, request.content_type, _asked_form(request))).encode()
-    return hashlib.sha256(head + b"\0" + await request.read()).hexdigest()
+    return hashlib.sha256(head + b"\0" + body).hexdigest()
 
 
 def _asked_form(request: web.Request) -> str:
-    """The answer's form: what Accept names, else the form of the request."""
-    accepted = request.headers.get("Accept", "*/*")
-    if TENSORS in accepted:
-        return TENSORS
-    return JSON if JSON in accepted else request.content_type
-
-
-def _answered(request: web.Request, answer: Answer) -> web.Response:
-    headers = _account(request).quota.headers()
-    return web.Response(body=answer.body, content_type=answer.media_type, headers=headers)
+    return asked_form(",".join(request.headers.getall("Accept", ())), request.content_type)
 
 
 def _json(value: dict[str, object]) -> web.Response:

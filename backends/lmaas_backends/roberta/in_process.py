@@ -70,15 +70,39 @@ class InProcessBackend:
         return self._engine.card
 
     async def score(self, query: ScoreQuery, *, key: str) -> ScoreReply:
+        """Scores candidates on texts, when the thread is free; `key` is not needed here, where no call is sent twice.
+
+        Raises:
+            BackendError: This backend was closed.
+            InvalidQuery, UnknownDataset, Unsupported, VerbalizerError: As `Engine.score`.
+        """
         return await self._run(lambda engine, dropped: engine.score(query, dropped))
 
     async def features(self, query: FeatureQuery, *, key: str) -> FeatureReply:
+        """Computes hidden states of texts; `key` as in `score`.
+
+        Raises:
+            BackendError: This backend was closed.
+            InvalidQuery, UnknownDataset: As `Engine.features`.
+        """
         return await self._run(lambda engine, dropped: engine.features(query))
 
     async def register(self, texts: TextSet, subspace: Subspace | None = None) -> Registration:
+        """Takes in a text set and counts its tokens under `subspace`'s prompt.
+
+        Raises:
+            BackendError: This backend was closed.
+            InvalidQuery, Unsupported, VerbalizerError: As `Engine.register`.
+        """
         return await self._run(lambda engine, dropped: engine.register(texts, subspace))
 
     async def upload(self, array: NDArray[np.float32]) -> str:
+        """Keeps an array (a learned p0, a projection) and returns its digest.
+
+        Raises:
+            BackendError: This backend was closed.
+            InvalidQuery: As `Engine.upload`.
+        """
         return await self._run(lambda engine, dropped: engine.upload(array))
 
     async def aclose(self) -> None:

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lmaas_sdk.errors import CorruptModel, MissingExtra, ModelLoadError, NoLanguageModelHead
+from lmaas_backends.roberta.checkpoint import ACTIVATION, Checkpoint, read_checkpoint  # isort: split
 
-try:
-    import torch
-    import transformers
-    from transformers.utils import logging as hub_logging
-    from transformers.utils.hub import cached_file
-except ImportError as missing:
-    raise MissingExtra(
-        f"a local model needs torch and transformers; {missing.name} is not installed: pip install 'lmaas-sdk[local]'"
-    ) from missing
+import torch  # after checkpoint.py, which says which extra to install where there is no torch
 
 from lmaas_backends.roberta.vocabulary import Vocabulary, plain_tokenizer
 from lmaas_backends.roberta.weights import Weights, collect_weights
+from lmaas_sdk.errors import CorruptModel, ModelLoadError
 
 __all__ = ["BUNDLED", "ENGINE_VERSION", "LoadedModel", "load_model", "verify_files"]
 
@@ -31,8 +21,7 @@ BUNDLED = "roberta-tiny"
 ENGINE_VERSION = 1
 _BUNDLED_FOLDER = Path(__file__).parent / "tiny"
 _CHECKSUMS = "SHA256SUMS"
-_FAMILIES = ("roberta", "bert")
-_HEAD_PREFIXES = ("lm_head.", "cls.predictions.")
+_DEVICES = ("cpu", "cuda")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,7 +51,11 @@ class LoadedModel:
     @property
     def fingerprint(self) -> str:
         """Names the path that computes as torch is set now: equal fingerprints, equal bits."""
-        return _fingerprint(self.weights)
+        return (
+            f"{_machine(self.weights.words.device)} heads={self.heads} epsilon={self.epsilon!r} "
+            f"first_position={self.first_position} activation={ACTIVATION} "
+            f"tokenizer={self.vocabulary.digest()[:16]} weights={self.weights.digest()[:16]}"
+        )
 
 
 def load_model(name_or_path: str, *, device: str = "cpu") -> LoadedModel:
@@ -75,22 +68,13 @@ def load_model(name_or_path: str, *, device: str = "cpu") -> LoadedModel:
     Raises:
         CorruptModel: A file of the bundled model differs from its digest.
         NoLanguageModelHead: The checkpoint holds no masked-language-model head.
-        ModelLoadError: There is no such model, it cannot be reached, or it is of another family.
+        ModelLoadError: There is no such model, it cannot be reached, a file of it is missing or damaged, it is of
+            another family, or the device cannot be used.
     """
-    source = _source(name_or_path)
-    with _quiet():
-        config = _read(transformers.AutoConfig, name_or_path, source)
-        _check_config(name_or_path, config)
-        tokenizer = _read(transformers.AutoTokenizer, name_or_path, source)
-        model, loading = _read(
-            transformers.AutoModelForMaskedLM, name_or_path, source, dtype=torch.float32, output_loading_info=True
-        )
-        tokenizer_json = _tokenizer_json(source, tokenizer)
-    _check_complete(name_or_path, loading)
-    weights = _weights(model, device)
-    return _assemble(
-        _name(name_or_path), config, weights, _vocabulary(name_or_path, tokenizer, tokenizer_json, weights)
-    )
+    place = _place(device)
+    checkpoint = read_checkpoint(name_or_path, _source(name_or_path))
+    weights = _weights(checkpoint, place)
+    return _assemble(_name(name_or_path), checkpoint, weights, _vocabulary(name_or_path, checkpoint, weights))
 
 
 def verify_files(folder: Path) -> None:
@@ -125,79 +109,38 @@ def _source(name_or_path: str) -> str:
     return name_or_path
 
 
-def _read(auto: Any, name: str, source: str, **options: object) -> Any:
-    """One `from_pretrained`; what goes wrong there is told in this package's words."""
+def _place(device: str) -> torch.device:
+    """The device, once it has held a number."""
+    if device.partition(":")[0] not in _DEVICES:
+        raise ModelLoadError(f"device {device!r} cannot be used: this engine computes on {' or '.join(_DEVICES)}")
     try:
-        return auto.from_pretrained(source, **options)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        tried = "the folder" if Path(source).is_dir() else "the local cache and the Hugging Face hub"
-        raise ModelLoadError(
-            f"cannot load model {name!r} with {auto.__name__} from {tried}: {' '.join(str(error).split())[:300]} "
-            "(check the name, or download the model and give its folder)"
-        ) from error
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps progress bars and load reports off stderr; what matters of them is raised as an error."""
-    log: Any = hub_logging
-    verbosity, bar = log.get_verbosity(), log.is_progress_bar_enabled()
-    log.set_verbosity_error()
-    log.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        log.set_verbosity(verbosity)
-        if bar:
-            log.enable_progress_bar()
-
-
-def _check_config(name: str, config: Any) -> None:
-    if config.model_type not in _FAMILIES:
-        raise ModelLoadError(
-            f"model {name!r} is of type {config.model_type!r}; this engine computes {' and '.join(_FAMILIES)} only"
-        )
-    required = {"hidden_act": "gelu", "position_embedding_type": "absolute", "is_decoder": False}
-    for option, value in required.items():
-        if getattr(config, option, value) != value:
-            raise ModelLoadError(
-                f"model {name!r} has {option} = {getattr(config, option)!r}; this engine computes {value!r} only"
-            )
-
-
-def _check_complete(name: str, loading: dict[str, Any]) -> None:
-    missing = sorted(loading["missing_keys"])
-    if any(key.startswith(_HEAD_PREFIXES) for key in missing):
-        raise NoLanguageModelHead(
-            f"model {name!r} holds no masked-language-model head (missing: {', '.join(missing[:3])}, ...): it was "
-            "saved as an encoder or a classifier; give the checkpoint it was made from"
-        )
-    if missing or loading["mismatched_keys"]:
-        wrong = missing or sorted(map(str, loading["mismatched_keys"]))
-        raise ModelLoadError(f"model {name!r} is incomplete: no fitting weights for {', '.join(wrong[:3])}")
-
-
-def _tokenizer_json(source: str, tokenizer: Any) -> bytes:
-    path = cached_file(source, "tokenizer.json", _raise_exceptions_for_missing_entries=False)
-    if path is not None:
-        return Path(path).read_bytes()
-    serialized: str = tokenizer.backend_tokenizer.to_str()
-    return serialized.encode()
-
-
-def _weights(model: Any, device: str) -> Weights:
-    try:
-        place = str(torch.device(device))
-        return collect_weights(
-            model.state_dict(), model.config.model_type, model.config.num_hidden_layers, device=place
-        )
+        place = torch.device(device)
+        torch.zeros(1, device=place)
     except (RuntimeError, AssertionError) as error:
         raise ModelLoadError(f"device {device!r} cannot be used: {error}. Take device='cpu'") from error
+    return place
 
 
-def _vocabulary(name: str, tokenizer: Any, tokenizer_json: bytes, weights: Weights) -> Vocabulary:
+def _weights(checkpoint: Checkpoint, place: torch.device) -> Weights:
+    config = checkpoint.config
+    try:
+        return collect_weights(checkpoint.state, config.model_type, config.num_hidden_layers, device=str(place))
+    except RuntimeError as error:
+        raise ModelLoadError(f"the weights do not fit on device '{place}': {error}. Take device='cpu'") from error
+
+
+def _check_tokenizer(name: str, tokenizer: Any, rows: int) -> None:
+    # Embeddings are often padded to a round number of rows, but never to twice the tokens.
+    if not rows / 2 <= len(tokenizer) <= rows:
+        raise ModelLoadError(
+            f"the tokenizer of model {name!r} has {len(tokenizer)} tokens, but the model has embeddings for {rows}: "
+            "put the model's own tokenizer files beside its weights"
+        )
+
+
+def _vocabulary(name: str, checkpoint: Checkpoint, weights: Weights) -> Vocabulary:
+    tokenizer = checkpoint.tokenizer
+    _check_tokenizer(name, tokenizer, len(weights.words))
     ids = (tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.mask_token_id)
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None or None in ids or max(ids) >= len(weights.words):
@@ -205,7 +148,7 @@ def _vocabulary(name: str, tokenizer: Any, tokenizer_json: bytes, weights: Weigh
     mask = backend.get_added_tokens_decoder()[tokenizer.mask_token_id]
     return Vocabulary(
         tokenizer=plain_tokenizer(backend.to_str()),
-        tokenizer_json=tokenizer_json,
+        tokenizer_json=checkpoint.tokenizer_json,
         size=len(weights.words),
         cls_id=ids[0],
         sep_id=ids[1],
@@ -218,7 +161,8 @@ def _vocabulary(name: str, tokenizer: Any, tokenizer_json: bytes, weights: Weigh
     )
 
 
-def _assemble(name: str, config: Any, weights: Weights, vocabulary: Vocabulary) -> LoadedModel:
+def _assemble(name: str, checkpoint: Checkpoint, weights: Weights, vocabulary: Vocabulary) -> LoadedModel:
+    config = checkpoint.config
     # RoBERTa counts positions from the padding index on (its row is padding's own); BERT from 0.
     first_position = config.pad_token_id + 1 if config.model_type == "roberta" else 0
     return LoadedModel(
@@ -239,10 +183,10 @@ def _name(name_or_path: str) -> str:
     return path.resolve().name if name_or_path != BUNDLED and path.is_dir() else name_or_path
 
 
-def _fingerprint(weights: Weights) -> str:
-    device = weights.words.device.type
-    unit = torch.backends.cpu.get_cpu_capability() if device == "cpu" else torch.cuda.get_device_name()
+def _machine(device: torch.device) -> str:
+    """The part of the fingerprint that does not depend on the model."""
+    unit = torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else torch.cuda.get_device_name(device)
     return (
-        f"lmaas-roberta/{ENGINE_VERSION} float32 torch={torch.__version__} device={device}:{unit} "
-        f"threads={torch.get_num_threads()} weights={weights.digest()[:16]}"
+        f"lmaas-roberta/{ENGINE_VERSION} float32 torch={torch.__version__} device={device.type}:{unit} "
+        f"threads={torch.get_num_threads()}"
     )

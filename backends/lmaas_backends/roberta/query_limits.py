@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lmaas_backends.roberta.stores import MOST_ARRAY_BYTES
 from lmaas_backends.roberta.wire_errors import RefusalError
 from lmaas_sdk.backend import FeatureQuery, ModelCard, ScoreQuery
 from lmaas_sdk.texts import TextSet
@@ -9,7 +10,7 @@ from lmaas_sdk.tuning.subspace import Subspace
 
 __all__ = ["check_features", "check_score", "check_subspace"]
 
-_MOST_PROJECTION_ENTRIES = 1 << 28  # 1 GiB of float32
+_BYTES_AN_ENTRY = 4
 
 
 def check_score(query: ScoreQuery, card: ModelCard) -> None:
@@ -41,7 +42,7 @@ def check_features(query: ScoreQuery | FeatureQuery, card: ModelCard) -> None:
 
 
 def check_subspace(subspace: Subspace | None, card: ModelCard) -> None:
-    """Refuses a prompt of another width than the model's, and a projection that would take more than 1 GiB.
+    """Refuses a prompt of another width than the model's, and a projection that the engine would not hold.
 
     Raises:
         RefusalError: invalid_query or too_large.
@@ -52,7 +53,8 @@ def check_subspace(subspace: Subspace | None, card: ModelCard) -> None:
         raise RefusalError(
             "invalid_query", f"subspace.hidden_size is {card.hidden_size} for {card.name}, not {subspace.hidden_size}"
         )
-    if subspace.prompt_tokens * subspace.hidden_size * subspace.d > _MOST_PROJECTION_ENTRIES:
+    rows, d = subspace.shape
+    if rows * d * _BYTES_AN_ENTRY > MOST_ARRAY_BYTES:
         raise RefusalError(
-            "too_large", f"a projection has at most {_MOST_PROJECTION_ENTRIES} entries, not {subspace.shape}"
+            "too_large", f"a projection takes at most {MOST_ARRAY_BYTES} bytes of float32, not {rows} x {d} entries"
         )

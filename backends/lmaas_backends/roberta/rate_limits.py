@@ -35,7 +35,9 @@ class Window(Protocol):
     """So many units in a stretch of time."""
 
     @property
-    def limit(self) -> int: ...
+    def limit(self) -> int:
+        """Units that fit into an empty window."""
+        ...
 
     def wait_s(self, amount: int) -> float:
         """Seconds until `amount` more fits; 0 now, infinity never."""
@@ -63,6 +65,7 @@ class SlidingWindow:
         self._used = 0
 
     def wait_s(self, amount: int) -> float:
+        """Seconds until `amount` more fits; 0 now, infinity when it is more than the limit."""
         self._expire()
         excess = self._used + amount - self.limit
         if excess <= 0:
@@ -74,14 +77,17 @@ class SlidingWindow:
         return math.inf
 
     def take(self, amount: int) -> None:
+        """Counts `amount` as of now, whether it fits or not."""
         self._taken.append((self._now(), amount))
         self._used += amount
 
     def remaining(self) -> int:
+        """Units that fit now."""
         self._expire()
         return max(0, self.limit - self._used)
 
     def reset_s(self) -> float:
+        """Seconds until the unit taken last is free again; 0 when all are."""
         self._expire()
         return self._taken[-1][0] + _MINUTE_S - self._now() if self._taken else 0.0
 
@@ -104,19 +110,23 @@ class DayWindow:
         self._used = 0
 
     def wait_s(self, amount: int) -> float:
+        """Seconds until `amount` more fits: 0, those to midnight, or infinity when it is more than the limit."""
         if amount > self.limit:
             return math.inf
         return 0.0 if amount <= self.remaining() else self.reset_s()
 
     def take(self, amount: int) -> None:
+        """Counts `amount` on the present day, whether it fits or not."""
         self._turn()
         self._used += amount
 
     def remaining(self) -> int:
+        """Units that fit today."""
         self._turn()
         return max(0, self.limit - self._used)
 
     def reset_s(self) -> float:
+        """Seconds to the zone's next midnight."""
         self._turn()
         midnight = datetime.combine(self._day + timedelta(days=1), time_of_day.min, self._zone)
         return midnight.timestamp() - self._wall()
@@ -166,7 +176,11 @@ class Quota:
         )
 
     def admit(self, tokens: int) -> None:
-        """Counts one request of so many tokens, or refuses it as `check` does."""
+        """Counts one request of so many tokens, or refuses it.
+
+        Raises:
+            RefusalError: As `check`; nothing was counted.
+        """
         self.check(tokens)
         for window in self._requests.values():
             window.take(1)

@@ -18,6 +18,7 @@ from lmaas_backends.roberta.accounts import Accounts, ApiKeys, Terms
 from lmaas_backends.roberta.calls import ModelCalls
 from lmaas_backends.roberta.engine_thread import EngineThread, SynchronousEngine
 from lmaas_backends.roberta.http_app import application
+from lmaas_backends.roberta.http_connection import ApiRunner
 from lmaas_backends.roberta.rate_limits import Clocks
 from lmaas_backends.roberta.server_options import add_arguments, read_keys, read_terms
 from lmaas_sdk.canonical import canonical_json
@@ -45,6 +46,9 @@ class RobertaServer:
     def run(self, args: argparse.Namespace) -> int:
         """Serves until SIGTERM or SIGINT. One line of JSON goes to stdout once calls are taken: `{"model", "url"}`.
 
+        With `--exit-with-parent` a program reads that line, so a failure to start is told there too:
+        `{"error": {"message", "type"}}`, where `type` is the name of the error's class.
+
         Returns:
             0 after a drain; 2 when the options do not fit together; 4 when the model or the address cannot be had.
         """
@@ -58,6 +62,8 @@ class RobertaServer:
         try:
             return asyncio.run(_serve(args, terms, keys))
         except (LmaasError, OSError) as error:
+            if args.exit_with_parent:
+                _tell({"error": {"type": type(error).__name__, "message": str(error)}})
             return _failed(error, EXIT_UNAVAILABLE)
         except KeyboardInterrupt:  # before the server was up
             return 128 + signal.SIGINT
@@ -81,7 +87,7 @@ async def serving(
 
     Leaving stops taking connections, answers 503 on those that are open, and waits for the calls in flight.
     """
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_LAST_ANSWERS_S)
+    runner = ApiRunner(app, shutdown_timeout_s=_LAST_ANSWERS_S)
     await runner.setup()
     try:
         site = web.TCPSite(runner, host, port)
@@ -104,8 +110,7 @@ async def _serve(args: argparse.Namespace, terms: Terms, keys: ApiKeys) -> int:
         app = application(calls, tokenizer_json)
         async with serving(calls, app, host=args.host, port=args.port, drain_timeout_s=args.drain_timeout_s) as url:
             stop = _stop_signal()
-            sys.stdout.write(canonical_json({"url": url, "model": calls.card.name}).decode() + "\n")
-            sys.stdout.flush()
+            _tell({"url": url, "model": calls.card.name})
             await stop.wait()
             _log.info("draining")
     return 0
@@ -137,6 +142,11 @@ def _end_with_stdin() -> None:
 def _url(runner: web.AppRunner) -> str:
     host, port = runner.addresses[0][:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _tell(line: dict[str, object]) -> None:
+    sys.stdout.write(canonical_json(line).decode() + "\n")
+    sys.stdout.flush()
 
 
 def _failed(error: Exception, code: int) -> int:

@@ -8,15 +8,17 @@ import os
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from lmaas_backends.roberta.accounts import ApiKeys, Terms
+from lmaas_backends.roberta.wire_card import checked_zone
 from lmaas_sdk.accounting.money import nanousd
 from lmaas_sdk.backend import Limits, Price
+from lmaas_sdk.errors import InvalidQuery
 
 __all__ = ["KEYS_VARIABLE", "add_arguments", "read_keys", "read_terms"]
 
 KEYS_VARIABLE = "LMAAS_SERVER_API_KEYS"
+_THREADS_A_CORE = 4  # more never computes faster, and very many are never all started
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="another than loopback needs API keys")
     parser.add_argument("--port", type=_whole(0, 65535), default=0, help="0: any free port")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
-    parser.add_argument("--threads", type=_whole(1), help="threads that compute (default: by model and cores)")
+    most_threads = _THREADS_A_CORE * (os.cpu_count() or 1)
+    parser.add_argument(
+        "--threads",
+        type=_whole(1, most_threads),
+        help=f"that compute, up to {most_threads} (default: by model and cores)",
+    )
     parser.add_argument("--api-key-file", type=Path, help=f"one NAME=KEY a line (or ${KEYS_VARIABLE}, comma-separated)")
     parser.add_argument("--drain-timeout-s", type=_seconds, default=30.0, help="longest wait for calls at the end")
     parser.add_argument("--exit-with-parent", action="store_true", help="end when stdin closes")
@@ -42,7 +49,11 @@ def _add_terms(group: argparse._ArgumentGroup) -> None:
 
 
 def read_terms(args: argparse.Namespace) -> Terms:
-    """Price, quotas and balance that the options ask for."""
+    """Price, quotas and balance that the options ask for.
+
+    Raises:
+        ValueError: An amount is finer than a nano-dollar.
+    """
     price = None
     if args.price_usd_per_1k_tokens is not None:
         per_million = nanousd(args.price_usd_per_1k_tokens * 1000)
@@ -110,6 +121,6 @@ def _amount(text: str) -> Decimal:
 
 def _zone(text: str) -> str:
     try:
-        return ZoneInfo(text).key
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise argparse.ArgumentTypeError(f"a time zone such as Europe/Rome, not {text!r}") from error
+        return checked_zone(text)
+    except InvalidQuery as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

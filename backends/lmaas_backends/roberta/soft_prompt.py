@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lmaas_backends.roberta.forward import Forward
-from lmaas_backends.roberta.stores import BoundedStore
+from lmaas_backends.roberta.stores import MOST_ARRAY_BYTES, BoundedStore
 from lmaas_backends.roberta.vocabulary import Vocabulary
 from lmaas_sdk.canonical import array_digest
 from lmaas_sdk.errors import InvalidQuery, UnknownDataset
@@ -17,8 +17,8 @@ from lmaas_sdk.tuning.subspace import SEEDED_PROJECTIONS, Subspace
 
 __all__ = ["SoftPrompts", "base_token_ids"]
 
-_MAX_ARRAY_BYTES = 1 << 30
 _STORE_BYTES = 2 << 30
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 class SoftPrompts:
@@ -43,8 +43,8 @@ class SoftPrompts:
         """
         if array.dtype != np.float32 or array.ndim != 2 or array.size == 0:
             raise InvalidQuery(f"an uploaded array is float32 with two axes, not {array.dtype} of shape {array.shape}")
-        if array.nbytes > _MAX_ARRAY_BYTES:
-            raise InvalidQuery(f"an uploaded array has at most {_MAX_ARRAY_BYTES} bytes, not {array.nbytes}")
+        if array.nbytes > MOST_ARRAY_BYTES:
+            raise InvalidQuery(f"an uploaded array has at most {MOST_ARRAY_BYTES} bytes, not {array.nbytes}")
         if not np.isfinite(array).all():
             raise InvalidQuery("the uploaded array holds NaN or infinity: check what made it")
         name = array_digest(array)
@@ -56,15 +56,17 @@ class SoftPrompts:
         """Refuses a subspace whose prompts cannot be built, before anything is computed.
 
         Raises:
-            InvalidQuery: An array has the wrong shape, or the projection is too large.
+            InvalidQuery: An array has the wrong shape, the projection is too large, or the scale is no finite float32.
             UnknownDataset: A digest names no array that is held.
         """
         rows, d = subspace.shape
-        if rows * d * 4 > _MAX_ARRAY_BYTES:
+        if rows * d * 4 > MOST_ARRAY_BYTES:
             raise InvalidQuery(
-                f"a projection of {rows} x {d} takes {rows * d * 4} bytes, above {_MAX_ARRAY_BYTES}: "
+                f"a projection of {rows} x {d} takes {rows * d * 4} bytes, above {MOST_ARRAY_BYTES}: "
                 "lower d or prompt_tokens"
             )
+        if subspace.scale > _LARGEST:
+            raise InvalidQuery(f"scale = {subspace.scale:g} is above {_LARGEST:g}, the largest float32: lower it")
         if subspace.projection not in SEEDED_PROJECTIONS:
             self._array(subspace.projection, subspace.shape, "projection")
         if subspace.base is not None:
@@ -75,6 +77,9 @@ class SoftPrompts:
 
         In `add` it is added to the base tokens' embedding output (so p0 is implicit, and a learned one comes on top);
         in `cat` it stands alone. One matrix-vector product of fixed shape, so the other candidates do not matter.
+
+        Raises:
+            InvalidQuery: The projection's entries overflow float32.
         """
         projected = torch.mv(self._projection(subspace), torch.tensor(z, device=self._device))
         prompt = projected.reshape(subspace.prompt_tokens, subspace.hidden_size)
@@ -86,13 +91,22 @@ class SoftPrompts:
         found = self._projections.get(key)
         if found is not None:
             return found
-        if subspace.projection in SEEDED_PROJECTIONS:
-            matrix = subspace.matrix()
-        else:
-            array = self._array(subspace.projection, subspace.shape, "projection")
-            matrix = array * np.float32(subspace.scale)
+        matrix = self._matrix(subspace)
         # Copied into torch's own memory: its alignment is fixed, and the order of a BLAS's sums may depend on that.
         return self._projections.put(key, torch.tensor(matrix, device=self._device), matrix.nbytes)
+
+    def _matrix(self, subspace: Subspace) -> NDArray[np.float32]:
+        with np.errstate(over="ignore"):  # an overflow is refused below, in words
+            if subspace.projection in SEEDED_PROJECTIONS:
+                matrix = subspace.matrix()
+            else:
+                array = self._array(subspace.projection, subspace.shape, "projection")
+                matrix = array * np.float32(subspace.scale)
+        if not np.isfinite(matrix).all():
+            raise InvalidQuery(
+                f"the projection {subspace.projection} overflows float32 at scale = {subspace.scale:g}: lower the scale"
+            )
+        return matrix
 
     def _base(self, subspace: Subspace) -> Tensor | None:
         if subspace.base is not None:

@@ -6,7 +6,11 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
-__all__ = ["BoundedStore"]
+__all__ = ["MOST_ARRAY_BYTES", "BoundedStore"]
+
+# Most bytes of one projection or one uploaded array. The paper's setting (d 500, L 50) takes 102 MB at hidden size
+# 1024; building a seeded projection of this size keeps the engine's thread for up to three seconds.
+MOST_ARRAY_BYTES = 256 << 20
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")

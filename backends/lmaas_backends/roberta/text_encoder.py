@@ -31,6 +31,7 @@ class Frame:
 
     @classmethod
     def of(cls, subspace: Subspace | None) -> Frame:
+        """The frame of a subspace's prompt; None: the manual prompt's."""
         return PLAIN if subspace is None else cls(subspace.layout, subspace.prompt_tokens)
 
     @property

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tokenizers import Encoding, Tokenizer
 
+from lmaas_sdk.canonical import digest
 from lmaas_sdk.errors import InvalidQuery
 
 __all__ = ["Vocabulary", "check_characters", "plain_tokenizer"]
@@ -51,6 +53,13 @@ class Vocabulary:
         for text in texts:
             check_characters(text, where="a text")
         return self.tokenizer.encode_batch(list(texts), add_special_tokens=False)
+
+    def digest(self) -> str:
+        """SHA-256, in hex, over all that decides which ids a text becomes and which tokens are special."""
+        special = [self.size, self.cls_id, self.sep_id, self.mask_id, self.unk_id, *sorted(self.special_ids)]
+        mask = [self.mask, self.strips_before_mask, self.strips_after_mask]
+        # The file alone is not enough: transformers may change what it reads there by tokenizer_config.json.
+        return digest([hashlib.sha256(self.tokenizer_json).hexdigest(), self.tokenizer.to_str(), special, mask])
 
     def word(self, token_id: int) -> str:
         """A token as text, with its leading space where it has one."""

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from lmaas_backends.roberta.wire_fields import Fields
+from lmaas_backends.roberta.wire_fields import Fields, shown
 from lmaas_sdk.backend import Capabilities, Limits, ModelCard, Price
+from lmaas_sdk.errors import InvalidQuery
 
-__all__ = ["card_fields", "read_card"]
+__all__ = ["card_fields", "checked_zone", "read_card"]
 
 _SWITCHES = ("arrays", "features", "top_k", "idempotent", "deterministic", "layers")
 _LIMITS = ("requests_per_minute", "tokens_per_minute", "requests_per_day", "concurrency")
+_SIZES = ("hidden_size", "vocab_size", "max_tokens", "max_candidates", "max_texts")
+_MOST_LIMIT = 2**53  # beyond it JSON's readers round
+_MOST_NANOUSD = 10**15  # a million dollars: with it no call's cost leaves the 64 bits that a ledger has
 
 
 def card_fields(card: ModelCard) -> dict[str, object]:
@@ -22,22 +27,47 @@ def read_card(value: object) -> ModelCard:
     """Reads what `card_fields` wrote; fields of a newer server are passed over.
 
     Raises:
-        InvalidQuery: Not a model card.
+        InvalidQuery: Not a model card, or one whose sizes, price or limits no model can have.
     """
     fields = Fields(value, "the model card")
     price = fields.maybe("price", dict)
     return ModelCard(
-        **{name: fields.take(name, str) for name in ("name", "mask", "tokenizer_digest", "fingerprint")},  # type: ignore[arg-type]
-        **{name: fields.take(name, int) for name in _sizes()},  # type: ignore[arg-type]
-        embedding_std=fields.take("embedding_std", float),
+        name=_read_name(fields),
+        **{name: fields.take(name, str) for name in ("mask", "tokenizer_digest", "fingerprint")},  # type: ignore[arg-type]
+        **{name: fields.whole(name, least=1) for name in _SIZES},  # type: ignore[arg-type]
+        embedding_std=_read_deviation(fields),
         capabilities=_read_capabilities(Fields(fields.take("capabilities", dict), "capabilities")),
         price=None if price is None else _read_price(Fields(price, "price")),
         limits=_read_limits(Fields(fields.take("limits", dict), "limits")),
     )
 
 
-def _sizes() -> tuple[str, ...]:
-    return ("hidden_size", "vocab_size", "max_tokens", "max_candidates", "max_texts")
+def checked_zone(name: str) -> str:
+    """The name of a time zone that this machine knows, such as Europe/Rome.
+
+    Raises:
+        InvalidQuery: It knows none of that name.
+    """
+    try:
+        return ZoneInfo(name).key
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise InvalidQuery(
+            f"a time zone is a name such as Europe/Rome that is known here, not {shown(name)}"
+        ) from error
+
+
+def _read_name(fields: Fields) -> str:
+    name = fields.take("name", str)
+    if not name or not name.isprintable():
+        raise InvalidQuery(f"a model's name has printable characters only, unlike {shown(name)}")
+    return name
+
+
+def _read_deviation(fields: Fields) -> float:
+    deviation = fields.take("embedding_std", float)
+    if deviation <= 0:
+        raise InvalidQuery(f"embedding_std is a positive number, not {deviation!r}")
+    return deviation
 
 
 def _read_capabilities(fields: Fields) -> Capabilities:
@@ -46,15 +76,17 @@ def _read_capabilities(fields: Fields) -> Capabilities:
 
 
 def _read_limits(fields: Fields) -> Limits:
-    return Limits(day_time_zone=fields.maybe("day_time_zone", str), **{n: fields.maybe(n, int) for n in _LIMITS})
+    zone = fields.maybe("day_time_zone", str)
+    numbers = {name: fields.maybe_whole(name, least=1, most=_MOST_LIMIT) for name in _LIMITS}
+    return Limits(day_time_zone=None if zone is None else checked_zone(zone), **numbers)
 
 
 def _read_price(fields: Fields) -> Price:
     return Price(
-        fields.take("input_nanousd_per_mtok", int),
-        fields.take("output_nanousd_per_mtok", int),
-        fields.maybe("cached_nanousd_per_mtok", int),
-        fields.take("call_nanousd", int),
+        fields.whole("input_nanousd_per_mtok", least=0, most=_MOST_NANOUSD),
+        fields.whole("output_nanousd_per_mtok", least=0, most=_MOST_NANOUSD),
+        fields.maybe_whole("cached_nanousd_per_mtok", least=0, most=_MOST_NANOUSD),
+        fields.whole("call_nanousd", least=0, most=_MOST_NANOUSD),
         fields.take("effective", str),
         fields.take("source", str),
     )

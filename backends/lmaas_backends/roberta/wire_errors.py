@@ -5,6 +5,7 @@ An answer that is not 2xx has the body `{"error": {"type", "message", "hint"}}`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from lmaas_backends.roberta.wire_fields import Fields, parse_json
@@ -48,13 +49,16 @@ class ErrorKind:
 # The first row of a status is the one a client reads an answer as when its body tells nothing.
 KINDS = (
     ErrorKind("malformed_body", 400, InvalidQuery, "see docs/http-api.md for the form of each body"),
+    ErrorKind("malformed_request", 400, InvalidQuery, "send HTTP/1.1 with well-formed headers of at most 8 KiB each"),
     ErrorKind("authentication_failed", 401, AuthenticationFailed, "send 'Authorization: Bearer KEY' (LMAAS_API_KEY)"),
     ErrorKind("payment_required", 402, PaymentRequired, "ask the server's operator for more balance"),
     ErrorKind("not_found", 404, InvalidQuery, "see docs/http-api.md for the paths there are"),
     ErrorKind("unknown_model", 404, InvalidQuery, "GET /v1/models lists the models there are"),
     ErrorKind("unknown_dataset", 404, UnknownDataset, "register it again: a restarted server has forgotten it"),
     ErrorKind("method_not_allowed", 405, InvalidQuery, "see docs/http-api.md for the methods there are"),
+    ErrorKind("body_timeout", 408, BackendUnavailable, "send the whole body at once"),
     ErrorKind("too_large", 413, InvalidQuery, "send less in one call"),
+    ErrorKind("content_encoding", 415, InvalidQuery, "send the body as it is, without Content-Encoding"),
     ErrorKind("invalid_query", 422, InvalidQuery, "correct the query; the same one is refused again"),
     ErrorKind("key_reused", 422, InvalidQuery, "use a new Idempotency-Key for another query"),
     ErrorKind("unsupported", 422, Unsupported, "GET /v1/models tells what the model can do"),
@@ -95,6 +99,7 @@ class RefusalError(Exception):
         self.headers = headers or {}
 
     def body(self) -> bytes:
+        """The body of the answer: the JSON object that every refusal has."""
         return canonical_json({"error": {"type": self.kind.name, "message": str(self), "hint": self.hint}})
 
 
@@ -105,16 +110,24 @@ def refusal_from(error: LmaasError) -> RefusalError:
     return RefusalError(kind.name, str(error), retry_after_s=wait_s)
 
 
-def error_from_answer(status: int, body: bytes, *, retry_after_s: float | None = None) -> LmaasError:
+def error_from_answer(
+    status: int, body: bytes, *, retry_after_s: float | None = None, masked: Callable[[str], str] = str
+) -> LmaasError:
     """The error a client raises for an answer that is not 2xx.
 
     Status and the body's `type` decide together; the status alone where the body is not this API's (a proxy's page).
+
+    Args:
+        status, body: Of the answer.
+        retry_after_s: Seconds that its Retry-After asks to wait.
+        masked: Takes secrets out of a text that came from the server; it sees them decoded, and before they are cut.
     """
     told = _told(body)
     kind = _BY_NAME.get(told[0]) if told else None
     if kind is None or kind.status != status:
         kind = _kind_of_status(status)
-    text = f"the server answered {status}: {told[1]} ({told[2]})" if told else _untold(status, body)
+    reason = masked(f"{told[1]} ({told[2]})") if told else _untold(body, masked)
+    text = f"the server answered {status}{': ' if told else ' '}{reason}"
     if kind is None:
         return ProtocolError(f"{text}: no such answer is part of this API (is the URL right?)")
     if issubclass(kind.error, Retryable):
@@ -128,9 +141,9 @@ def _kind_of_status(status: int) -> ErrorKind | None:
     return next((kind for kind in KINDS if kind.status == status), None)
 
 
-def _untold(status: int, body: bytes) -> str:
-    start = body[:80].decode("utf-8", "replace")
-    return f"the server answered {status} with a body that tells no reason: {start!r}"
+def _untold(body: bytes, masked: Callable[[str], str]) -> str:
+    start = masked(body.decode("utf-8", "replace"))[:80]
+    return f"with a body that tells no reason: {start!r}"
 
 
 def _told(body: bytes) -> tuple[str, str, str] | None:

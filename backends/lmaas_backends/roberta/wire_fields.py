@@ -8,7 +8,9 @@ from typing import TypeVar
 
 from lmaas_sdk.errors import InvalidQuery
 
-__all__ = ["Fields", "parse_json", "shown"]
+__all__ = ["MOST_COUNT", "Fields", "parse_json", "shown"]
+
+MOST_COUNT = 2**31 - 1  # of whatever one call or one model has: tokens, texts, candidates
 
 _T = TypeVar("_T")
 _NAMES = {str: "a string", int: "a whole number", float: "a number", list: "a list", dict: "an object"}
@@ -80,6 +82,19 @@ class Fields:
             return None
         return self.take(name, kind)
 
+    def whole(self, name: str, *, least: int, most: int = MOST_COUNT) -> int:
+        """The field `name`, which must be there and a whole number in this range."""
+        return _ranged(self.take(name, int), f"{self._where}.{name}", least, most)
+
+    def maybe_whole(self, name: str, *, least: int, most: int = MOST_COUNT) -> int | None:
+        """As `whole`, or None where it is missing or null."""
+        return None if self.maybe_any(name) is None else self.whole(name, least=least, most=most)
+
+    def wholes(self, name: str, *, least: int, most: int = MOST_COUNT) -> tuple[int, ...]:
+        """A list of whole numbers in this range."""
+        found = self.list_of(name, int)
+        return tuple(_ranged(item, f"{self._where}.{name}[{i}]", least, most) for i, item in enumerate(found))
+
     def list_of(self, name: str, kind: type[_T]) -> tuple[_T, ...]:
         """A list whose items are all of one type."""
         where = f"{self._where}.{name}"
@@ -110,6 +125,12 @@ def _checked(value: object, kind: type[_T], where: str) -> _T:
     if not right or (isinstance(value, float) and not math.isfinite(value)):
         raise InvalidQuery(f"{where} is {_NAMES.get(kind, kind.__name__)}, not {shown(value)}")
     return value  # type: ignore[return-value]
+
+
+def _ranged(value: int, where: str, least: int, most: int) -> int:
+    if not least <= value <= most:
+        raise InvalidQuery(f"{where} is from {least} to {most}, not {shown(value)}")
+    return value
 
 
 def _as_float(value: int, where: str) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmaas_backends.roberta.protocol import Message
-from lmaas_backends.roberta.wire_fields import Fields, shown
+from lmaas_backends.roberta.wire_fields import MOST_COUNT, Fields, shown
 from lmaas_sdk.backend import (
     FeatureQuery,
     FeatureReply,
@@ -87,7 +87,7 @@ def read_score_reply(message: Message) -> ScoreReply:
     fields = Fields(message.fields, "the answer")
     spelled = fields.maybe("words", list)
     words = None if spelled is None else tuple(_read_ranks(texts) for texts in spelled)
-    return ScoreReply(_finite(message, "logits", 3), _read_usage(fields), words)
+    return ScoreReply(_floats(message, "logits", 3), _read_usage(fields), words)
 
 
 def feature_message(query: FeatureQuery, model: str) -> Message:
@@ -114,10 +114,10 @@ def feature_reply_message(reply: FeatureReply) -> Message:
 def read_feature_reply(message: Message) -> FeatureReply:
     """What `feature_reply_message` wrote; shapes are for the asker to check."""
     return FeatureReply(
-        features=_finite(message, "features", 2),
-        lengths=_finite(message, "lengths", 1).astype(np.int64),
-        layer_mean=_finite(message, "layer_mean", 1),
-        layer_std=_finite(message, "layer_std", 1),
+        features=_floats(message, "features", 2),
+        lengths=_lengths(message),
+        layer_mean=_floats(message, "layer_mean", 1),
+        layer_std=_floats(message, "layer_std", 1),
         usage=_read_usage(Fields(message.fields, "the answer")),
     )
 
@@ -136,11 +136,14 @@ def read_dataset(message: Message) -> tuple[str, TextSet, Subspace | None]:
 
 
 def read_registration(message: Message) -> Registration:
-    """The answer of POST /v1/datasets."""
+    """The answer of POST /v1/datasets.
+
+    Raises:
+        InvalidQuery: A part is missing, or a text takes no token.
+    """
     fields = Fields(message.fields, "the answer")
-    return Registration(
-        fields.take("digest", str), fields.list_of("token_counts", int), fields.maybe("shortened", int) or 0
-    )
+    counts = fields.wholes("token_counts", least=1)
+    return Registration(fields.take("digest", str), counts, fields.maybe_whole("shortened", least=0) or 0)
 
 
 def read_array(message: Message) -> tuple[str, NDArray[np.float32]]:
@@ -148,7 +151,7 @@ def read_array(message: Message) -> tuple[str, NDArray[np.float32]]:
     fields = Fields(message.fields, "the body")
     model = fields.take("model", str)
     fields.finish()
-    return model, _finite(message, "array", 2)
+    return model, _floats(message, "array", 2)
 
 
 def read_text_set(value: object) -> TextSet:
@@ -225,13 +228,27 @@ def _as_float32(array: NDArray[Any] | None) -> NDArray[np.float32] | None:
     return array.astype(np.float32)
 
 
-def _finite(message: Message, name: str, dimensions: int) -> NDArray[np.float32]:
+def _floats(message: Message, name: str, dimensions: int) -> NDArray[np.float32]:
+    array = _present(message, name)
+    if array.dtype.kind != "f" or array.ndim != dimensions or not np.isfinite(array).all():
+        raise InvalidQuery(
+            f"{name} is a finite array of floats with {dimensions} dimensions; this is {array.dtype} of shape "
+            f"{array.shape}"
+        )
+    return array.astype(np.float32)
+
+
+def _lengths(message: Message) -> NDArray[np.int64]:
+    array = _present(message, "lengths")
+    if array.dtype != np.int64 or array.ndim != 1 or array.min() < 1 or array.max() > MOST_COUNT:
+        raise InvalidQuery(f"lengths counts tokens as int64, at least 1 a text; this is {array.dtype} {array.shape}")
+    return array
+
+
+def _present(message: Message, name: str) -> NDArray[Any]:
     if name not in message.arrays:
         raise InvalidQuery(f"the message lacks the array {name!r}")
-    array = message.arrays[name]
-    if array.ndim != dimensions or not np.isfinite(array).all():
-        raise InvalidQuery(f"{name} is a finite array of {dimensions} dimensions; this has shape {array.shape}")
-    return array if array.dtype.kind == "i" else array.astype(np.float32)
+    return message.arrays[name]
 
 
 def _read_ranks(texts: object) -> tuple[tuple[str, ...], ...]:
@@ -250,7 +267,7 @@ def _usage(usage: Usage) -> dict[str, int]:
 def _read_usage(fields: Fields) -> Usage:
     spelled: Mapping[str, object] = fields.take("usage", dict)
     inner = Fields(spelled, "usage")
-    counts = [inner.take(name, int) for name in ("input_tokens", "cached_tokens", "output_tokens")]
-    if min(counts) < 0 or counts[1] > counts[0]:
+    counts = [inner.whole(name, least=0) for name in ("input_tokens", "cached_tokens", "output_tokens")]
+    if counts[1] > counts[0]:
         raise InvalidQuery(f"usage counts tokens, not {shown(dict(spelled))}")
     return Usage(*counts)
