@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib.resources
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.cli.exit_codes import DONE, exit_code_of_run
 from lmaas_sdk.cli.run_options import Splits, add_run_options
 from lmaas_sdk.cli.session import OutputFiles, report, tune
+from lmaas_sdk.errors import MissingExtra
 from lmaas_sdk.registry import load_backend
+from lmaas_sdk.reporting.curves import check_can_draw
 from lmaas_sdk.tasks import Task, read_folder
 
 __all__ = ["REVIEWS_TASK", "add_command", "demo_splits"]
@@ -49,7 +52,7 @@ def demo_splits() -> Splits:
 
 
 def _run(args: argparse.Namespace) -> int:
-    splits, files = demo_splits(), OutputFiles.checked(args.out, "demo", picture=True)
+    splits, files = demo_splits(), OutputFiles.checked(args.out, "demo", picture=_can_draw())
     budget = Budget(evaluations=_BUDGET_EVALUATIONS, usd=_BUDGET_USD)
 
     async def session() -> int:
@@ -62,3 +65,13 @@ def _run(args: argparse.Namespace) -> int:
         return DONE if result.stopped == "budget" else exit_code_of_run(result)  # its budget's end is how a demo ends
 
     return asyncio.run(session())
+
+
+def _can_draw() -> bool:
+    """The demo does without its picture, and says so, where matplotlib is missing."""
+    try:
+        check_can_draw()
+    except MissingExtra as missing:
+        print(f"no picture will be drawn: {missing}", file=sys.stderr)
+        return False
+    return True
