@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lmaas_sdk.errors import BackendError, LmaasError, ModelLoadError, QuotaExceeded
+from lmaas_sdk.errors import BackendError, LmaasError, MissingExtra, ModelLoadError, QuotaExceeded
 from lmaas_sdk.tuning.result import TuningResult
 
 __all__ = [
@@ -26,7 +26,7 @@ EXIT_CODES_HELP = (
 
 def exit_code_of(error: Exception) -> int | None:
     """The exit code of an error that a user can do something about; None: it is a fault of this program."""
-    if isinstance(error, (ModelLoadError, QuotaExceeded)):
+    if isinstance(error, (MissingExtra, ModelLoadError, QuotaExceeded)):
         return UNAVAILABLE
     if isinstance(error, BackendError) and not isinstance(error, ValueError):
         return UNAVAILABLE

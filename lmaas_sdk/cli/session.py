@@ -22,6 +22,7 @@ from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.accounting.money import format_usd
 from lmaas_sdk.backend import Backend
 from lmaas_sdk.cli.run_options import Splits
+from lmaas_sdk.errors import MissingExtra
 from lmaas_sdk.reporting.curves import check_can_draw, draw_run
 from lmaas_sdk.reporting.progress import RunProgress
 from lmaas_sdk.tuning.predictor import Evaluation
@@ -85,10 +86,13 @@ class OutputFiles:
 
         Raises:
             OSError: Nothing can be written there.
-            MissingExtra: A picture is wanted and matplotlib is not installed.
+            ValueError: A picture is wanted and matplotlib is not installed.
         """
         if picture:
-            check_can_draw()
+            try:
+                check_can_draw()
+            except MissingExtra as missing:  # to the command line it is an option that cannot be had
+                raise ValueError(str(missing)) from missing
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
