@@ -31,6 +31,7 @@ from lmaas_sdk.errors import (
     Unsupported,
 )
 from lmaas_sdk.texts import Text, TextSet
+from lmaas_sdk.traffic.concurrency import slots_of
 from lmaas_sdk.traffic.retry import RetryPolicy
 from lmaas_sdk.tuning.subspace import Subspace
 
@@ -39,7 +40,6 @@ __all__ = ["Call", "Client"]
 OnWait = Callable[[float, BaseException | None], None]
 
 _BARE_CALL = Amounts(calls=1)
-_MOST_AT_ONCE = 16  # requests in flight where the card does not say
 _NOT_COUNTED = (RateLimited, BackendUnavailable)
 _REFUSED = (AuthenticationFailed, InvalidQuery, PaymentRequired, TaskError, UnknownDataset, Unsupported)
 _SPECIAL_TOKENS = 4  # a generous allowance for special tokens and separators where nobody counts exactly
@@ -78,7 +78,6 @@ class Client:
         self._spare: Budget | None = None
         self._retry = retry or RetryPolicy()
         self._on_wait = on_wait
-        self._slots = asyncio.Semaphore(backend.card.limits.concurrency or _MOST_AT_ONCE)
 
     def with_budget(self, budget: Budget, spare: Budget | None = None) -> Client:
         """The same client, paying from another budget.
@@ -95,12 +94,26 @@ class Client:
         """Token counts of each text under a prompt: exact where the backend counts them, else an upper bound.
 
         A byte-level tokenizer never makes more tokens than there are UTF-8 bytes.
+
+        Raises:
+            BudgetExceeded: The wall time ends.
         """
         if isinstance(self.backend, TextRegistry):
-            return await self._retry.controller()(self.backend.register, texts, subspace)
+            return await self._register(self.backend, texts, subspace)
         extra = _SPECIAL_TOKENS + (0 if subspace is None else subspace.prompt_tokens)
         most = self.backend.card.max_tokens
         return Registration(texts.digest, tuple(min(_most_tokens(text) + extra, most) for text in texts.texts))
+
+    async def _register(self, registry: TextRegistry, texts: TextSet, subspace: Subspace | None) -> Registration:
+        self.budget.check_open()
+        wall = asyncio.timeout(self.budget.remaining_s())
+        try:
+            async with wall:
+                return await self._retry.controller(self._before_wait)(registry.register, texts, subspace)
+        except TimeoutError as error:
+            if wall.expired():
+                self.budget.check_open(_CLOCK_SLACK_S)
+            raise AttemptTimeout("no answer in time to a registration of texts") from error
 
     def call(
         self, query: ScoreQuery, key: str, *, purpose: Purpose, token_counts: Sequence[int], of_texts: int | None = None
@@ -159,13 +172,15 @@ class Client:
             bill.close()
         return reply
 
-    def _reserve(self, requests: Sequence[Amounts]) -> list[Reservation]:
-        try:
+    def _reserve(self, requests: Sequence[Amounts], *, again: bool = False) -> list[Reservation]:
+        """Reserves from the budget, else from the spare one; `again`: the other way, to leave the planned calls alone."""
+        if self._spare is None:
             return self.budget.reserve_all(requests)
+        first, second = (self._spare, self.budget) if again else (self.budget, self._spare)
+        try:
+            return first.reserve_all(requests)
         except BudgetExceeded:
-            if self._spare is None:
-                raise
-            return self._spare.reserve_all(requests)
+            return second.reserve_all(requests)
 
     def _before_wait(self, wait_s: float, error: BaseException | None) -> None:
         self.budget.check_open(wait_s)
@@ -173,7 +188,7 @@ class Client:
             self._on_wait(wait_s, error)
 
     async def _attempt(self, call: Call, bill: _Bill) -> ScoreReply:
-        async with self._slots:
+        async with slots_of(self.backend):
             return await self._attempt_now(call, bill)
 
     async def _attempt_now(self, call: Call, bill: _Bill) -> ScoreReply:
@@ -233,7 +248,7 @@ class _Bill:
         """Makes sure that the next attempt is paid for, and that the budget has not ended since it was."""
         self._client.budget.check_open()
         if self._hold is None:
-            (self._hold,) = self._client._reserve([self._next_worst()])
+            (self._hold,) = self._client._reserve([self._next_worst()], again=bool(self._lost))
 
     def post(self, actual: Amounts) -> None:
         """Books an attempt whose cost is known."""

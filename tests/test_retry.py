@@ -109,6 +109,20 @@ def test_retry_after_zero_is_no_storm() -> None:
     assert len(times_s) < 200
 
 
+def test_429s_without_a_wait_do_not_go_on_for_ever() -> None:
+    """Even where nobody asks for a wait, each takes a moment, so patience ends."""
+
+    async def attempt() -> None:
+        raise RateLimited("429")
+
+    async def run() -> float:
+        with pytest.raises(QuotaExceeded):
+            await RetryPolicy(first_wait_s=0, max_wait_s=1).controller()(attempt)
+        return asyncio.get_running_loop().time()
+
+    assert run_virtual(run()) <= 1
+
+
 def test_before_wait_sees_every_wait_and_may_end_the_call() -> None:
     """It is told the seconds before they pass; what it raises comes out."""
     seen: list[float] = []

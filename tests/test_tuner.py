@@ -26,7 +26,15 @@ from lmaas_sdk import (
     Tuner,
     TuningResult,
 )
-from lmaas_sdk.errors import BudgetExceeded, BudgetTooSmall, EmptyClass, ProtocolError, ServerFault, Unsupported
+from lmaas_sdk.errors import (
+    BackendUnavailable,
+    BudgetExceeded,
+    BudgetTooSmall,
+    EmptyClass,
+    ProtocolError,
+    ServerFault,
+    Unsupported,
+)
 from lmaas_sdk.tasks import register_metric
 from lmaas_sdk.testing import Fault, Faults, run_virtual
 from lmaas_sdk.tuning.events import DevScored, Event, GenerationDone, RunPlanned, Waiting
@@ -103,13 +111,14 @@ def striking(number: int, kind: str) -> Faults:
 
 @pytest.mark.parametrize("number", range(14))
 @pytest.mark.parametrize("kind", ["server_fault", "timeout", "refused", "rate_limit"])
-async def test_one_fault_anywhere_changes_nothing_of_the_result(number: int, kind: str) -> None:
+@pytest.mark.parametrize("limits", [{"evaluations": 72}, {"tokens": 17_600}], ids=["evaluations", "tokens"])
+async def test_one_fault_anywhere_changes_nothing_of_the_result(number: int, kind: str, limits: dict[str, int]) -> None:
     """Wherever it strikes, training, dev or test, the core and both evaluations are those of a run without it."""
     results = []
     for faults in (Faults(), striking(number, kind)):
         backend = mock(faults=faults)
         preset, retry = replace(SMALL, dev_every=4), RetryPolicy(first_wait_s=0)
-        tuner = Tuner(backend, budget=Budget(evaluations=72), preset=preset, seed=7, retry=retry)
+        tuner = Tuner(backend, budget=Budget(**limits), preset=preset, seed=7, retry=retry)  # type: ignore[arg-type]
         results.append(await tuner.fit(TRAIN, DEV, test=TEST, compare_manual=True))
         assert results[-1].spent.tokens == backend.book.tokens
         assert results[-1].spend.unknown_outcomes == 0
@@ -167,6 +176,101 @@ async def test_stop_ends_the_search_after_its_generation() -> None:
     result = await tuner.fit(TRAIN, DEV, test=TEST, on_event=listener)
     assert (result.stopped, len(result.generations), result.failure) == ("interrupted", 3, None)
     assert set(result.spend.by_purpose) == {"train"}
+
+
+@pytest.mark.parametrize(("after", "spent"), [("dev", {"train", "dev"}), ("test", {"train", "dev", "test"})])
+async def test_stop_is_heard_after_the_search_too(after: str, spent: set[str]) -> None:
+    """Asked for while dev or test is looked at, it leaves out what comes behind."""
+    tuner: Tuner
+
+    class Stopping:
+        def __init__(self) -> None:
+            self.inner = mock()
+            self.card = self.inner.card
+            self.sizes = {len(TRAIN): "train", len(DEV): "dev", len(TEST): "test"}
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.inner, name)
+
+        async def score(self, query, *, key):  # type: ignore[no-untyped-def]
+            if self.sizes[len(query.texts)] == after:
+                tuner.stop()
+            return await self.inner.score(query, key=key)
+
+    tuner = Tuner(Stopping(), budget=Budget(evaluations=16), preset=SMALL)
+    result = await tuner.fit(TRAIN, DEV, test=TEST, compare_manual=True)
+    assert result.stopped == "interrupted"
+    assert set(result.spend.by_purpose) == spent
+    assert result.manual is None
+
+
+async def test_stop_before_the_first_generation_leaves_one() -> None:
+    """There has to be something to return."""
+    tuner = Tuner(mock(), budget=Budget(evaluations=800), preset=SMALL)
+
+    def listener(event: Event) -> None:
+        if isinstance(event, RunPlanned):
+            tuner.stop()
+
+    result = await tuner.fit(TRAIN, DEV, test=TEST, on_event=listener)
+    assert (result.stopped, len(result.generations)) == ("interrupted", 1)
+
+
+@pytest.mark.parametrize("max_candidates", [1, 4, 64])
+@pytest.mark.parametrize("wall_s", [30.0, 100.5])
+def test_time_is_left_for_dev_and_test_however_calls_are_split(max_candidates: int, wall_s: float) -> None:
+    """Calls that go side by side do not make the steps after the search look quicker than they are."""
+
+    async def run() -> TuningResult:
+        budget = Budget(wall_s=wall_s, clock=asyncio.get_running_loop().time)
+        backend = mock(latency_s=1.0, max_candidates=max_candidates)
+        return await Tuner(backend, budget=budget, preset=SMALL).fit(TRAIN, DEV, test=TEST, compare_manual=True)
+
+    result = run_virtual(run())
+    assert result.dev_scored[-1].generation == result.generations[-1].generation
+    assert None not in {result.test, result.manual}
+    assert result.spend.unknown_outcomes == 0
+    assert result.wall_s <= wall_s
+
+
+def test_result_can_be_used_in_another_event_loop() -> None:
+    """What was fitted in one `asyncio.run` evaluates in the next."""
+    tuner = Tuner(mock(max_texts=2, limits=Limits(concurrency=2)), budget=Budget(evaluations=16), preset=SMALL)
+    result = asyncio.run(tuner.fit(TRAIN))
+    assert asyncio.run(result.evaluate(TEST)).n_texts == len(TEST)
+
+
+async def test_two_runs_share_the_concurrency_of_their_backend() -> None:
+    """Two fits at once on a backend that takes one call at a time cause no 429 and end alike."""
+    backend = mock(limits=Limits(concurrency=1))
+    tuner = Tuner(backend, budget=Budget(evaluations=320), preset=SMALL)
+    async with asyncio.TaskGroup() as group:
+        fits = [group.create_task(tuner.fit(TRAIN, max_wait_s=0)) for _ in range(2)]
+    assert backend.book.limited == 0
+    assert sum(len(fit.result().generations) for fit in fits) == 40
+
+
+def test_time_ends_a_registration_that_waits() -> None:
+    """A server that is away when the texts are to be counted holds a run no longer than its wall time."""
+
+    class Away:
+        def __init__(self) -> None:
+            self.inner = mock()
+            self.card = self.inner.card
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.inner, name)
+
+        async def register(self, texts: object, subspace: object = None) -> object:
+            raise BackendUnavailable("away", retry_after_s=3600)
+
+    async def run() -> float:
+        loop = asyncio.get_running_loop()
+        with pytest.raises(BudgetTooSmall):
+            await Tuner(Away(), budget=Budget(wall_s=10, clock=loop.time), preset=SMALL).fit(TRAIN)
+        return loop.time()
+
+    assert run_virtual(run()) <= 10
 
 
 def test_waits_are_told() -> None:

@@ -1,1 +1,1 @@
-"""How calls go out: retries."""
+"""How calls go out: retries, and how many at once."""

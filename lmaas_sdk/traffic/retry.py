@@ -13,6 +13,8 @@ from lmaas_sdk.errors import QuotaExceeded, RateLimited, Retryable
 
 __all__ = ["RetryPolicy"]
 
+_SHORTEST_QUOTA_WAIT_S = 0.01  # 429s count as no attempt, so without a wait they could go on for ever
+
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
@@ -90,6 +92,7 @@ class _Patience:
         # "Retry after 0 s" is no wait at all: obeyed to the letter it would be a storm of requests.
         wait_s = asked if asked is not None and asked > 0 else float(self._backoff(state))
         if isinstance(error, RateLimited):
+            wait_s = max(wait_s, _SHORTEST_QUOTA_WAIT_S)
             self._waited_for_quota_s += wait_s
             self._check_patience(error, wait_s)
         return wait_s

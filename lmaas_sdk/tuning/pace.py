@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from lmaas_sdk.accounting.amounts import Amounts
 
 __all__ = ["has_time"]
@@ -9,22 +11,25 @@ __all__ = ["has_time"]
 _SLACK = 1.25  # for what comes after the search, which has to end within the limit
 
 
-def has_time(left_s: float | None, *, elapsed_s: float, spent: Amounts, step: Amounts, after: Amounts) -> bool:
-    """Whether one more step, and then what comes after, can be expected to end in time.
+def has_time(
+    left_s: float | None, *, generation_s: float, generation: Amounts, after: Iterable[Amounts], slots: int
+) -> bool:
+    """Whether one more generation, and then what comes after, can be expected to end in time.
 
     Args:
         left_s: Seconds left; None: no limit.
-        elapsed_s, spent: What was done so far, and in what time.
-        step: The step.
-        after: What comes after.
+        generation_s: Seconds of the longest generation so far.
+        generation: What a generation takes.
+        after: What each of the steps takes that come after the search, one behind the other.
+        slots: Calls that go side by side.
     """
-    if left_s is None or not spent.calls:
+    if left_s is None:
         return True
-    step_s, after_s = (elapsed_s * _share(amounts, spent) for amounts in (step, after))
-    return left_s > step_s + _SLACK * after_s
+    shares = (_share(step, generation, slots) for step in after if step.calls)
+    return left_s > generation_s * (1 + _SLACK * sum(shares))
 
 
-def _share(amounts: Amounts, spent: Amounts) -> float:
-    """The amounts as a multiple of those spent: by tokens, or by calls where these weigh more."""
-    by_tokens = amounts.tokens / spent.tokens if spent.tokens else 0.0
-    return max(by_tokens, amounts.calls / spent.calls)
+def _share(step: Amounts, generation: Amounts, slots: int) -> float:
+    """A step as a multiple of a generation: by tokens, or by rounds of calls where these weigh more."""
+    rounds = -(-step.calls // slots) / -(-generation.calls // slots)
+    return max(rounds, step.tokens / generation.tokens if generation.tokens else 0.0)

@@ -12,6 +12,7 @@ from lmaas_sdk.errors import BudgetTooSmall
 __all__ = ["DEFAULT_EVALUATIONS", "Plan", "RunCosts", "plan_run"]
 
 DEFAULT_EVALUATIONS = 8000
+_NOTHING = Amounts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,17 +23,23 @@ class RunCosts:
         generation: Scoring a population on the training set.
         dev_scoring: Scoring two candidates on the dev set; nothing without one.
         dev_every: Generations between two of these.
-        test: Scoring the chosen prompt on the test set; nothing unless asked for.
+        test, manual: Scoring the chosen and the manual prompt on the test set; nothing unless asked for.
     """
 
     generation: Amounts
     dev_scoring: Amounts
     dev_every: int
     test: Amounts
+    manual: Amounts = _NOTHING
+
+    @property
+    def after(self) -> tuple[Amounts, Amounts, Amounts]:
+        """The steps that come after the search: a last look at dev, the test, the manual prompt."""
+        return self.dev_scoring, self.test, self.manual
 
     def set_aside(self, generations: int) -> Amounts:
         """What is not for training: a dev scoring every so often and at the end, and the test."""
-        return self.dev_scoring.times(-(-generations // self.dev_every)) + self.test
+        return self.dev_scoring.times(-(-generations // self.dev_every)) + self.test + self.manual
 
     def total(self, generations: int) -> Amounts:
         return self.generation.times(generations) + self.set_aside(generations)
@@ -68,7 +75,7 @@ def plan_run(budget: Budget, costs: RunCosts) -> Plan:
     step = costs.generation + costs.dev_scoring
     limited = any(left is not None and getattr(step, unit) for unit, left in free.items())
     if not limited:
-        return Plan(None, costs.test)
+        return Plan(None, costs.test + costs.manual)
     generations = _largest(fits)
     return Plan(generations, costs.set_aside(generations))
 

@@ -16,7 +16,6 @@ from lmaas_sdk.backend import Backend
 from lmaas_sdk.client import Client
 from lmaas_sdk.errors import BudgetExceeded, BudgetTooSmall, TaskError
 from lmaas_sdk.tasks import Dataset, check_metric
-from lmaas_sdk.traffic.retry import RetryPolicy
 from lmaas_sdk.tuning.plan import DEFAULT_EVALUATIONS, Plan, RunCosts, plan_run
 from lmaas_sdk.tuning.presets import Preset
 from lmaas_sdk.tuning.scheduler import Scheduler, Scorable
@@ -37,7 +36,7 @@ class LabelledTexts:
 
 
 async def prepare(
-    backend: Backend, subspace: Subspace, retry: RetryPolicy, *, datasets: Mapping[str, Dataset | None]
+    client: Client, subspace: Subspace, *, datasets: Mapping[str, Dataset | None]
 ) -> dict[str, LabelledTexts]:
     """Has every data set counted, by its name (train, dev, test; manual is the test under the manual prompt); free.
 
@@ -49,7 +48,7 @@ async def prepare(
         name: dataset for name, dataset in datasets.items() if dataset is not None or name == "train"
     }
     await asyncio.to_thread(_check, given)
-    scheduler = Scheduler(Client(backend, Budget(), retry=retry), "counting")
+    scheduler = Scheduler(client, "counting")
     return {
         name: LabelledTexts(dataset, await scheduler.prepare(dataset.text_set, None if name == "manual" else subspace))
         for name, dataset in given.items()
@@ -84,7 +83,8 @@ def run_costs(backend: Backend, preset: Preset, data: Mapping[str, LabelledTexts
         generation=worst("train", preset.population, "train"),
         dev_scoring=worst("dev", _DEV_CANDIDATES, "dev"),
         dev_every=preset.dev_every,
-        test=worst("test", 1, "test") + worst("manual", 1, "test"),
+        test=worst("test", 1, "test"),
+        manual=worst("manual", 1, "test"),
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmaas_sdk.errors import BackendError, BudgetExceeded, BudgetTooSmall, LmaasError, PaymentRequired, QuotaExceeded
+from lmaas_sdk.traffic.concurrency import most_at_once
 from lmaas_sdk.tuning.events import DevScored, Event, GenerationDone
 from lmaas_sdk.tuning.objective import losses
 from lmaas_sdk.tuning.optimizer import Batch, Optimizer
@@ -42,6 +43,7 @@ class Run:
         costs: The worst case of every step.
         generations: Most generations; None: until time or money ends.
         tell: Takes every event.
+        is_stopped: Asked before every generation after the first, and before the last look at dev.
 
     Attributes:
         failure: The backend's error that ended the search, if one did.
@@ -59,16 +61,18 @@ class Run:
         costs: RunCosts,
         generations: int | None,
         tell: Callable[[Event], None],
+        is_stopped: Callable[[], bool],
     ) -> None:
         self._preset = preset
         self._train, self._dev = train, dev
         self._scheduler, self._dev_scheduler = scheduler, dev_scheduler
         self._costs, self._generations = costs, generations
         self._tell = tell
+        self._is_stopped = is_stopped
         self._began = asyncio.get_running_loop().time()
         self._generation = self._dev_looked_at = 0
         self._lowest = np.inf
-        self._stop_asked = False
+        self._longest_s = 0.0
         self._last: tuple[Choice, NDArray[np.float64]] | None = None
         self.selection = Selection()
         self.losses: list[tuple[float, ...]] = []
@@ -76,10 +80,6 @@ class Run:
         self.evaluations = 0
         self.warnings: set[str] = set()
         self.failure: BackendError | None = None
-
-    def stop(self) -> None:
-        """Ends the search after the generation that is under way."""
-        self._stop_asked = True
 
     async def search(self, make_optimizer: Callable[[], Optimizer]) -> Stopped:
         """Runs generations until something ends them; what was found stands in the attributes.
@@ -91,9 +91,9 @@ class Run:
         async with Worker() as worker:
             optimizer = await worker.run(make_optimizer)
             stopped = await self._generations_until_the_end(worker, optimizer)
-        if stopped == "budget":
+        if stopped == "budget" and not self._is_stopped():
             await self._look_once_more()
-        return stopped
+        return "interrupted" if self._is_stopped() else stopped
 
     async def _generations_until_the_end(self, worker: Worker, optimizer: Optimizer) -> Stopped:
         try:
@@ -103,20 +103,22 @@ class Run:
             if self._last is None:
                 raise self._nothing_found(end) from end.__cause__
             return self._ended_by(end)
-        return "interrupted" if self._stop_asked else "budget"
+        return "budget"
 
     def _goes_on(self) -> bool:
-        if self._stop_asked and self._last is not None:
+        if self._last is None:
+            return True
+        if self._is_stopped():
             return False
         if self._generations is not None and self._generation >= self._generations:
             return False
-        client, costs = self._scheduler.client, self._costs
+        client = self._scheduler.client
         return has_time(
             client.budget.remaining_s(),
-            elapsed_s=self.elapsed_s,
-            spent=client.spend.total,
-            step=costs.generation,
-            after=costs.dev_scoring + costs.test,
+            generation_s=self._longest_s,
+            generation=self._costs.generation,
+            after=self._costs.after,
+            slots=most_at_once(client.backend.card),
         )
 
     def _ended_by(self, end: LmaasError) -> Stopped:
@@ -150,6 +152,7 @@ class Run:
         return asyncio.get_running_loop().time() - self._began
 
     async def _one_generation(self, worker: Worker, optimizer: Optimizer) -> None:
+        began_s = self.elapsed_s
         batch = await worker.run(optimizer.ask)
         logits = await self._scheduler.score(
             self._train.scorable, batch.X.astype(np.float32), "train", label=batch.generation
@@ -157,6 +160,7 @@ class Run:
         values, mean = await worker.run(lambda: self._learn(optimizer, batch, logits))
         self.evaluations += len(batch)
         self._generation += 1
+        self._longest_s = max(self._longest_s, self.elapsed_s - began_s)
         self._record(batch, values, mean, optimizer.sigma)
         if self._dev is not None and self._generation % self._preset.dev_every == 0:
             await self._score_dev()

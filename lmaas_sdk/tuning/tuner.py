@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 import platform
 import uuid
@@ -13,7 +14,7 @@ from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.backend import Backend
 from lmaas_sdk.canonical import array_digest
 from lmaas_sdk.client import Client, OnWait
-from lmaas_sdk.errors import BackendError, BudgetExceeded, QuotaExceeded
+from lmaas_sdk.errors import BackendError, BudgetExceeded, BudgetTooSmall, QuotaExceeded
 from lmaas_sdk.tasks import Dataset
 from lmaas_sdk.traffic.retry import RetryPolicy
 from lmaas_sdk.tuning.events import Event, Listener, RunPlanned, Waiting
@@ -67,7 +68,7 @@ class Tuner:
         self.seed = seed
         self.subspace: Subspace = self.preset.subspace(backend.card, seed)
         self._retry = retry or RetryPolicy()
-        self._runs: set[Run] = set()
+        self._stops: set[asyncio.Event] = set()  # one for every fit that is under way
 
     async def fit(
         self,
@@ -106,15 +107,17 @@ class Tuner:
         retry = self._retry if max_wait_s is None else replace(self._retry, max_wait_s=max_wait_s)
         datasets = {"train": train, "dev": dev, "test": test, "manual": test if compare_manual else None}
         listen = on_event or _ignore
-        with _clock_of(self.budget):
-            data = await prepare(self.backend, self.subspace, retry, datasets=datasets)
+        with _clock_of(self.budget), self._stoppable() as stop:
+            data = await self._prepare(retry, datasets)
             costs = run_costs(self.backend, self.preset, data)
             budget, plan = budget_and_plan(self.budget, costs, self.preset.population)
             client = Client(self.backend, budget, retry=retry, on_wait=_waiting(listen))
             allowance = budget.set_aside("dev and test", plan.set_aside)
             try:
                 side_client = client.with_budget(allowance, spare=budget)
-                return await self._fit(data, (client, side_client), costs=costs, plan=plan, listen=listen)
+                run = self._run(data, (client, side_client), costs=costs, plan=plan, listen=listen, stop=stop)
+                stopped = await run.search(self._make_optimizer)
+                return await self._result(run, stopped, data=data, clients=(client, side_client), stop=stop)
             finally:
                 allowance.release()
 
@@ -122,18 +125,41 @@ class Tuner:
         """Ends every `fit` that is under way after its generation; the result says "interrupted".
 
         What has been found is returned; neither dev nor test is looked at any more. From a signal handler of the event
-        loop, say.
+        loop, say. A fit that has done no generation yet does one.
         """
-        for run in self._runs:
-            run.stop()
+        for stop in self._stops:
+            stop.set()
 
-    async def _fit(
-        self, data: _Data, clients: tuple[Client, Client], *, costs: RunCosts, plan: Plan, listen: Listener
-    ) -> TuningResult:
+    @contextmanager
+    def _stoppable(self) -> Iterator[asyncio.Event]:
+        stop = asyncio.Event()
+        self._stops.add(stop)
+        try:
+            yield stop
+        finally:
+            self._stops.discard(stop)
+
+    async def _prepare(self, retry: RetryPolicy, datasets: Mapping[str, Dataset | None]) -> dict[str, LabelledTexts]:
+        client = Client(self.backend, self.budget or Budget(), retry=retry)
+        try:
+            return await prepare(client, self.subspace, datasets=datasets)
+        except BudgetExceeded as end:
+            raise BudgetTooSmall.of(end, "it ended before the first call") from end
+
+    def _run(
+        self,
+        data: _Data,
+        clients: tuple[Client, Client],
+        *,
+        costs: RunCosts,
+        plan: Plan,
+        listen: Listener,
+        stop: asyncio.Event,
+    ) -> Run:
         client, side_client = clients
         listen(RunPlanned(plan.generations, self.preset.population))
         run_id = uuid.uuid4().hex
-        run = Run(
+        return Run(
             self.preset,
             train=data["train"],
             dev=data.get("dev"),
@@ -142,28 +168,26 @@ class Tuner:
             costs=costs,
             generations=plan.generations,
             tell=listen,
+            is_stopped=stop.is_set,
         )
-        self._runs.add(run)
-        try:
-            stopped = await run.search(self._make_optimizer)
-        finally:
-            self._runs.discard(run)
-        return await self._result(run, stopped, data=data, clients=clients)
 
-    async def _result(self, run: Run, stopped: Stopped, *, data: _Data, clients: tuple[Client, Client]) -> TuningResult:
+    async def _result(
+        self, run: Run, stopped: Stopped, *, data: _Data, clients: tuple[Client, Client], stop: asyncio.Event
+    ) -> TuningResult:
         client, side_client = clients
         choice, chosen_by = run.chosen
         task, card = data["train"].dataset.task, self.backend.card
         prompt = TunedPrompt(task, self.subspace, choice.z, card.name, card.tokenizer_digest)
-        asked = data if stopped != "interrupted" else {}
-        test = await _evaluate(Predictor(side_client, task, prompt), asked.get("test"), run)
-        manual = await _evaluate(Predictor(side_client, task), asked.get("manual"), run)
+        test = manual = None
+        if stopped != "interrupted":
+            test = await _evaluate(Predictor(side_client, task, prompt), data.get("test"), run)
+            manual = await _evaluate(Predictor(side_client, task), data.get("manual"), run, unless=stop)
         return TuningResult(
             core=self._core(run, choice, chosen_by, data),
             prompt=prompt,
             choice=choice,
             chosen_by=chosen_by,
-            stopped=stopped,
+            stopped="interrupted" if stop.is_set() else stopped,
             failure=run.failure,
             test=test,
             manual=manual,
@@ -205,9 +229,11 @@ class Tuner:
         )
 
 
-async def _evaluate(predictor: Predictor, texts: LabelledTexts | None, run: Run) -> Evaluation | None:
+async def _evaluate(
+    predictor: Predictor, texts: LabelledTexts | None, run: Run, *, unless: asyncio.Event | None = None
+) -> Evaluation | None:
     """The evaluation that was asked for, if any; what cannot be paid for or answered is left out, and said."""
-    if texts is None:
+    if texts is None or (unless is not None and unless.is_set()):
         return None
     try:
         return await predictor.evaluate(texts.dataset)
