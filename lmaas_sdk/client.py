@@ -173,7 +173,7 @@ class Client:
         return reply
 
     def _reserve(self, requests: Sequence[Amounts], *, again: bool = False) -> list[Reservation]:
-        """Reserves from the budget, else from the spare one; `again`: the other way, to leave the planned calls alone."""
+        """Reserves from the budget, else from the spare; `again`: the other way, to leave what was planned alone."""
         if self._spare is None:
             return self.budget.reserve_all(requests)
         first, second = (self._spare, self.budget) if again else (self.budget, self._spare)
