@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from lmaas_backends.mock import MockBackend
+from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.prices import Price
 from lmaas_sdk.accounting.spend import Purpose
 from lmaas_sdk.backend import Backend, FeatureQuery, FeatureReply, ModelCard, ScoreQuery, ScoreReply
 from lmaas_sdk.client import Call, Client
+from lmaas_sdk.testing import Fault, Faults
 from lmaas_sdk.texts import MASK, LabelWords, Piece, TextSet
 from lmaas_sdk.tuning.subspace import Subspace
 
@@ -30,6 +33,15 @@ TEXTS = text_set(*WORDS)
 COUNTS = (13, 9, 14, 10)  # 2 of the prompt, 2 special, 3 of the template, the mask, and the words
 TOKENS = 2 * sum(COUNTS)  # of two candidates
 COST = PRICE.call_nanousd + TOKENS * 400
+
+
+NOTHING = Amounts()
+WORST = Amounts(1, 2, TOKENS, COST)
+
+
+def mock(*script: Fault | str | None, **options: Any) -> MockBackend:
+    """A priced mock whose attempts fail by script."""
+    return MockBackend(price=PRICE, faults=Faults(script=script), **options)  # type: ignore[arg-type]
 
 
 def points(count: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:

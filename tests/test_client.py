@@ -11,13 +11,16 @@ import pytest
 from client_cases import (
     COST,
     COUNTS,
+    NOTHING,
     PRICE,
     SUBSPACE,
     TEXTS,
     TOKENS,
+    WORST,
     Altered,
     call,
     failing,
+    mock,
     points,
     query,
     text_set,
@@ -46,15 +49,9 @@ from lmaas_sdk.testing import Fault, Faults, run_virtual
 from lmaas_sdk.texts import TextSet
 from lmaas_sdk.traffic.retry import RetryPolicy
 
-NOTHING = Amounts()
-WORST = Amounts(1, 2, TOKENS, COST)
 ONCE = RetryPolicy(attempts=1)
 AT_ONCE = RetryPolicy(first_wait_s=0)
 FORGETFUL = Capabilities(deterministic=True)  # not idempotent: a repeated key is computed and billed anew
-
-
-def mock(*script: Fault | str | None, **options: Any) -> MockBackend:
-    return MockBackend(price=PRICE, faults=Faults(script=script), **options)  # type: ignore[arg-type]
 
 
 async def test_success_posts_what_was_used() -> None:

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 from client_cases import (
-    COST,
     COUNTS,
-    PRICE,
+    NOTHING,
     SUBSPACE,
     TEXTS,
     TOKENS,
+    WORST,
     Altered,
     call,
+    mock,
     text_set,
     unchanged,
 )
@@ -31,15 +32,7 @@ from lmaas_sdk.errors import (
     BudgetExceeded,
     ProtocolError,
 )
-from lmaas_sdk.testing import Fault, Faults
 from lmaas_sdk.texts import MASK, Piece, TextSet
-
-NOTHING = Amounts()
-WORST = Amounts(1, 2, TOKENS, COST)
-
-
-def mock(*script: Fault | str | None) -> MockBackend:
-    return MockBackend(price=PRICE, faults=Faults(script=script))  # type: ignore[arg-type]
 
 
 def billed(**usage: int) -> Altered:

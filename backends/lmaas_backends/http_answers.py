@@ -78,28 +78,27 @@ async def read_answer(response: aiohttp.ClientResponse, sent: Sent) -> Answer:
 
 
 async def _whole(response: aiohttp.ClientResponse, sent: Sent) -> bytes:
-    body = bytearray()
-    async for piece in response.content.iter_any():
-        sent.down += len(piece)
-        body += piece
-        if len(body) > MOST_ANSWER_BYTES:
-            response.close()
-            raise ProtocolError(
-                f"the server's answer is longer than {MOST_ANSWER_BYTES >> 20} MiB: ask for less a call"
-            )
-    return bytes(body)
+    body = await _read(response, sent, MOST_ANSWER_BYTES)
+    if len(body) > MOST_ANSWER_BYTES:
+        raise ProtocolError(f"the server's answer is longer than {MOST_ANSWER_BYTES >> 20} MiB: ask for less a call")
+    return body
 
 
 async def _beginning(response: aiohttp.ClientResponse, sent: Sent) -> bytes:
     """As much of a refusal as a message may need: its status decides, however long its page is."""
+    return (await _read(response, sent, _MOST_REFUSAL_BYTES))[:_MOST_REFUSAL_BYTES]
+
+
+async def _read(response: aiohttp.ClientResponse, sent: Sent, most: int) -> bytes:
+    """The body, or more than `most` bytes of it; then the connection is closed."""
     body = bytearray()
     async for piece in response.content.iter_any():
         sent.down += len(piece)
         body += piece
-        if len(body) > _MOST_REFUSAL_BYTES:
+        if len(body) > most:
             response.close()
             break
-    return bytes(body[:_MOST_REFUSAL_BYTES])
+    return bytes(body)
 
 
 def _head_bytes(response: aiohttp.ClientResponse) -> int:

@@ -9,23 +9,20 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from lmaas_sdk.seeding import bit_generator
-from lmaas_sdk.tuning.optimizer import Batch, check_values
+from lmaas_sdk.tuning.optimizer import Batch, StepSize, check_values
 
 with warnings.catch_warnings():  # without matplotlib it warns that it cannot plot; nothing here asks it to
     warnings.filterwarnings("ignore", message="Could not import matplotlib", category=UserWarning)
     import cma
 
-__all__ = ["PYCMA_VERSION", "PycmaOptimizer", "StepSize"]
-
-StepSize = Literal["csa", "tpa"]
-PYCMA_VERSION = str(cma.__version__)
+__all__ = ["PycmaOptimizer"]
 
 
 class _TwoPointAdaptation(cma.sigma_adaptation.CMAAdaptSigmaTPA):  # type: ignore[misc]

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.tuning.selection import Choice
 
-__all__ = ["DevScored", "Event", "GenerationDone", "Listener", "RunPlanned", "Waiting"]
+__all__ = [
+    "DevScored",
+    "Event",
+    "GenerationDone",
+    "Listener",
+    "RunPlanned",
+    "Waiting",
+    "dev_scored_of",
+    "generations_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +82,19 @@ class Waiting:
 
     seconds: float
     reason: str
+
+
+History = Sequence[GenerationDone | DevScored]
+
+
+def generations_of(history: History) -> list[GenerationDone]:
+    """The generations of a run, in order."""
+    return [event for event in history if isinstance(event, GenerationDone)]
+
+
+def dev_scored_of(history: History) -> list[Choice]:
+    """The candidates that were scored on the dev set, in order."""
+    return [event.choice for event in history if isinstance(event, DevScored)]
 
 
 Event = RunPlanned | GenerationDone | DevScored | Waiting

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Batch", "Optimizer", "check_values"]
+__all__ = ["Batch", "Optimizer", "StepSize", "check_values"]
+
+StepSize = Literal["csa", "tpa"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

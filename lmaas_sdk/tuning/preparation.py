@@ -14,7 +14,7 @@ from lmaas_sdk.accounting.money import format_usd, usd
 from lmaas_sdk.accounting.spend import Purpose
 from lmaas_sdk.backend import Backend
 from lmaas_sdk.client import Client
-from lmaas_sdk.errors import BudgetExceeded, BudgetTooSmall, TaskError
+from lmaas_sdk.errors import TaskError
 from lmaas_sdk.tasks import Dataset, check_metric
 from lmaas_sdk.tuning.plan import DEFAULT_EVALUATIONS, Plan, RunCosts, plan_run
 from lmaas_sdk.tuning.presets import Preset
@@ -98,10 +98,6 @@ def budget_and_plan(given: Budget | None, costs: RunCosts, population: int) -> t
         BudgetTooSmall: It cannot pay for one generation.
     """
     budget = given or _default_budget(costs, population)
-    try:
-        budget.check_open()
-    except BudgetExceeded as end:
-        raise BudgetTooSmall.of(end, "it ended before the first call") from end
     plan = plan_run(budget, costs)
     if plan.generations is None and budget.limits["wall_s"] is None:
         budget = budget.child("default", Budget(evaluations=DEFAULT_EVALUATIONS))

@@ -9,14 +9,14 @@ from lmaas_sdk.backend import ModelCard
 from lmaas_sdk.errors import Unsupported
 from lmaas_sdk.seeding import whole_number
 from lmaas_sdk.tuning.objective import Objective
+from lmaas_sdk.tuning.optimizer import StepSize
 from lmaas_sdk.tuning.subspace import Layout, Subspace, positive_number
 
 __all__ = ["PRESETS", "Preset", "get_preset"]
 
 _Covariance = Literal["full", "diagonal"]
-_StepSize = Literal["csa", "tpa"]
 _LEAST_POPULATION = 4
-_CHOICES = {"covariance": get_args(_Covariance), "step_size": get_args(_StepSize), "objective": get_args(Objective)}
+_CHOICES = {"covariance": get_args(_Covariance), "step_size": get_args(StepSize), "objective": get_args(Objective)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Preset:
 
     name: str
     covariance: _Covariance = "full"
-    step_size: _StepSize = "csa"
+    step_size: StepSize = "csa"
     population: int = 20
     sigma0: float = 1.0
     d: int = 500

@@ -16,7 +16,7 @@ from lmaas_sdk.canonical import canonical_json
 from lmaas_sdk.errors import BackendError
 from lmaas_sdk.tasks import Dataset
 from lmaas_sdk.tasks.template import Fields
-from lmaas_sdk.tuning.events import DevScored, GenerationDone
+from lmaas_sdk.tuning.events import DevScored, GenerationDone, dev_scored_of, generations_of
 from lmaas_sdk.tuning.predictor import Evaluation, Predictor
 from lmaas_sdk.tuning.prompt import TunedPrompt
 from lmaas_sdk.tuning.selection import Choice, ChosenBy
@@ -97,12 +97,12 @@ class TuningResult:
     @property
     def generations(self) -> list[GenerationDone]:
         """The generations, in order."""
-        return [event for event in self.history if isinstance(event, GenerationDone)]
+        return generations_of(self.history)
 
     @property
     def dev_scored(self) -> list[Choice]:
         """The candidates that were scored on the dev set, in order."""
-        return [event.choice for event in self.history if isinstance(event, DevScored)]
+        return dev_scored_of(self.history)
 
     @property
     def spent(self) -> Amounts:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from lmaas_sdk.errors import BackendError, BudgetExceeded, BudgetTooSmall, LmaasError, PaymentRequired, QuotaExceeded
+from lmaas_sdk.errors import BackendError, BudgetExceeded, LmaasError, PaymentRequired, QuotaExceeded
 from lmaas_sdk.traffic.concurrency import most_at_once
 from lmaas_sdk.tuning.events import DevScored, Event, GenerationDone
 from lmaas_sdk.tuning.objective import losses
@@ -85,8 +85,7 @@ class Run:
         """Runs generations until something ends them; what was found stands in the attributes.
 
         Raises:
-            BudgetTooSmall: The budget ended before the first call.
-            LmaasError: Something else ended it before the first generation was done.
+            LmaasError: What ended it before the first generation was done.
         """
         async with Worker() as worker:
             optimizer = await worker.run(make_optimizer)
@@ -101,7 +100,7 @@ class Run:
                 await self._one_generation(worker, optimizer)
         except (BudgetExceeded, PaymentRequired, QuotaExceeded, BackendError) as end:
             if self._last is None:
-                raise self._nothing_found(end) from end.__cause__
+                raise  # there is nothing to return
             return self._ended_by(end)
         return "budget"
 
@@ -129,22 +128,12 @@ class Run:
         self.failure = end if isinstance(end, BackendError) else None
         return "interrupted"
 
-    def _nothing_found(self, end: LmaasError) -> LmaasError:
-        if isinstance(end, BudgetExceeded) and not self._scheduler.client.spend.total.calls:
-            return BudgetTooSmall.of(end, "it ended before the first call")
-        return end
-
     @property
     def chosen(self) -> tuple[Choice, ChosenBy]:
         """The candidate to return, and what it was chosen by."""
         if self.selection.chosen is None:
             raise RuntimeError("nothing was scored yet")
         return self.selection.chosen
-
-    @property
-    def generations(self) -> list[GenerationDone]:
-        """The generations that are done."""
-        return [event for event in self.history if isinstance(event, GenerationDone)]
 
     @property
     def elapsed_s(self) -> float:

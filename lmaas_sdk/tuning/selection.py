@@ -46,7 +46,6 @@ class Selection:
     loss."""
 
     def __init__(self) -> None:
-        self.dev_scored: list[Choice] = []
         self._best_train: Choice | None = None
         self._best_dev: Choice | None = None
 
@@ -57,7 +56,6 @@ class Selection:
 
     def saw_dev(self, choice: Choice) -> None:
         """Offers a candidate that was scored on dev."""
-        self.dev_scored.append(choice)
         if self._best_dev is None or _dev_rank(choice) > _dev_rank(self._best_dev):
             self._best_dev = choice
 

@@ -10,6 +10,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.backend import Backend
 from lmaas_sdk.canonical import array_digest
@@ -17,10 +20,9 @@ from lmaas_sdk.client import Client, OnWait
 from lmaas_sdk.errors import BackendError, BudgetExceeded, BudgetTooSmall, QuotaExceeded
 from lmaas_sdk.tasks import Dataset
 from lmaas_sdk.traffic.retry import RetryPolicy
-from lmaas_sdk.tuning.events import Event, Listener, RunPlanned, Waiting
+from lmaas_sdk.tuning.events import Event, Listener, RunPlanned, Waiting, dev_scored_of, generations_of
 from lmaas_sdk.tuning.optimizer import Optimizer
-from lmaas_sdk.tuning.plan import Plan, RunCosts
-from lmaas_sdk.tuning.predictor import Evaluation, Predictor
+from lmaas_sdk.tuning.predictor import Evaluation, Predictor, evaluation
 from lmaas_sdk.tuning.preparation import LabelledTexts, budget_and_plan, prepare, run_costs
 from lmaas_sdk.tuning.presets import Preset, get_preset
 from lmaas_sdk.tuning.prompt import TunedPrompt
@@ -107,19 +109,14 @@ class Tuner:
         retry = self._retry if max_wait_s is None else replace(self._retry, max_wait_s=max_wait_s)
         datasets = {"train": train, "dev": dev, "test": test, "manual": test if compare_manual else None}
         listen = on_event or _ignore
+        client = Client(self.backend, self.budget or Budget(), retry=retry, on_wait=_waiting(listen))
         with _clock_of(self.budget), self._stoppable() as stop:
-            data = await self._prepare(retry, datasets)
-            costs = run_costs(self.backend, self.preset, data)
-            budget, plan = budget_and_plan(self.budget, costs, self.preset.population)
-            client = Client(self.backend, budget, retry=retry, on_wait=_waiting(listen))
-            allowance = budget.set_aside("dev and test", plan.set_aside)
             try:
-                side_client = client.with_budget(allowance, spare=budget)
-                run = self._run(data, (client, side_client), costs=costs, plan=plan, listen=listen, stop=stop)
-                stopped = await run.search(self._make_optimizer)
-                return await self._result(run, stopped, data=data, clients=(client, side_client), stop=stop)
-            finally:
-                allowance.release()
+                return await self._fit(client, datasets, listen=listen, stop=stop)
+            except BudgetExceeded as end:
+                if isinstance(end, BudgetTooSmall) or client.spend.total.calls:
+                    raise
+                raise BudgetTooSmall.of(end, "it ended before the first call") from end
 
     def stop(self) -> None:
         """Ends every `fit` that is under way after its generation; the result says "interrupted".
@@ -139,49 +136,44 @@ class Tuner:
         finally:
             self._stops.discard(stop)
 
-    async def _prepare(self, retry: RetryPolicy, datasets: Mapping[str, Dataset | None]) -> dict[str, LabelledTexts]:
-        client = Client(self.backend, self.budget or Budget(), retry=retry)
-        try:
-            return await prepare(client, self.subspace, datasets=datasets)
-        except BudgetExceeded as end:
-            raise BudgetTooSmall.of(end, "it ended before the first call") from end
-
-    def _run(
-        self,
-        data: _Data,
-        clients: tuple[Client, Client],
-        *,
-        costs: RunCosts,
-        plan: Plan,
-        listen: Listener,
-        stop: asyncio.Event,
-    ) -> Run:
-        client, side_client = clients
+    async def _fit(
+        self, client: Client, datasets: Mapping[str, Dataset | None], *, listen: Listener, stop: asyncio.Event
+    ) -> TuningResult:
+        data = await prepare(client, self.subspace, datasets=datasets)
+        costs = run_costs(self.backend, self.preset, data)
+        budget, plan = budget_and_plan(self.budget, costs, self.preset.population)
         listen(RunPlanned(plan.generations, self.preset.population))
-        run_id = uuid.uuid4().hex
-        return Run(
-            self.preset,
-            train=data["train"],
-            dev=data.get("dev"),
-            scheduler=Scheduler(client, run_id),
-            dev_scheduler=Scheduler(client if plan.generations is None else side_client, run_id),
-            costs=costs,
-            generations=plan.generations,
-            tell=listen,
-            is_stopped=stop.is_set,
-        )
+        allowance = budget.set_aside("dev and test", plan.set_aside)
+        try:
+            run_id = uuid.uuid4().hex
+            main = Scheduler(client.with_budget(budget), run_id)
+            side = Scheduler(client.with_budget(allowance, spare=budget), run_id)
+            run = Run(
+                self.preset,
+                train=data["train"],
+                dev=data.get("dev"),
+                scheduler=main,
+                # where nothing that is counted limits the run, no more was set aside than the test needs
+                dev_scheduler=main if plan.generations is None else side,
+                costs=costs,
+                generations=plan.generations,
+                tell=listen,
+                is_stopped=stop.is_set,
+            )
+            stopped = await run.search(self._make_optimizer)
+            return await self._result(run, stopped, data=data, schedulers=(main, side), stop=stop)
+        finally:
+            allowance.release()
 
     async def _result(
-        self, run: Run, stopped: Stopped, *, data: _Data, clients: tuple[Client, Client], stop: asyncio.Event
+        self, run: Run, stopped: Stopped, *, data: _Data, schedulers: tuple[Scheduler, Scheduler], stop: asyncio.Event
     ) -> TuningResult:
-        client, side_client = clients
+        main, side = schedulers
         choice, chosen_by = run.chosen
         task, card = data["train"].dataset.task, self.backend.card
         prompt = TunedPrompt(task, self.subspace, choice.z, card.name, card.tokenizer_digest)
-        test = manual = None
-        if stopped != "interrupted":
-            test = await _evaluate(Predictor(side_client, task, prompt), data.get("test"), run)
-            manual = await _evaluate(Predictor(side_client, task), data.get("manual"), run, unless=stop)
+        asked = [("test", prompt.Z), ("manual", None)] if stopped != "interrupted" else []
+        found = {name: await _evaluate(run, side, (name, data.get(name)), Z=Z, stop=stop) for name, Z in asked}
         return TuningResult(
             core=self._core(run, choice, chosen_by, data),
             prompt=prompt,
@@ -189,16 +181,16 @@ class Tuner:
             chosen_by=chosen_by,
             stopped="interrupted" if stop.is_set() else stopped,
             failure=run.failure,
-            test=test,
-            manual=manual,
-            spend=client.spend,
-            budget=limits_in_force(client.budget),
+            test=found.get("test"),
+            manual=found.get("manual"),
+            spend=main.client.spend,
+            budget=limits_in_force(main.client.budget),
             wall_s=run.elapsed_s,
             versions=_versions(self.backend),
             warnings=tuple(sorted(run.warnings)),
             shortened={name: texts.scorable.shortened for name, texts in data.items()},
             history=tuple(run.history),
-            predictor=Predictor(client.with_budget(self.budget or Budget()), task, prompt),
+            predictor=Predictor(main.client.with_budget(self.budget or Budget()), task, prompt),
         )
 
     def _make_optimizer(self) -> Optimizer:
@@ -223,23 +215,30 @@ class Tuner:
             },
             choice=choice.to_dict() | {"chosen_by": chosen_by, "z": array_digest(choice.z)},
             losses=tuple(run.losses),
-            curve=tuple(event.to_row() for event in run.generations),
-            dev=tuple(scored.to_dict() for scored in run.selection.dev_scored),
+            curve=tuple(event.to_row() for event in generations_of(run.history)),
+            dev=tuple(scored.to_dict() for scored in dev_scored_of(run.history)),
             evaluations=run.evaluations,
         )
 
 
 async def _evaluate(
-    predictor: Predictor, texts: LabelledTexts | None, run: Run, *, unless: asyncio.Event | None = None
+    run: Run,
+    scheduler: Scheduler,
+    asked: tuple[str, LabelledTexts | None],
+    *,
+    Z: NDArray[np.float32] | None,
+    stop: asyncio.Event,
 ) -> Evaluation | None:
     """The evaluation that was asked for, if any; what cannot be paid for or answered is left out, and said."""
-    if texts is None or (unless is not None and unless.is_set()):
+    name, texts = asked
+    if texts is None or stop.is_set():
         return None
     try:
-        return await predictor.evaluate(texts.dataset)
+        logits = await scheduler.score(texts.scorable, Z, "test", label=name)
     except (BudgetExceeded, QuotaExceeded, BackendError) as end:
         run.warnings.add(f"an evaluation on the test set was not made: {end}")
         return None
+    return evaluation(logits[0], texts.dataset, shortened=texts.scorable.shortened)
 
 
 @contextmanager
