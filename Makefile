@@ -9,10 +9,10 @@ WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint types wheel unit clean
+.PHONY: help demo test test-long lint types wheel unit clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/installed-demo ## tune the bundled model on a small set of reviews, and show what it cost
 	$(VENV)/bin/lmaas demo --out lmaas-demo
@@ -32,7 +32,10 @@ wheel: $(VENV)/installed-test ## build the wheel and try it in an environment of
 
 # One compute thread a worker: more of them would only fight over the cores. No result depends on it.
 unit: $(VENV)/installed-test ## the tests; they run the examples too
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) -m "not long"
+
+test-long: $(VENV)/installed-test ## the tests that take minutes: many schedules, many kills (up to an hour)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) -m long
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) lmaas-demo dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis

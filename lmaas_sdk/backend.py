@@ -59,7 +59,14 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Quotas a provider advertises, per API key; None: no limit."""
+    """Quotas a provider advertises, for each API key and endpoint by itself; None: no limit.
+
+    Args:
+        requests_per_minute, tokens_per_minute: In any 60 s.
+        requests_per_day: From midnight to midnight of `day_time_zone`, or in any 24 hours.
+        day_time_zone: Whose midnight ends a day, such as `Europe/Rome`; None: a day is any 24 hours.
+        concurrency: Requests under way at once.
+    """
 
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
@@ -81,7 +88,8 @@ class ModelCard:
         capabilities: What the backend can do.
         price: None: free.
         max_candidates, max_texts: Most candidates, and most texts, a call may carry.
-        limits: The quotas that it advertises.
+        limits: The quotas of every endpoint that has none of its own.
+        endpoint_limits: The endpoints (`score`, `features`) that have quotas of their own, with these.
         tokenizer_digest: SHA-256 of the tokenizer file; "" where it is not known.
         fingerprint: Names the path that computes (engine version, dtype, kernels, threads, weights): equal
             fingerprints, equal bits.
@@ -101,6 +109,11 @@ class ModelCard:
     tokenizer_digest: str = ""
     fingerprint: str = ""
     embedding_std: float = 1.0
+    endpoint_limits: tuple[tuple[str, Limits], ...] = ()
+
+    def limits_of(self, endpoint: str) -> Limits:
+        """The quotas of an endpoint (`score`, `features`): its own, or those of all."""
+        return dict(self.endpoint_limits).get(endpoint, self.limits)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 __all__ = ["array_digest", "canonical_json", "digest"]
 
+# Made once: `json.dumps` with options makes an encoder a call.
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
 
 def canonical_json(value: object) -> bytes:
     """JSON with sorted keys and no spaces, in UTF-8; NaN and infinities are refused.
@@ -19,9 +22,7 @@ def canonical_json(value: object) -> bytes:
     Raises:
         ValueError: A number is not finite.
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode(
-        "utf-8", "surrogatepass"
-    )
+    return _ENCODER.encode(value).encode("utf-8", "surrogatepass")
 
 
 def digest(value: object) -> str:

@@ -1,4 +1,4 @@
-"""The one place that puts the layers around a backend: reserve, attempt, resolve, retry.
+"""The one place that puts the layers around a backend: cache, reserve, quota, attempt, resolve, retry.
 
 Nothing reaches a backend but through here, so no call can go out that no budget has paid for.
 """
@@ -7,16 +7,26 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from fractions import Fraction
 
-import numpy as np
-
-from lmaas_sdk.accounting.amounts import Amounts
+from lmaas_sdk.accounting.bill import BARE_CALL, Bill
 from lmaas_sdk.accounting.budget import Budget, Reservation
+from lmaas_sdk.accounting.purse import Purse
 from lmaas_sdk.accounting.spend import Purpose, Spend
-from lmaas_sdk.backend import Backend, Registration, ScoreQuery, ScoreReply, TextRegistry, Usage
+from lmaas_sdk.accounting.tokens import count_tokens
+from lmaas_sdk.accounting.transfers import Label
+from lmaas_sdk.backend import (
+    Backend,
+    FeatureQuery,
+    FeatureReply,
+    Limits,
+    Registration,
+    ScoreQuery,
+    ScoreReply,
+    TextRegistry,
+)
+from lmaas_sdk.calls import Call, Endpoint, actual_amounts, endpoint_of, priced_call
 from lmaas_sdk.errors import (
     AttemptTimeout,
     AuthenticationFailed,
@@ -24,36 +34,29 @@ from lmaas_sdk.errors import (
     BudgetExceeded,
     InvalidQuery,
     PaymentRequired,
-    ProtocolError,
     RateLimited,
     TaskError,
     UnknownDataset,
     Unsupported,
 )
-from lmaas_sdk.texts import Text, TextSet
-from lmaas_sdk.traffic.concurrency import slots_of
-from lmaas_sdk.traffic.retry import RetryPolicy
+from lmaas_sdk.reply_checks import check_reply, check_usage
+from lmaas_sdk.texts import TextSet
+from lmaas_sdk.traffic.cache import MemoryCache, ReplyCache
+from lmaas_sdk.traffic.gate import Permit
+from lmaas_sdk.traffic.lane import Lane, lane_of, limits_of, scope_of
+from lmaas_sdk.traffic.quota_presets import Quotas
+from lmaas_sdk.traffic.retry import BeforeWait, Patience, RetryPolicy
+from lmaas_sdk.traffic.reuse import Reuse
 from lmaas_sdk.tuning.subspace import Subspace
 
-__all__ = ["Call", "Client"]
+__all__ = ["Call", "Client", "OnWait"]
 
-OnWait = Callable[[float, BaseException | None], None]
+OnWait = BeforeWait
+_Reply = ScoreReply | FeatureReply
 
-_BARE_CALL = Amounts(calls=1)
-_NOT_COUNTED = (RateLimited, BackendUnavailable)
 _REFUSED = (AuthenticationFailed, InvalidQuery, PaymentRequired, TaskError, UnknownDataset, Unsupported)
-_SPECIAL_TOKENS = 4  # a generous allowance for special tokens and separators where nobody counts exactly
 _CLOCK_SLACK_S = 0.01  # a timer may fire a tick before its time by another clock
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Call:
-    """One logical request: its query, its idempotency key, and the worst it may cost."""
-
-    query: ScoreQuery
-    key: str
-    purpose: Purpose
-    worst: Amounts
+_logger = logging.getLogger("lmaas_sdk.client")
 
 
 class Client:
@@ -61,23 +64,49 @@ class Client:
 
     Args:
         backend: Where calls go.
-        budget: What they are paid from.
+        budget: What they are paid from; its ledger is where they are booked.
         retry: When a failed attempt is repeated.
-        on_wait: Called before every wait with its seconds and the error that asks for it.
+        quotas: Limits beside those that the backend's card tells: for every endpoint, by endpoint ("score",
+            "features"), or the name of a preset ("wudao-2021").
+        cache: Of answers, for a deterministic backend; True: one in memory; False: answers are not kept, and identical
+            calls are not put together.
+        on_wait: Called before every wait with its seconds and the error that asks for it (None: a quota of the
+            client's own).
+        wall: Seconds since 1970, by which quotas are counted; None: the event loop's clock, set to the time of day.
 
     Attributes:
         spend: The spend by purpose, of this client and all that `with_budget` made from it.
     """
 
     def __init__(
-        self, backend: Backend, budget: Budget, *, retry: RetryPolicy | None = None, on_wait: OnWait | None = None
+        self,
+        backend: Backend,
+        budget: Budget,
+        *,
+        retry: RetryPolicy | None = None,
+        quotas: Quotas | None = None,
+        cache: ReplyCache | bool = True,
+        on_wait: OnWait | None = None,
+        wall: Callable[[], float] | None = None,
     ) -> None:
         self.backend = backend
-        self.budget = budget
         self.spend = Spend()
-        self._spare: Budget | None = None
+        self._purse = Purse(budget)
         self._retry = retry or RetryPolicy()
+        self._retries = self._retry.new_budget()
+        self._quotas, self._wall = quotas, wall
+        self._reuse = Reuse(backend.card, MemoryCache() if cache is True else cache or None)
         self._on_wait = on_wait
+
+    @property
+    def budget(self) -> Budget:
+        """What calls are paid from."""
+        return self._purse.budget
+
+    @property
+    def patience_s(self) -> float:
+        """Seconds that a tuner goes on asking where a call failed because no retry is left."""
+        return self._retry.patience_s
 
     def with_budget(self, budget: Budget, spare: Budget | None = None) -> Client:
         """The same client, paying from another budget.
@@ -87,36 +116,45 @@ class Client:
             spare: What it pays from where that does not reach: an allowance that retries have used up, say.
         """
         other = copy.copy(self)
-        other.budget, other._spare = budget, spare
+        other._purse = Purse(budget, spare)
         return other
 
-    async def register(self, texts: TextSet, subspace: Subspace | None = None) -> Registration:
-        """Token counts of each text under a prompt: exact where the backend counts them, else an upper bound.
+    def limits(self, endpoint: Endpoint) -> Limits:
+        """The quotas that hold for an endpoint: the card's, and those given."""
+        return limits_of(self.backend.card, endpoint, self._quotas)
 
-        A byte-level tokenizer never makes more tokens than there are UTF-8 bytes.
+    async def register(self, texts: TextSet, subspace: Subspace | None = None) -> Registration:
+        """Token counts of each text under a prompt; free.
+
+        They are exact where the backend counts them or tells its tokenizer, else an upper bound by UTF-8 bytes.
 
         Raises:
             BudgetExceeded: The wall time ends.
         """
-        if isinstance(self.backend, TextRegistry):
-            return await self._register(self.backend, texts, subspace)
-        extra = _SPECIAL_TOKENS + (0 if subspace is None else subspace.prompt_tokens)
-        most = self.backend.card.max_tokens
-        return Registration(texts.digest, tuple(min(_most_tokens(text) + extra, most) for text in texts.texts))
-
-    async def _register(self, registry: TextRegistry, texts: TextSet, subspace: Subspace | None) -> Registration:
         self.budget.check_open()
         wall = asyncio.timeout(self.budget.remaining_s())
         try:
             async with wall:
-                return await self._retry.controller(self._before_wait)(registry.register, texts, subspace)
+                return await self._patience().call(lambda: self._counted(texts, subspace))
         except TimeoutError as error:
             if wall.expired():
                 self.budget.check_open(_CLOCK_SLACK_S)
             raise AttemptTimeout("no answer in time to a registration of texts") from error
 
+    async def _counted(self, texts: TextSet, subspace: Subspace | None) -> Registration:
+        if isinstance(self.backend, TextRegistry):
+            return await self.backend.register(texts, subspace)
+        counted = await count_tokens(self.backend, texts, subspace)
+        return Registration(texts.digest, counted.counts, counted.shortened)
+
     def call(
-        self, query: ScoreQuery, key: str, *, purpose: Purpose, token_counts: Sequence[int], of_texts: int | None = None
+        self,
+        query: ScoreQuery | FeatureQuery,
+        key: str,
+        *,
+        purpose: Purpose,
+        token_counts: Sequence[int],
+        of_texts: int | None = None,
     ) -> Call:
         """Prices a query before it is sent.
 
@@ -130,218 +168,177 @@ class Client:
         Raises:
             ValueError: There is not one token count a text.
         """
-        n_texts = _n_texts(query)
-        if not token_counts or len(token_counts) != (len(token_counts) if n_texts is None else n_texts):
-            raise ValueError(
-                f"a query of {n_texts or 'some'} texts has {len(token_counts)} token counts: give one a text"
-            )
-        tokens = query.n_candidates * sum(token_counts)
-        evaluations: int | Fraction = 0
-        if purpose == "train":
-            part = Fraction(len(token_counts), of_texts or len(token_counts))
-            evaluations = query.n_candidates if part == 1 else query.n_candidates * part
-        # Some providers charge more for what goes into their cache.
-        dearest = max(self._cost(Usage(tokens)), self._cost(Usage(tokens, cached_tokens=tokens)))
-        return Call(query, key, purpose, Amounts(1, evaluations, tokens, dearest))
+        card = self.backend.card
+        return priced_call(query, key, purpose=purpose, token_counts=token_counts, of_texts=of_texts, card=card)
 
-    def hold(self, calls: Sequence[Call]) -> list[Reservation]:
+    async def hold(self, calls: Sequence[Call]) -> list[Reservation]:
         """Reserves all of these calls in one step, or none.
 
         Raises:
             BudgetExceeded: They do not fit together; nothing was reserved or sent.
         """
-        return self._reserve([call.worst for call in calls])
+        return await self._purse.hold_all([call.worst for call in calls], [self._label(call) for call in calls])
 
-    async def score(self, call: Call, hold: Reservation | None = None) -> ScoreReply:
+    async def score(self, call: Call, hold: Reservation | None = None, *, again: bool = False) -> ScoreReply:
         """Sends a call, again if need be, and books each attempt.
 
         Args:
             call: From `call`.
-            hold: A reservation made for it by `hold`; None: it is made now.
+            hold: A reservation made for it by `hold`, which this call takes over; None: it is made now.
+            again: Whether it was sent before and failed, so that the spare budget pays first.
 
         Raises:
             BudgetExceeded: A reservation does not fit, the wall time ends (or would, before the next attempt), or the
                 provider billed more than the worst case.
-            QuotaExceeded: The provider's quota would make it wait too long.
+            QuotaExceeded: The quota would make it wait too long.
+            RetryBudgetExhausted, CircuitOpen: Too much fails for it to be tried again now.
             BackendError: It failed for good; the type says how.
         """
-        bill = _Bill(self, call, hold)
-        try:
-            reply: ScoreReply = await self._retry.controller(self._before_wait)(self._attempt, call, bill)
-        finally:
-            bill.close()
+        reply = await self._answered(call, hold, again=again)
+        if not isinstance(reply, ScoreReply):
+            raise TypeError("the call is one for features: send it by `features`")
         return reply
 
-    def _reserve(self, requests: Sequence[Amounts], *, again: bool = False) -> list[Reservation]:
-        """Reserves from the budget, else from the spare; `again`: the other way, to leave what was planned alone."""
-        if self._spare is None:
-            return self.budget.reserve_all(requests)
-        first, second = (self._spare, self.budget) if again else (self.budget, self._spare)
+    async def features(self, call: Call, hold: Reservation | None = None) -> FeatureReply:
+        """As `score`, for hidden states."""
+        reply = await self._answered(call, hold)
+        if not isinstance(reply, FeatureReply):
+            raise TypeError("the call is one for logits: send it by `score`")
+        return reply
+
+    async def _answered(self, call: Call, hold: Reservation | None, *, again: bool = False) -> _Reply:
+        """The answer: from the cache, from an identical call under way, or from the backend."""
+        begun = False
+
+        async def send() -> _Reply:
+            nonlocal begun
+            begun = True
+            return await self._sent(call, hold, again=again)
+
         try:
-            return first.reserve_all(requests)
-        except BudgetExceeded:
-            return second.reserve_all(requests)
+            reply, was_free = await self._reuse.answer(call, send)
+            if was_free:
+                await self._count_only(call, hold)
+        finally:
+            # What was begun resolves the reservation by itself, for others too who wait for the same call.
+            if hold is not None and hold.is_pending and not begun:
+                hold.void()
+        return reply
 
-    def _before_wait(self, wait_s: float, error: BaseException | None) -> None:
-        self.budget.check_open(wait_s)
-        if self._on_wait is not None:
-            self._on_wait(wait_s, error)
+    async def _count_only(self, call: Call, hold: Reservation | None) -> None:
+        """Books an answer that cost nothing: it is an evaluation all the same."""
+        counted = call.worst.evaluations_only()
+        bill = Bill(self._purse, self.spend, self._label(call), worst=counted, bills_once=False, hold=hold)
+        await bill.open()
+        bill.post(counted)
 
-    async def _attempt(self, call: Call, bill: _Bill) -> ScoreReply:
-        async with slots_of(self.backend):
-            return await self._attempt_now(call, bill)
-
-    async def _attempt_now(self, call: Call, bill: _Bill) -> ScoreReply:
-        bill.open()
-        wall = asyncio.timeout(self.budget.remaining_s())
+    async def _sent(self, call: Call, hold: Reservation | None, *, again: bool) -> _Reply:
+        self._retries.earn()
+        bill = Bill(
+            self._purse,
+            self.spend,
+            self._label(call),
+            worst=call.worst,
+            bills_once=self.backend.card.capabilities.idempotent,
+            hold=hold,
+            again=again,
+        )
+        patience = self._patience()
+        lane = lane_of(self.backend, endpoint_of(call.query), ledger=self.budget.ledger, wall=self._wall)
         try:
-            async with wall:
-                reply = await self.backend.score(call.query, key=call.key)
-            _check_usage(reply)
-        except _NOT_COUNTED:
-            raise  # the reservation stays for the next attempt; close() voids it if there is none
-        except _REFUSED:
-            bill.post(_BARE_CALL)
-            raise
-        except TimeoutError as error:
-            bill.post_unknown()
-            if wall.expired():
-                self.budget.check_open(_CLOCK_SLACK_S)
-            raise AttemptTimeout(f"no answer in time to {call.key!r}") from error
-        except BaseException:
-            bill.post_unknown()
-            raise
+            return await patience.call(lambda: self._attempt(call, bill, patience, lane))
+        finally:
+            bill.close()
+
+    async def _attempt(self, call: Call, bill: Bill, patience: Patience, lane: Lane) -> _Reply:
+        await bill.open()
+        with lane.breaker.attempt():
+            permit = await self._permitted(call, patience, lane)
+            try:
+                reply = await self._exchanged(call, bill, patience)
+            except BaseException as error:
+                _resolve(permit, bill, error)
+                raise
+            permit.settle(reply.usage.input_tokens + reply.usage.output_tokens)
         self._settle(call, reply, bill)
         return reply
 
-    def _settle(self, call: Call, reply: ScoreReply, bill: _Bill) -> None:
-        worst, usage = call.worst, reply.usage
-        actual = Amounts(1, worst.evaluations, usage.input_tokens + usage.output_tokens, self._cost(usage))
+    async def _permitted(self, call: Call, patience: Patience, lane: Lane) -> Permit:
+        """Waits for the provider's quota and for a place among the requests under way."""
+        wall = asyncio.timeout(self.budget.remaining_s())
+        try:
+            async with wall:
+                return await lane.gate.enter(
+                    call.worst.tokens,
+                    self.limits(endpoint_of(call.query)),
+                    patience_s=patience.quota_left_s,
+                    before_wait=patience.wait_for_quota,
+                )
+        except TimeoutError:
+            self.budget.check_open(_CLOCK_SLACK_S)
+            raise
+
+    async def _exchanged(self, call: Call, bill: Bill, patience: Patience) -> _Reply:
+        """The attempt itself: marked as sent before it goes out, within the time that is left."""
+        await bill.mark_sent()
+        wall_s = self.budget.remaining_s()
+        bounds = [s for s in (wall_s, patience.left_s, self._retry.attempt_timeout_s) if s is not None]
+        try:
+            async with asyncio.timeout(min(bounds, default=None)):
+                reply = await self._asked(call)
+        except TimeoutError as error:
+            if wall_s is not None and wall_s <= min(bounds):
+                self.budget.check_open(_CLOCK_SLACK_S)
+            raise AttemptTimeout(f"no answer in time to {call.key!r}") from error
+        check_usage(call.query, reply)
+        return reply
+
+    async def _asked(self, call: Call) -> _Reply:
+        if isinstance(call.query, FeatureQuery):
+            return await self.backend.features(call.query, key=call.key)
+        return await self.backend.score(call.query, key=call.key)
+
+    def _settle(self, call: Call, reply: _Reply, bill: Bill) -> None:
+        worst, actual = call.worst, actual_amounts(call, reply.usage, self.backend.card.price)
         bill.settle(actual)
-        _check_reply(call.query, reply)
+        check_reply(call.query, reply)
         if (worst - actual).is_negative:
             unit = "tokens" if actual.tokens > worst.tokens else "nanousd"
             limit, billed = getattr(worst, unit), getattr(actual, unit)
             why = "the worst case of this call, which the provider's bill is above"
             raise BudgetExceeded(self.budget.name, unit, limit=limit, posted=billed, pending=0, asked=0, why=why)
 
-    def _cost(self, usage: Usage) -> int:
-        price = self.backend.card.price
-        return 0 if price is None else price.cost_nanousd(usage)
+    def _patience(self) -> Patience:
+        return Patience(self._retry, self._retries, self.before_wait)
+
+    def before_wait(self, wait_s: float, error: BaseException | None) -> None:
+        """What has to happen before any wait of a call.
+
+        Raises:
+            BudgetExceeded: The wall time would be over after it.
+        """
+        self.budget.check_open(wait_s)
+        _logger.debug("waiting %.3f s (%s)", wait_s, error or "for the quota", extra={"wait_s": wait_s})
+        if self._on_wait is not None:
+            self._on_wait(wait_s, error)
+
+    def _label(self, call: Call) -> Label:
+        return Label(call.purpose, scope_of(self.backend, endpoint_of(call.query)), call.key)
 
 
-class _Bill:
-    """The reservations of one call: one an attempt, each resolved exactly once.
-
-    Where a key bills once, all attempts of a call together cost one bill and a call each. So the first attempt that is
-    lost is posted at the worst case, and those after it reserve no more than a call.
-    """
-
-    def __init__(self, client: Client, call: Call, hold: Reservation | None) -> None:
-        self.call = call
-        self._client = client
-        self._hold = hold
-        self._lost: list[Reservation] = []
-        self._bills_once = client.backend.card.capabilities.idempotent
-
-    def open(self) -> None:
-        """Makes sure that the next attempt is paid for, and that the budget has not ended since it was."""
-        self._client.budget.check_open()
-        if self._hold is None:
-            (self._hold,) = self._client._reserve([self._next_worst()], again=bool(self._lost))
-
-    def post(self, actual: Amounts) -> None:
-        """Books an attempt whose cost is known."""
-        hold, self._hold = self._take(), None
-        hold.post(actual)
-        self._client.spend.add(self.call.purpose, actual)
-
-    def post_unknown(self) -> None:
-        """Books an attempt that may have been charged, at the worst case."""
-        hold = self._take()
-        self.post(self._next_worst())
-        self._lost.append(hold)
-        self._client.spend.unknown_outcomes += 1
-
-    def settle(self, actual: Amounts) -> None:
-        """Books the attempt that was answered and, where a key bills once, puts right those that were lost before."""
-        if not (self._lost and self._bills_once):
-            self.post(actual)
-            return
-        within = not (self.call.worst - actual).is_negative  # more than the worst case cannot be put in its place
-        self._lost[0].correct(actual if within else _BARE_CALL)
-        self._client.spend.add(self.call.purpose, (actual if within else _BARE_CALL) - self.call.worst)
-        self._client.spend.unknown_outcomes -= len(self._lost)
-        self.post(_BARE_CALL if within else actual)
-
-    def _next_worst(self) -> Amounts:
-        return _BARE_CALL if self._lost and self._bills_once else self.call.worst
-
-    def close(self) -> None:
-        """Frees what no attempt used."""
-        if self._hold is not None:
-            self._hold.void()
-            self._hold = None
-
-    def _take(self) -> Reservation:
-        if self._hold is None:
-            raise RuntimeError("an attempt was booked that had no reservation")
-        return self._hold
-
-
-def _most_tokens(text: Text) -> int:
-    """A text's UTF-8 bytes, and a token for its mask; a lone surrogate counts as the three bytes that replace it."""
-    return sum(1 if piece.kind == "mask" else len(piece.text.encode("utf-8", "surrogatepass")) for piece in text)
-
-
-def _check_usage(reply: object) -> None:
-    """Refuses an answer that does not say, in whole numbers, what it cost.
-
-    Raises:
-        ProtocolError: It says what came instead.
-    """
-    usage: object = getattr(reply, "usage", None)
-    if not isinstance(reply, ScoreReply) or not isinstance(usage, Usage):
-        raise ProtocolError(f"the answer should be a ScoreReply with its Usage, not {reply!r:.80}")
-    counts: tuple[object, ...] = (usage.input_tokens, usage.cached_tokens, usage.output_tokens)
-    whole = all(isinstance(count, int) and count >= 0 for count in counts)
-    if not whole or usage.cached_tokens > usage.input_tokens:
-        raise ProtocolError(f"the answer's usage should count tokens, with no more cached than sent, not {usage}")
-
-
-def _check_reply(query: ScoreQuery, reply: ScoreReply) -> None:
-    """Refuses an answer of the wrong shape, or with NaN or infinity.
-
-    Raises:
-        ProtocolError: It says what was expected and what came.
-    """
-    logits: object = reply.logits
-    if not isinstance(logits, np.ndarray):
-        raise ProtocolError(f"the answer should hold an array of logits, not {type(logits).__name__}")
-    if reply.logits.ndim != 3 or len(reply.logits) != query.n_candidates or reply.logits.dtype != np.float32:
-        raise ProtocolError(
-            f"the answer should hold float32 logits of {query.n_candidates} candidates, "
-            f"not {reply.logits.dtype} of shape {reply.logits.shape}"
-        )
-    for axis, expected in ((1, _n_texts(query)), (2, _n_labels(query))):
-        if expected is not None and reply.logits.shape[axis] != expected:
-            what = ("texts", "labels")[axis - 1]
-            raise ProtocolError(f"the answer should hold logits of {expected} {what}, not {reply.logits.shape[axis]}")
-    if not np.isfinite(reply.logits).all():
-        raise ProtocolError(
-            "the answer holds NaN or infinite logits: the backend is faulty, nothing was learned from it"
-        )
-
-
-def _n_texts(query: ScoreQuery) -> int | None:
-    if query.rows is not None:
-        return len(query.rows)
-    return len(query.texts) if isinstance(query.texts, TextSet) else None
-
-
-def _n_labels(query: ScoreQuery) -> int | None:
-    if query.top_k is not None:
-        return query.top_k
-    if isinstance(query.texts, TextSet) and query.texts.label_words is not None:
-        return len(query.texts.label_words.words)
-    return None
+def _resolve(permit: Permit, bill: Bill, error: BaseException) -> None:
+    """Books an attempt that failed, by what its error says of the provider."""
+    if not bill.was_sent:
+        permit.give_back()
+    elif isinstance(error, RateLimited):
+        permit.refused()
+        bill.refused()  # the reservation stays for the next attempt; close() voids it if there is none
+    elif isinstance(error, BackendUnavailable):
+        permit.give_back()
+        bill.refused()
+    elif isinstance(error, _REFUSED):
+        permit.settle(0)
+        bill.post(BARE_CALL)
+    else:
+        permit.settle(None)
+        bill.post_unknown()

@@ -5,6 +5,8 @@ LmaasError
 ├── BudgetExceeded            a reservation does not fit; nothing was sent
 │   └── BudgetTooSmall        not even one generation fits; nothing was sent (also ValueError)
 ├── QuotaExceeded             the provider's quota would make the call wait too long
+├── LedgerError               a ledger file cannot be read or written
+│   └── LedgerConflict        a budget of that name has other limits there (also ValueError)
 ├── MissingExtra              an optional package is not installed (also ImportError)
 ├── UnknownPrice              no price is known for a model
 ├── TaskError                 a template, verbalizer or data set is unusable (also ValueError)
@@ -22,6 +24,8 @@ LmaasError
     ├── AuthenticationFailed  the API key is missing or wrong
     ├── PaymentRequired       the account's balance is used up
     ├── ProtocolError         the answer is not what the API promises
+    ├── RetryBudgetExhausted  too many calls fail for this one to be tried again now
+    ├── CircuitOpen           the backend keeps failing, so nothing is sent until a probe is answered
     └── Retryable             trying again may help
         ├── RateLimited       429: refused before any work; counts as no call
         ├── BackendUnavailable  refused, unreachable or draining; provably not charged
@@ -43,9 +47,12 @@ __all__ = [
     "BackendUnavailable",
     "BudgetExceeded",
     "BudgetTooSmall",
+    "CircuitOpen",
     "CorruptModel",
     "EmptyClass",
     "InvalidQuery",
+    "LedgerConflict",
+    "LedgerError",
     "LmaasError",
     "MissingExtra",
     "ModelLoadError",
@@ -56,6 +63,7 @@ __all__ = [
     "ProtocolError",
     "QuotaExceeded",
     "RateLimited",
+    "RetryBudgetExhausted",
     "Retryable",
     "ServerFault",
     "TaskError",
@@ -120,6 +128,14 @@ class QuotaExceeded(LmaasError):
     def __init__(self, message: str, *, wait_s: float) -> None:
         super().__init__(message)
         self.wait_s = wait_s
+
+
+class LedgerError(LmaasError):
+    """A ledger file cannot be opened, read or written; nothing is sent that it does not hold."""
+
+
+class LedgerConflict(LedgerError, ValueError):
+    """A ledger file knows a budget of this name with other limits."""
 
 
 class MissingExtra(LmaasError, ImportError):
@@ -188,6 +204,31 @@ class PaymentRequired(BackendError):
 
 class ProtocolError(BackendError):
     """The answer is not what the API promises (wrong shape, NaN, not JSON)."""
+
+
+class RetryBudgetExhausted(BackendError):
+    """An attempt failed, and so many others have that it is not tried again now: ask again later.
+
+    Attributes:
+        last: The error of the attempt that failed.
+    """
+
+    def __init__(self, message: str, *, last: BackendError) -> None:
+        super().__init__(message)
+        self.last = last
+
+
+class CircuitOpen(BackendError):
+    """The backend keeps failing, so calls fail at once, unsent, until it has answered a probe.
+
+    Attributes:
+        retry_after_s: Seconds until the next probe may go out.
+        last: The error of the attempt that failed last.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float, last: BackendError | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s, self.last = retry_after_s, last
 
 
 class Retryable(BackendError):

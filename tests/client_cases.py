@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -49,14 +50,15 @@ def points(count: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
     return np.arange(count * SUBSPACE.d, dtype=np.float32).reshape(count, SUBSPACE.d) / 10
 
 
-def query(candidates: int = 2) -> ScoreQuery:
-    """Some candidates on all texts."""
-    return ScoreQuery(TEXTS, subspace=SUBSPACE, Z=points(candidates))
+def query(candidates: int = 2, key: str = "k") -> ScoreQuery:
+    """Some candidates on all texts; another key, other candidates."""
+    shift = np.float32(zlib.crc32(key.encode()) / 2**32)
+    return ScoreQuery(TEXTS, subspace=SUBSPACE, Z=points(candidates) + shift)
 
 
 def call(client: Client, key: str = "k", *, purpose: Purpose = "train", candidates: int = 2) -> Call:
     """Two candidates on four texts, priced."""
-    return client.call(query(candidates), key, purpose=purpose, token_counts=COUNTS)
+    return client.call(query(candidates, key), key, purpose=purpose, token_counts=COUNTS)
 
 
 class Altered:

@@ -9,19 +9,22 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import CancelledError
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import numpy as np
 from numpy.typing import NDArray
 
-from lmaas_backends.roberta.accounts import Accounts, ApiKeys, Terms
+from lmaas_backends.roberta.accounts import Accounts, Terms
+from lmaas_backends.roberta.api_keys import ApiKeys
 from lmaas_backends.roberta.calls import ModelCalls
 from lmaas_backends.roberta.engine_thread import EngineThread
 from lmaas_backends.roberta.http_app import application
 from lmaas_backends.roberta.protocol import JSON
 from lmaas_backends.roberta.rate_limits import Clocks
 from lmaas_backends.roberta.server import serving
+from lmaas_backends.roberta.usage_store import UsageStore
 from lmaas_sdk.backend import (
     Capabilities,
     FeatureQuery,
@@ -116,11 +119,20 @@ class Served:
 
 
 @asynccontextmanager
-async def served(*, keys: tuple[str, ...] = KEYS, terms: Terms | None = None, **options: Any) -> AsyncIterator[Served]:
-    engine, clock, terms = FakeEngine(), SetClock(), terms or Terms()
+async def served(
+    *,
+    keys: tuple[str, ...] = KEYS,
+    terms: Terms | None = None,
+    own_terms: dict[str, Terms] | None = None,
+    state: Path | None = None,
+    clock: SetClock | None = None,
+    **options: Any,
+) -> AsyncIterator[Served]:
+    engine, clock = FakeEngine(), clock or SetClock()
     clocks = Clocks(monotonic=clock, wall=clock)
-    async with EngineThread() as thread, aiohttp.ClientSession() as session:
-        calls = ModelCalls(engine, thread, accounts=Accounts(ApiKeys(keys), terms, clocks), terms=terms, clocks=clocks)
+    accounts = Accounts(ApiKeys(keys), terms or Terms(), own_terms)
+    async with UsageStore(clocks, state) as store, EngineThread() as thread, aiohttp.ClientSession() as session:
+        calls = ModelCalls(engine, thread, accounts=accounts, store=store, clocks=clocks)
         try:
             async with serving(calls, application(calls, b'{"tok": 1}', **options)) as url:
                 yield Served(session, url, engine, clock)

@@ -73,6 +73,7 @@ class Hold:
     reservation: Reservation
     state: str = "pending"
     posted: Amounts = NOTHING
+    corrected: bool = False
 
 
 class BudgetTree(RuleBasedStateMachine):
@@ -90,7 +91,8 @@ class BudgetTree(RuleBasedStateMachine):
     @rule(at=PICK, calls=st.none() | st.integers(0, 8), tokens=st.none() | st.integers(0, 40))
     def add_child(self, at: int, calls: int | None, tokens: int | None) -> None:
         parent = self._node(at)
-        self._add(Node(parent.budget.child("child", Budget(calls=calls, tokens=tokens)), parent))
+        limits = Budget(calls=calls, tokens=tokens)
+        self._add(Node(parent.budget.child("child", limits, unique=True), parent))
 
     @precondition(lambda self: len(self.nodes) < MOST_NODES)
     @rule(at=PICK, amounts=AMOUNTS)
@@ -138,12 +140,12 @@ class BudgetTree(RuleBasedStateMachine):
     @rule(at=PICK, actual=AMOUNTS)
     def correct(self, at: int, actual: Amounts) -> None:
         hold = self._hold(at)
-        if hold.state != "posted" or (hold.posted - actual).is_negative:
+        if hold.state != "posted" or hold.corrected or (hold.posted - actual).is_negative:
             with pytest.raises(ValueError, match="cannot be corrected"):
                 hold.reservation.correct(actual)
             return
         hold.reservation.correct(actual)
-        hold.posted = actual
+        hold.posted, hold.corrected = actual, True
 
     @rule(at=PICK)
     def release(self, at: int) -> None:

@@ -221,7 +221,7 @@ def test_a_reservation_is_not_sent_after_the_wall_time() -> None:
 
     async def main() -> tuple[str, int, Amounts]:
         client = wall_limited(backend := mock())
-        (hold,) = client.hold([call(client)])
+        (hold,) = await client.hold([call(client)])
         await asyncio.sleep(6)
         with pytest.raises(BudgetExceeded) as over:
             await client.score(call(client), hold)

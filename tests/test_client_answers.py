@@ -49,7 +49,7 @@ async def test_a_bill_above_the_worst_case_is_booked_and_closes_the_budget(usage
     backend = Altered(lambda reply: replace(reply, usage=replace(reply.usage, **usage)), MockBackend(price=price))
     budget = Budget(usd="100")
     client = Client(backend, budget)
-    first, second = client.hold([call(client, "a"), call(client, "b")])
+    first, second = await client.hold([call(client, "a"), call(client, "b")])
     with pytest.raises(BudgetExceeded, match="worst case of this call") as over:
         await client.score(call(client, "a"), first)
     assert (over.value.unit, budget.overrun) == (unit, True)

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmaas_sdk.accounting.prices import Price, Usage
+from lmaas_sdk.accounting.prices import PRICE_KINDS, Price, Usage
+from lmaas_sdk.errors import UnknownPrice
 
 COUNTS = st.integers(min_value=0, max_value=10**12)
 
@@ -44,7 +45,7 @@ def test_the_charge_is_the_exact_one_rounded_up(prices: tuple[int, ...], counts:
     assert per_call + ceil(exact) == price.cost_nanousd(Usage(fresh + cached, cached, output))
 
 
-@pytest.mark.parametrize("name", ["input", "output", "cached", "call"])
+@pytest.mark.parametrize("name", ["input", "output", "cached", "call", "batch_input", "batch_output"])
 @pytest.mark.parametrize(("amount", "error"), [(-1, ValueError), (0.5, TypeError), ("4", TypeError), (True, TypeError)])
 def test_a_price_is_a_whole_number_of_nano_dollars(name: str, amount: Any, error: type[Exception]) -> None:
     """A negative price, or one that would make money a float, is refused by its name."""
@@ -56,3 +57,33 @@ def test_a_price_is_a_whole_number_of_nano_dollars(name: str, amount: Any, error
 def test_usage_adds_up() -> None:
     """Usages add kind by kind."""
     assert Usage(1, 0, 3) + Usage(10, 5, 30) == Usage(11, 5, 33)
+
+
+def test_a_batch_has_prices_of_its_own() -> None:
+    """Input and output at half price; cached tokens at the dearer of the two that they may have."""
+    price = Price(4_000_000, 8_000_000, 1_000_000, 3, "", "", 2_000_000, 4_000_000)
+    assert price.cost_nanousd(Usage(10, 4, 5), batch=True) == 6 * 2 + 4 * 2 + 5 * 4 + 3
+    assert Price(4, 0, None, 0, "", "", 2_000_000, 0).cost_nanousd(Usage(10, 4), batch=True) == 20
+    assert Price(4, 0, 3_000_000, 0, "", "", 2_000_000, 0).cost_nanousd(Usage(10, 4), batch=True) == 6 * 2 + 4 * 3
+
+
+def test_without_a_batch_offer_a_batch_has_no_price() -> None:
+    """It is not taken as the price of other calls, nor as free."""
+    with pytest.raises(UnknownPrice, match="no batch price"):
+        Price(4_000_000, source="a list").cost_nanousd(Usage(10), batch=True)
+    with pytest.raises(ValueError, match="both batch_input_nanousd_per_mtok and batch_output"):
+        Price(4, batch_input_nanousd_per_mtok=2)
+
+
+def test_a_price_is_told_by_kind() -> None:
+    """Every kind of the list, and no other."""
+    price = Price(1, 2, 3, 4, "", "", 5, 6)
+    assert [1, 2, 3, 5, 6, 4] == [price.of(kind) for kind in PRICE_KINDS]
+    with pytest.raises(ValueError, match="a kind of price is one of input, output"):
+        price.of("images")
+
+
+def test_a_price_is_plain_values_for_json() -> None:
+    """All its fields, under their names."""
+    price = Price(1, 2, None, 4, "2022-01-01", "a list")
+    assert Price(**price.to_dict()) == price  # type: ignore[arg-type]

@@ -17,10 +17,12 @@ from lmaas_sdk.errors import (
     QuotaExceeded,
     RateLimited,
     Retryable,
+    RetryBudgetExhausted,
     ServerFault,
 )
 from lmaas_sdk.testing import run_virtual
-from lmaas_sdk.traffic.retry import RetryPolicy
+from lmaas_sdk.traffic.retry import Patience, RetryPolicy
+from lmaas_sdk.traffic.retry_budget import RetryBudget
 
 
 def attempts(policy: RetryPolicy, *errors: Exception) -> tuple[list[float], Exception | None]:
@@ -35,7 +37,7 @@ def attempts(policy: RetryPolicy, *errors: Exception) -> tuple[list[float], Exce
                 raise left.pop(0)
 
         try:
-            await policy.controller()(attempt)
+            await Patience(policy).call(attempt)
         except (BackendError, QuotaExceeded) as error:
             return times_s, error
         return times_s, None
@@ -117,7 +119,7 @@ def test_429s_without_a_wait_do_not_go_on_for_ever() -> None:
 
     async def run() -> float:
         with pytest.raises(QuotaExceeded):
-            await RetryPolicy(first_wait_s=0, max_wait_s=1).controller()(attempt)
+            await Patience(RetryPolicy(first_wait_s=0, max_wait_s=1)).call(attempt)
         return asyncio.get_running_loop().time()
 
     assert run_virtual(run()) <= 1
@@ -139,10 +141,60 @@ def test_before_wait_sees_every_wait_and_may_end_the_call() -> None:
             raise RateLimited("429", retry_after_s=left.pop(0))
 
         with pytest.raises(ValueError, match="too long"):
-            await RetryPolicy().controller(before_wait)(attempt)
+            await Patience(RetryPolicy(), before_wait=before_wait).call(attempt)
         return asyncio.get_running_loop().time()
 
     assert (run_virtual(main()), seen) == (5.0, [2.0, 3.0, 7.0])
+
+
+def test_a_call_ends_with_its_time_and_not_after_it() -> None:
+    """A wait that would end past the deadline is not begun: the last error comes out at once."""
+    policy = RetryPolicy(total_timeout_s=10.0)
+    errors = [ServerFault(f"number {number}", retry_after_s=4.0) for number in range(4)]
+    assert attempts(policy, *errors) == ([0.0, 4.0, 8.0], errors[2])
+
+
+def test_what_is_left_for_a_quota_is_the_shorter_of_patience_and_deadline() -> None:
+    """Both shrink while the call waits."""
+
+    async def main() -> list[float | None]:
+        endless = Patience(RetryPolicy())
+        patience = Patience(RetryPolicy(max_wait_s=10.0, total_timeout_s=7.0))
+        left = [endless.quota_left_s, patience.quota_left_s]
+        patience.wait_for_quota(4.0)
+        left.append(patience.quota_left_s)
+        await asyncio.sleep(4.0)
+        return [*left, patience.quota_left_s, patience.left_s]
+
+    assert run_virtual(main()) == [None, 7.0, 6.0, 3.0, 3.0]
+
+
+def test_calls_share_one_retry_budget_and_429s_draw_nothing_from_it() -> None:
+    """When it is used up the attempt that failed is the last, and its error is told."""
+    budget = RetryBudget(ratio=0.0, floor=2)
+
+    async def main() -> list[object]:
+        ends: list[object] = []
+        for _ in range(3):
+            left: list[BackendError] = [
+                RateLimited("429", retry_after_s=1.0),
+                ServerFault("first", retry_after_s=1.0),
+                RateLimited("429", retry_after_s=1.0),
+            ]
+
+            async def attempt(left: list[BackendError] = left) -> str:
+                if left:
+                    raise left.pop(0)
+                return "answered"
+
+            try:
+                ends.append(await Patience(RetryPolicy(), budget).call(attempt))
+            except RetryBudgetExhausted as error:
+                ends.append((str(error.last), len(left)))
+        return ends
+
+    assert run_virtual(main()) == ["answered", "answered", ("first", 1)]
+    assert budget.left == 0
 
 
 @pytest.mark.parametrize(
@@ -155,6 +207,11 @@ def test_before_wait_sees_every_wait_and_may_end_the_call() -> None:
         {"first_wait_s": float("nan")},
         {"longest_wait_s": float("inf")},
         {"max_wait_s": -0.5},
+        {"attempt_timeout_s": -1},
+        {"total_timeout_s": float("nan")},
+        {"budget_ratio": -0.1},
+        {"budget_floor": 1.5},
+        {"patience_s": float("inf")},
         {"max_wait_s": float("nan")},
     ],
 )

@@ -210,7 +210,7 @@ async def test_a_part_that_never_began_gives_its_reservation_back() -> None:
     backend, budget = MockBackend(max_candidates=1), Budget()
     short = scheduler(backend, budget)
     parts = short.parts(await short.prepare(TEXTS, SUBSPACE), points(3), "train", label=0)
-    holds = short.client.hold([part.call for part in parts])
+    holds = await short.client.hold([part.call for part in parts])
     with pytest.raises(ValueError, match="shorter"):
         await short.send(parts, holds[:2])
     assert (backend.book.received, budget.posted) == (0, NOTHING)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 
 import pytest
 from served import KEYS, served
 
-from lmaas_backends.roberta.accounts import ApiKeys, Terms
+from lmaas_backends.roberta.accounts import Terms
+from lmaas_backends.roberta.api_keys import ApiKeys
 from lmaas_backends.roberta.protocol import JSON, TENSORS
 from lmaas_backends.roberta.request_bodies import RequestBodies
+from lmaas_backends.roberta.wire_card import read_card
 from lmaas_backends.roberta.wire_media import asked_form
-from lmaas_sdk.backend import Price
+from lmaas_sdk.backend import Limits, Price
 from lmaas_sdk.errors import UnknownDataset, VerbalizerError
 from lmaas_sdk.tuning.subspace import Subspace
 
@@ -68,17 +71,58 @@ def test_accept_is_weighed_by_media_range(accept: str, own: str, form: str) -> N
     assert form == asked_form(accept, own)
 
 
-async def test_usage_is_billed_by_key() -> None:
-    """Each key sees its own calls, tokens and money, and nothing of others."""
+NOTHING = {"calls": 0, "input_tokens": 0, "cached_tokens": 0, "output_tokens": 0, "nanousd": 0, "replayed": 0}
+UNUSED = NOTHING | {"quotas": {}}
+
+
+async def test_usage_is_billed_by_key_and_endpoint() -> None:
+    """Each key sees its own calls, tokens and money, at each endpoint and in all, and nothing of others."""
     async with served(terms=Terms(Price(400_000_000))) as server:
         for _ in range(2):
             assert (await server.score())[0] == 200
         await server.ask("POST", "/v1/features", {"model": "fake", "texts": "a"})
         usage = [(await server.ask("GET", "/v1/usage", key=key))[1]["usage"] for key in ("key-of-ann", "key-of-bob")]
 
-    nothing = {"calls": 0, "input_tokens": 0, "cached_tokens": 0, "output_tokens": 0, "nanousd": 0}
-    spent = nothing | {"calls": 3, "input_tokens": 30, "nanousd": 12_000}
-    assert [{"ann": spent | {"balance_nanousd": None}}, {"bob": nothing | {"balance_nanousd": None}}] == usage
+    score, features = ({"calls": n, "input_tokens": 10 * n, "nanousd": 4_000 * n} for n in (2, 1))
+    spent = NOTHING | {"calls": 3, "input_tokens": 30, "nanousd": 12_000, "balance_nanousd": None}
+    idle = NOTHING | {"balance_nanousd": None, "endpoints": {"score": UNUSED, "features": UNUSED}}
+    assert [
+        {"ann": spent | {"endpoints": {"score": UNUSED | score, "features": UNUSED | features}}},
+        {"bob": idle},
+    ] == usage
+
+
+async def test_each_key_is_shown_its_own_terms() -> None:
+    """The card that a key gets has the price, the limits and the limits of endpoints that hold for it."""
+    default = Terms(Price(400_000_000), Limits(requests_per_minute=60))
+    own = Terms(None, Limits(10), endpoint_limits=(("features", Limits(20, requests_per_day=5)),))
+    async with served(terms=default, own_terms={"bob": own}) as server:
+        told = [(await server.ask("GET", "/v1/models", key=f"key-of-{name}"))[1] for name in ("ann", "bob")]
+    cards = [read_card(answer["models"][0]) for answer in told]
+
+    assert [(Price(400_000_000), Limits(60)), (None, Limits(10))] == [(card.price, card.limits) for card in cards]
+    assert [Limits(60), Limits(20, requests_per_day=5)] == [card.limits_of("features") for card in cards]
+    assert [Limits(60), Limits(10)] == [card.limits_of("score") for card in cards]
+
+
+async def test_a_key_may_be_told_to_the_server_by_its_hash() -> None:
+    """An entry with the SHA-256 of a key lets that key in, and not the hash itself."""
+    digest = hashlib.sha256(b"key-of-cleo").hexdigest()
+    async with served(keys=(f"cleo=sha256:{digest}", "ann=key-of-ann")) as server:
+        statuses = [
+            (await server.ask("GET", "/v1/usage", key=key))[0] for key in ("key-of-cleo", f"sha256:{digest}", digest)
+        ]
+
+    assert statuses == [200, 401, 401]
+
+
+@pytest.mark.parametrize(
+    "entries", [("ann=sha256:12",), ("ann=sha256:" + "g" * 64,), ("ann=k", f"bob=sha256:{hashlib.sha256(b'k').hexdigest()}")]
+)
+def test_a_hash_that_is_none_or_comes_twice_is_refused(entries: tuple[str, ...]) -> None:
+    """A hash of another length, one that is not hexadecimal, and one of a key that is there already."""
+    with pytest.raises(ValueError, match=f"entry {len(entries)} "):
+        ApiKeys(entries)
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic key-of-ann"}])

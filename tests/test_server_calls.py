@@ -9,12 +9,14 @@ import aiohttp
 import pytest
 from served import FakeEngine, Served, served, until_health, wait_for
 
-from lmaas_backends.roberta.accounts import Accounts, ApiKeys, Terms
+from lmaas_backends.roberta.accounts import Accounts, Terms
+from lmaas_backends.roberta.api_keys import ApiKeys
 from lmaas_backends.roberta.calls import ModelCalls
 from lmaas_backends.roberta.engine_thread import EngineThread
 from lmaas_backends.roberta.http_app import application
 from lmaas_backends.roberta.rate_limits import Clocks
 from lmaas_backends.roberta.server import serving
+from lmaas_backends.roberta.usage_store import UsageStore
 from lmaas_sdk.backend import (
     Limits,
     Price,
@@ -42,6 +44,51 @@ async def test_a_429_comes_before_any_work_and_counts_nothing() -> None:
     assert headers["x-ratelimit-remaining-tokens"] == "980"
     assert (statuses, other, len(server.engine.scored)) == ([200, 200, 429, 200], 200, 4)
     assert (card["limits"]["requests_per_minute"], card["limits"]["tokens_per_minute"]) == (2, 1000)
+
+
+async def test_each_endpoint_has_a_quota_of_its_own() -> None:
+    """A quota used up at one endpoint leaves that of the other alone, and each answer tells its own."""
+    limits = Limits(requests_per_minute=1)
+    terms = Terms(limits=limits, endpoint_limits=(("features", Limits(requests_per_minute=2)),))
+    async with served(terms=terms) as server:
+        scores = [await server.score() for _ in range(2)]
+        features = [await server.ask("POST", "/v1/features", {"model": "fake", "texts": "a"}) for _ in range(3)]
+        usage = (await server.ask("GET", "/v1/usage"))[1]["usage"]["ann"]["endpoints"]
+
+    assert ([200, 429], [200, 200, 429]) == ([row[0] for row in scores], [row[0] for row in features])
+    assert [("1", "0"), ("2", "1")] == [
+        (row[2]["x-ratelimit-limit-requests"], row[2]["x-ratelimit-remaining-requests"])
+        for row in (scores[0], features[0])
+    ]
+    assert {"requests": {"limit": 2, "remaining": 0, "reset_s": 60}} == usage["features"]["quotas"]
+
+
+async def test_too_many_calls_at_once_are_429() -> None:
+    """A call above the concurrency of its endpoint is refused without a time to wait, and admitted once one ended."""
+    async with served(terms=Terms(limits=Limits(concurrency=1))) as server:
+        server.engine.gate.clear()
+        async with asyncio.TaskGroup() as tasks:
+            first = tasks.create_task(server.score("a"))
+            await wait_for(server.engine.started)
+            refused = await server.score("a")
+            server.engine.gate.set()
+        again = await server.score("a")
+
+    assert (refused[0], "retry-after" in refused[2]) == (429, False)
+    assert (first.result()[0], again[0]) == (200, 200)
+
+
+async def test_a_replay_takes_no_quota_and_says_that_it_is_one() -> None:
+    """The same key again is answered though the quota is used up; it is marked, counted apart and not billed."""
+    async with served(terms=Terms(Price(100_000_000), Limits(requests_per_minute=1))) as server:
+        answers = [await server.score(Idempotency_Key="k") for _ in range(3)]
+        usage = (await server.ask("GET", "/v1/usage"))[1]["usage"]["ann"]
+
+    assert [(200, None), (200, "true"), (200, "true")] == [
+        (status, headers.get("idempotent-replayed")) for status, _, headers in answers
+    ]
+    assert [answers[0][1]] * 2 == [told for _, told, _ in answers[1:]]
+    assert (1, 1_000, 2) == (usage["calls"], usage["nanousd"], usage["replayed"])
 
 
 async def test_a_used_up_balance_is_402() -> None:
@@ -165,9 +212,14 @@ async def test_a_drain_that_takes_too_long_drops_what_waits(caplog: pytest.LogCa
     """After the drain's time calls in flight are given up, which is logged, and the server still ends."""
     engine, clocks = FakeEngine(), Clocks()
     engine.gate.clear()
-    accounts = Accounts(ApiKeys(()), Terms(), clocks)
-    async with EngineThread() as thread, aiohttp.ClientSession() as session, asyncio.TaskGroup() as tasks:
-        calls = ModelCalls(engine, thread, accounts=accounts, terms=Terms(), clocks=clocks)
+    accounts = Accounts(ApiKeys(()), Terms())
+    async with (
+        UsageStore(clocks) as store,
+        EngineThread() as thread,
+        aiohttp.ClientSession() as session,
+        asyncio.TaskGroup() as tasks,
+    ):
+        calls = ModelCalls(engine, thread, accounts=accounts, store=store, clocks=clocks)
         async with serving(calls, application(calls, b""), drain_timeout_s=0) as url:
             lost = tasks.create_task(lost_call(session, f"{url}/v1/score"))
             await wait_for(engine.started)

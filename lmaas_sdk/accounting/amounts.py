@@ -50,6 +50,10 @@ class Amounts:
             min(self.nanousd, other.nanousd),
         )
 
+    def evaluations_only(self) -> Amounts:
+        """The evaluations, without what they cost: of an answer that nobody has to pay for again."""
+        return Amounts(evaluations=self.evaluations)
+
     @property
     def is_negative(self) -> bool:
         """Whether any unit is below 0."""

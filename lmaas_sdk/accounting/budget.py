@@ -13,24 +13,31 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
 from fractions import Fraction
 
 from lmaas_sdk.accounting.amounts import UNITS, Amounts
-from lmaas_sdk.accounting.money import nanousd
+from lmaas_sdk.accounting.book import Account, Balances, Book
+from lmaas_sdk.accounting.ledger import Ledger, MemoryLedger, Opened, Work
+from lmaas_sdk.accounting.limits import checked_limits, checked_name, limits_of
+from lmaas_sdk.accounting.quantities import NO_LIMITS, Limits, Quantities, as_amounts, quantities
+from lmaas_sdk.accounting.thresholds import BudgetWarning, OnWarning, Thresholds
+from lmaas_sdk.accounting.transfers import Label, Reservation, Transfer
 from lmaas_sdk.accounting.wall_time import WallTime
 from lmaas_sdk.errors import BudgetExceeded
 
-__all__ = ["Budget", "Reservation"]
+__all__ = ["Budget", "BudgetWarning", "Reservation"]
 
-_NOTHING = Amounts()
+_NO_LABEL = Label()
 
 
 class Budget:
     """Limits on calls, evaluations, tokens, money and wall time; None is no limit.
 
-    Safe under any number of concurrent tasks and threads.
+    Safe under any number of concurrent tasks and threads and, on a ledger file, processes. There, what it shows
+    (`posted`, `pending`, `free`) is what the last transaction of this process knew, and what it grants is always right.
 
     Args:
         calls: Most attempts that may reach the backend.
@@ -38,16 +45,21 @@ class Budget:
         tokens: Most billed tokens.
         usd: Most money, in dollars: a string, int or Decimal.
         wall_s: Most seconds of runs: it counts between `start()` and `stop()`, which a tuner calls, and binds only
-            there.
-        name: Used in messages.
+            there. Each process counts its own.
+        name: Used in messages, and what the budget is called in the ledger.
         clock: Seconds that only move forward; a virtual clock in simulations.
+        ledger: Where it is booked; a budget of the same name and limits that is there goes on. None: in memory.
+        warn_at: Parts of a limit at which `on_warning` is called, once each.
+        on_warning: Called when what is posted passes such a part.
 
     Raises:
-        ValueError: A limit is negative.
+        ValueError: A limit is negative, the name is empty or holds a "/", or a part is not above 0 and at most 1.
         TypeError: A limit has the wrong type (money as a float, say).
+        LedgerConflict: The ledger knows it with other limits. On the thread of a running event loop, where nothing may
+            wait, the first reservation may be the one that raises this.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (one a limit; all by name)
         self,
         *,
         calls: int | None = None,
@@ -57,66 +69,79 @@ class Budget:
         wall_s: float | None = None,
         name: str = "budget",
         clock: Callable[[], float] = time.monotonic,
+        ledger: Ledger | None = None,
+        warn_at: Iterable[float] = (0.5, 0.9),
+        on_warning: OnWarning | None = None,
     ) -> None:
-        self.name = name
-        self._limits: dict[str, int | Fraction | None] = {
-            "calls": _checked_count("calls", calls),
-            "evaluations": _checked_count("evaluations", evaluations),
-            "tokens": _checked_count("tokens", tokens),
-            "nanousd": None if usd is None else nanousd(usd),
-        }
-        self._wall = WallTime(wall_s, clock)
-        self._clock = clock
-        self._posted = self._pending = _NOTHING
-        self._overrun = False
+        self.name = checked_name(name)
+        limits = checked_limits(calls, evaluations, tokens, usd)
+        self._wall, self._clock = WallTime(wall_s, clock), clock
+        self._thresholds = Thresholds(warn_at, on_warning)
         self._parent: Budget | None = None
-        self._aside: Amounts | None = None  # taken out of the parent beforehand, so the parent pays for nothing more
-        self._released = False
-        self._lock = threading.RLock()
+        self._children: dict[str, Budget] = {}
+        self._wall_lock = threading.RLock()
+        self.ledger = MemoryLedger() if ledger is None else ledger
+        self._opened = Opened(self.ledger.account(name, None, limits=limits))
+        self.ledger.open_account(self._opened, None, limits)
+        self._line: tuple[Budget, ...] = (self,)
+        self._warns = on_warning is not None
+
+    @classmethod
+    def _under(cls, parent: Budget, name: str, opened: Opened, like: Budget | None) -> Budget:
+        child = cls.__new__(cls)
+        child.name, child._parent, child._opened = name, parent, opened
+        child._clock, child._wall_lock, child.ledger = parent._clock, parent._wall_lock, parent.ledger
+        child._wall = WallTime(None if like is None else like._wall.limit_s, parent._clock)
+        child._thresholds = Thresholds((), None) if like is None else like._thresholds.again()
+        child._children = {}
+        child._line = (child, *parent._line)
+        child._warns = parent._warns or child._thresholds.on_warning is not None
+        return child
 
     def __repr__(self) -> str:
         limits = {unit: limit for unit, limit in self.limits.items() if limit is not None}
-        return f"Budget({self.name!r}, limits={limits}, posted={self._posted.to_dict()})"
+        return f"Budget({self.name!r}, limits={limits}, posted={self.posted.to_dict()})"
+
+    @property
+    def path(self) -> str:
+        """Its name below the names of all above it, as the ledger has it: "team/run"."""
+        return self._opened.account.path
 
     @property
     def limits(self) -> dict[str, int | float | Fraction | None]:
         """The limit of every unit, `wall_s` included; None is no limit."""
-        return {**self._limits, "wall_s": self._wall.limit_s}
+        return {**dict(zip(UNITS, self._balances.limits, strict=True)), "wall_s": self._wall.limit_s}
 
     @property
     def posted(self) -> Amounts:
         """What is spent."""
-        return self._posted
+        return as_amounts(self._balances.posted)
 
     @property
     def pending(self) -> Amounts:
         """What is reserved and not yet resolved."""
-        return self._pending
+        return as_amounts(self._balances.pending)
 
     @property
     def overrun(self) -> bool:
         """Whether a bill above its reservation has closed this budget."""
-        return self._overrun
+        return self._balances.overrun
 
     def free(self, unit: str) -> int | Fraction | None:
         """What is left of one unit here, budgets above not counted; None: no limit."""
-        with self._lock:  # between the two reads another thread could post what was pending
-            limit = self._limits[unit]
-            if limit is None:
-                return None
-            left: int | Fraction = limit - getattr(self._posted, unit) - getattr(self._pending, unit)
-            return left
+        balances, at = self._balances, UNITS.index(unit)
+        limit = balances.limits[at]
+        return None if limit is None else limit - balances.posted[at] - balances.pending[at]
 
     def least_free(self, unit: str) -> int | Fraction | None:
         """What is left of one unit, here and in every budget that pays with it; None: no limit."""
-        with self._lock:
-            left = [budget.free(unit) for budget in self._paying()]
+        left = [budget.free(unit) for budget in self._paying()]
         return min((amount for amount in left if amount is not None), default=None)
 
     def start(self) -> None:
         """A run begins here and in every budget above: the wall clock goes on while at least one is on."""
-        with self._lock:
-            for budget in self.line():
+        with self._wall_lock:
+            for budget in self._line:
                 budget._wall.start()
 
     def stop(self) -> None:
@@ -125,98 +150,127 @@ class Budget:
         Raises:
             ValueError: No run is on.
         """
-        with self._lock:
+        with self._wall_lock:
             if not self._wall.is_on:
                 raise ValueError(f"no run of budget {self.name!r} is on: call start() before stop()")
-            for budget in self.line():
+            for budget in self._line:
                 budget._wall.stop()
 
     def remaining_s(self) -> float | None:
         """Seconds a run may still take, here and in every budget above; None: no limit, or no run is on."""
-        with self._lock:
-            left = [budget._wall.left_s for budget in self.line()]
+        with self._wall_lock:
+            left = [budget._wall.left_s for budget in self._line]
         return min((seconds for seconds in left if seconds is not None), default=None)
 
-    def child(self, name: str, limits: Budget | None = None) -> Budget:
+    def child(self, name: str, limits: Budget | None = None, *, unique: bool = False) -> Budget:
         """A budget under this one: what it reserves is reserved here too, in the same step.
 
+        Asked for by the same name again it is the same budget, in another process too where the ledger is a file.
+
         Args:
-            name: Used in messages.
-            limits: A budget whose limits the child takes as well; None: only those above bind.
+            name: Used in messages, and what the budget is called in the ledger.
+            limits: A budget whose limits and warnings the child takes as well; None: only those above bind.
+            unique: A budget of its own, whatever others are called: its path ends in "#" and eight random digits.
+
+        Raises:
+            LedgerConflict: It is there with other limits; as for a budget without a parent.
+            ValueError: The name is empty or holds a "/".
         """
-        child = Budget(name=name, clock=self._clock)
-        if limits is not None:
-            child._limits, child._wall = dict(limits._limits), WallTime(limits._wall.limit_s, self._clock)
-        child._parent, child._lock = self, self._lock
+        row = _limits_or_none(limits)
+        name_in_path = _unique(checked_name(name)) if unique else checked_name(name)
+        opened = Opened(self.ledger.account(name_in_path, self._opened.account, limits=row))
+        self.ledger.open_account(opened, self._opened, row)
+        known = self._children.get(name_in_path)
+        if known is not None and known._wall.limit_s == (None if limits is None else limits._wall.limit_s):
+            return known
+        child = Budget._under(self, name, opened, limits)
+        if not unique:
+            self._children[name] = child
         return child
 
     def set_aside(self, name: str, amounts: Amounts) -> Budget:
         """A child with `amounts` taken out of this budget now, so that nothing else can spend them.
 
-        `release` gives back what it did not spend.
+        `release` gives back what it did not spend. On a ledger file the thread waits: an event loop uses `hold_aside`.
 
         Raises:
             BudgetExceeded: They are not free.
-            ValueError: An amount is negative.
+            ValueError: An amount is negative, the name is empty or holds a "/".
         """
-        _check_not_negative(amounts)
-        with self._lock:
-            self.check(amounts)
-            self._move(pending=amounts)
-            child = self.child(name)
-            child._limits = {unit: getattr(amounts, unit) for unit in UNITS}
-            child._aside = amounts
-        return child
+        ledger, row = self._checked_aside(name, amounts)
+        with ledger.new_aside(_unique(name), self._opened.account, row) as aside:
+            ledger.run(self._setting_aside(aside, row), lambda book: book.release(aside))
+        return Budget._under(self, name, Opened(aside), None)
+
+    async def hold_aside(self, name: str, amounts: Amounts) -> Budget:
+        """As `set_aside`; only the task waits."""
+        ledger, row = self._checked_aside(name, amounts)
+        with ledger.new_aside(_unique(name), self._opened.account, row) as aside:
+            await ledger.hold(self._setting_aside(aside, row), lambda book: book.release(aside))
+        return Budget._under(self, name, Opened(aside), None)
 
     def release(self) -> None:
         """Ends a budget that was set aside and gives the rest back to its parent; later calls change nothing.
 
         Raises:
-            ValueError: Reservations in it are still pending.
+            ValueError: Reservations in it are still pending, or budgets set aside from it are not released.
         """
-        with self._lock:
-            if self._aside is None or self._parent is None:
-                return
-            if self._pending != _NOTHING:
-                raise ValueError(f"budget {self.name!r} still has {self._pending} pending: resolve it before release")
-            self._parent._move(pending=_NOTHING - self._unspent())
-            self._aside, self._released = None, True
-            self._limits = {unit: getattr(self._posted, unit) for unit in UNITS}
+        self.ledger.release(self._opened.account)
 
-    def reserve(self, amounts: Amounts) -> Reservation:
+    def reserve(self, amounts: Amounts, label: Label = _NO_LABEL) -> Reservation:
         """Takes `amounts` from here and every budget above, or nothing at all.
+
+        On a ledger file the thread waits for the transaction: use `hold_all` on an event loop.
 
         Raises:
             BudgetExceeded: They do not fit; it says into which budget and for which limit.
+            LedgerConflict: The ledger knows this budget with other limits.
             ValueError: An amount is negative.
         """
-        return self.reserve_all([amounts])[0]
+        return self.reserve_all([amounts], [label])[0]
 
-    def reserve_all(self, requests: Sequence[Amounts]) -> list[Reservation]:
+    def reserve_all(self, requests: Sequence[Amounts], labels: Sequence[Label] | None = None) -> list[Reservation]:
         """Reserves every request, or none of them, in one step.
+
+        Args:
+            requests: The worst case of each.
+            labels: What each is for, for the ledger.
 
         Raises:
             BudgetExceeded: Their sum does not fit.
-            ValueError: An amount is negative.
+            LedgerConflict: The ledger knows this budget with other limits.
+            ValueError: An amount is negative, or there is not one label a request.
         """
-        for request in requests:
-            _check_not_negative(request)
-        total = sum(requests, _NOTHING)
-        with self._lock:
-            self.check(total)
-            self._move(pending=total)
-        return [Reservation(self, request) for request in requests]
+        self._check_wall(0.0)
+        transfers = self._transfers(requests, labels)
+        try:
+            self.ledger.run(self._taking(transfers), lambda book: _void_all(book, transfers))
+        except BaseException:
+            self.ledger.count_held(self._opened.account, -len(transfers))
+            raise
+        return self._reservations(transfers, requests)
+
+    async def hold_all(self, requests: Sequence[Amounts], labels: Sequence[Label] | None = None) -> list[Reservation]:
+        """As `reserve_all`; only the task waits. Cancelled, it leaves nothing reserved."""
+        self._check_wall(0.0)
+        transfers = self._transfers(requests, labels)
+        try:
+            await self.ledger.hold(self._taking(transfers), lambda book: _void_all(book, transfers))
+        except BaseException:
+            self.ledger.count_held(self._opened.account, -len(transfers))
+            raise
+        return self._reservations(transfers, requests)
 
     def check(self, amounts: Amounts) -> None:
-        """Raises what `reserve(amounts)` would raise, and takes nothing.
+        """Raises what `reserve(amounts)` would raise, as far as this process knows, and takes nothing.
 
         Raises:
             BudgetExceeded: They do not fit.
         """
-        with self._lock:
-            self.check_open()
-            for budget in self._paying():
-                budget._check_here(amounts)
+        self.check_open()
+        row = quantities(amounts)
+        for budget in self._paying():
+            budget._balances.check(budget.name, row)
 
     def check_open(self, wait_s: float = 0.0) -> None:
         """Whether an attempt that is paid for may still go out, `wait_s` seconds from now.
@@ -224,136 +278,82 @@ class Budget:
         Raises:
             BudgetExceeded: The wall time is over by then, or an overrun or `release` closed a budget, here or above.
         """
-        with self._lock:
-            for budget in self.line():
-                budget._check_wall(wait_s)
-                budget._check_closed()
-
-    def _check_here(self, amounts: Amounts) -> None:
-        for unit in UNITS:
-            free, asked = self.free(unit), getattr(amounts, unit)
-            if free is not None and asked > free:
-                raise self._exceeded(unit, limit=self._limits[unit], asked=asked)
-
-    def _check_closed(self) -> None:
-        if self._overrun:
-            raise self._exceeded("calls", limit=None, asked="any", why="a bill above its reservation closed it")
-        if self._released:
-            raise self._exceeded("calls", limit=None, asked="any", why="it was released")
-
-    def _exceeded(self, unit: str, *, limit: object, asked: object, why: str = "") -> BudgetExceeded:
-        posted, pending = getattr(self._posted, unit), getattr(self._pending, unit)
-        return BudgetExceeded(self.name, unit, limit=limit, posted=posted, pending=pending, asked=asked, why=why)
-
-    def _check_wall(self, wait_s: float) -> None:
-        left_s = self._wall.left_s
-        if left_s is not None and left_s <= wait_s:
-            limit, used, asked = self._wall.limit_s, self._wall.used_s, wait_s or "any"
-            raise BudgetExceeded(self.name, "wall_s", limit=limit, posted=used, pending=0, asked=asked)
+        self._check_wall(wait_s)
+        for budget in self._line:
+            balances = budget._balances
+            if balances.overrun or balances.released:
+                balances.check_open(budget.name)
 
     def line(self) -> Iterator[Budget]:
         """This budget and all above it."""
-        budget: Budget | None = self
-        while budget is not None:
-            yield budget
-            budget = budget._parent
+        return iter(self._line)
+
+    @property
+    def _balances(self) -> Balances:
+        return self.ledger.balances(self._opened.account)
 
     def _paying(self) -> Iterator[Budget]:
         """The budgets a reservation is taken from: up to one set aside, which those above have paid already."""
-        for budget in self.line():
+        for budget in self._line:
             yield budget
-            if budget._aside is not None:
+            if budget._opened.account.is_aside and not budget._balances.released:
                 return
 
-    def _move(self, *, pending: Amounts = _NOTHING, posted: Amounts = _NOTHING) -> None:
-        """Adds to pending and posted, here and above, in one step; amounts may be negative."""
-        with self._lock:
-            for budget in self._paying():
-                before = budget._unspent()
-                budget._pending += pending
-                budget._posted += posted
-                if budget._aside is not None and budget._parent is not None:
-                    budget._parent._move(pending=budget._unspent() - before, posted=posted)
+    def _check_wall(self, wait_s: float) -> None:
+        for budget in self._line:
+            if budget._wall.limit_s is None:
+                continue
+            with self._wall_lock:
+                left_s, used_s = budget._wall.left_s, budget._wall.used_s
+            if left_s is not None and left_s <= wait_s:
+                limit_s, asked = budget._wall.limit_s, wait_s or "any"
+                raise BudgetExceeded(budget.name, "wall_s", limit=limit_s, posted=used_s, pending=0, asked=asked)
 
-    def _unspent(self) -> Amounts:
-        """What the parent still has pending for an amount set aside here; an overrun leaves nothing, never a debt."""
-        if self._aside is None:
-            return _NOTHING
-        return self._aside - self._posted.at_most(self._aside)
+    def _transfers(self, requests: Sequence[Amounts], labels: Sequence[Label] | None) -> list[Transfer]:
+        if labels is not None and len(labels) != len(requests):
+            raise ValueError(f"{len(requests)} requests have {len(labels)} labels: give one a request")
+        account = self._opened.account
+        transfers = [
+            Transfer(account, quantities(request), label)
+            for request, label in zip(requests, labels or [_NO_LABEL] * len(requests), strict=True)
+        ]
+        self.ledger.count_held(account, len(transfers))
+        return transfers
 
-    def _close(self) -> None:
-        for budget in self.line():
-            budget._overrun = True
+    def _reservations(self, transfers: Sequence[Transfer], requests: Sequence[Amounts]) -> list[Reservation]:
+        after = self._warn if self._warns else None
+        return [
+            Reservation(self.ledger, transfer, request, after=after)
+            for transfer, request in zip(transfers, requests, strict=True)
+        ]
 
+    def _warn(self) -> None:
+        for budget in self._line:
+            budget._thresholds.tell(budget.path, budget._balances)
 
-class Reservation:
-    """An amount taken from a budget before a call is sent; it resolves exactly once.
+    def _checked_aside(self, name: str, amounts: Amounts) -> tuple[Ledger, Quantities]:
+        checked_name(name)
+        row = quantities(amounts)
+        self._check_wall(0.0)
+        return self.ledger, row
 
-    Raises:
-        ValueError: From `post` and `void`, when it is already resolved; from `correct`, when it is not posted. From
-            `post` and `correct`, when an amount is negative.
-    """
+    def _taking(self, transfers: Sequence[Transfer]) -> Work[None]:
+        opened, ledger = self._opened, self.ledger
+        return lambda book: ledger.grant(book, opened, lambda book: book.reserve(opened.account, transfers))
 
-    __slots__ = ("_budget", "_posted", "_state", "amounts")
-
-    def __init__(self, budget: Budget, amounts: Amounts) -> None:
-        self.amounts = amounts
-        self._budget = budget
-        self._posted = _NOTHING
-        self._state = "pending"
-
-    def __repr__(self) -> str:
-        return f"Reservation({self._budget.name!r}, {self.amounts.to_dict()}, {self._state})"
-
-    @property
-    def is_pending(self) -> bool:
-        """Whether it is still to be resolved."""
-        return self._state == "pending"
-
-    def post(self, actual: Amounts) -> None:
-        """Books what was really used and frees the rest. More than was reserved is booked too and closes the budget."""
-        _check_not_negative(actual)
-        with self._budget._lock:
-            self._resolve("posted")
-            self._posted = actual
-            self._budget._move(pending=_NOTHING - self.amounts, posted=actual)
-            if (self.amounts - actual).is_negative:
-                self._budget._close()
-
-    def void(self) -> None:
-        """Frees it all: nothing was sent, or provably nothing was charged."""
-        with self._budget._lock:
-            self._resolve("void")
-            self._budget._move(pending=_NOTHING - self.amounts)
-
-    def correct(self, actual: Amounts) -> None:
-        """Replaces a posted worst case by what a later answer says was really used.
-
-        The correction may only lower it: what it frees may have been the last of the budget.
-        """
-        _check_not_negative(actual)
-        with self._budget._lock:
-            if self._state != "posted" or (self._posted - actual).is_negative:
-                raise ValueError(f"{self!r} cannot be corrected to {actual}")
-            self._budget._move(posted=actual - self._posted)
-            self._posted = actual
-
-    def _resolve(self, state: str) -> None:
-        if self._state != "pending":
-            raise ValueError(f"{self!r} is resolved already; it cannot become {state}")
-        self._state = state
+    def _setting_aside(self, aside: Account, row: Quantities) -> Work[None]:
+        opened, ledger = self._opened, self.ledger
+        return lambda book: ledger.grant(book, opened, lambda book: book.set_aside(aside, row))
 
 
-def _checked_count(name: str, limit: int | None) -> int | None:
-    if limit is None:
-        return None
-    if isinstance(limit, bool) or not isinstance(limit, int):
-        raise TypeError(f"{name} is a whole number or None, not {limit!r}")
-    if limit < 0:
-        raise ValueError(f"{name} is at least 0, not {limit}")
-    return limit
+def _void_all(book: Book, transfers: Sequence[Transfer]) -> None:
+    for transfer in transfers:
+        book.void(transfer)
 
 
-def _check_not_negative(amounts: Amounts) -> None:
-    if amounts.is_negative:
-        raise ValueError(f"an amount to reserve, set aside or post is not negative: {amounts}")
+def _unique(name: str) -> str:
+    return f"{name}#{uuid.uuid4().hex[:8]}"
+
+
+def _limits_or_none(limits: Budget | None) -> Limits:
+    return NO_LIMITS if limits is None else limits_of(limits)

@@ -1,19 +1,16 @@
-"""How many requests to one backend are under way at once, whoever sends them."""
+"""How many requests to one endpoint are under way at once: as many as the provider bears."""
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any
-from weakref import WeakKeyDictionary
+import math
+from collections.abc import Callable
 
-from lmaas_sdk.backend import Backend, ModelCard
+from lmaas_sdk.backend import ModelCard
 
-__all__ = ["most_at_once", "slots_of"]
+__all__ = ["AdaptiveConcurrency", "most_at_once"]
 
 _UNSAID = 16  # where the card does not say
-
-# A semaphore belongs to the event loop that it was first waited for in.
-_slots: WeakKeyDictionary[Any, WeakKeyDictionary[Any, asyncio.Semaphore]] = WeakKeyDictionary()
+_COOL_DOWN_S = 1.0
 
 
 def most_at_once(card: ModelCard) -> int:
@@ -21,16 +18,50 @@ def most_at_once(card: ModelCard) -> int:
     return card.limits.concurrency or _UNSAID
 
 
-def slots_of(backend: Backend) -> asyncio.Semaphore:
-    """The semaphore that all clients of this backend in this event loop share.
+class AdaptiveConcurrency:
+    """How many requests may be under way: additive increase, multiplicative decrease (Chiu and Jain 1989).
 
-    A backend that cannot be a key (no hash, no weak reference) gets one for itself at every call of this function.
+    A 429 halves the limit, once for all the requests that were sent before it; so many answers as the limit is raise it
+    by one, up to the maximum. Who was refused waits outside for as long as the provider said: others go on.
+
+    Args:
+        most: The maximum, which it starts at.
+        clock: Seconds that only move forward.
     """
-    of_loop = _slots.setdefault(asyncio.get_running_loop(), WeakKeyDictionary())
-    try:
-        found = of_loop.get(backend)
-        if found is None:
-            found = of_loop[backend] = asyncio.Semaphore(most_at_once(backend.card))
-    except TypeError:
-        return asyncio.Semaphore(most_at_once(backend.card))
-    return found
+
+    def __init__(self, most: int, clock: Callable[[], float]) -> None:
+        self._most, self._clock = most, clock
+        self._limit = float(most)
+        self._under_way = 0
+        self._halved_at_s = -math.inf
+        self._first_after = 0  # the number of the first request that was sent after the limit was halved
+        self.number = 0
+
+    @property
+    def limit(self) -> int:
+        """Requests that may be under way now."""
+        return max(1, int(self._limit))
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more may go out."""
+        return self._under_way < self.limit
+
+    def enter(self) -> None:
+        """One goes out; `number` is its number."""
+        self._under_way += 1
+        self.number += 1
+
+    def leave(self, *, answered: bool) -> None:
+        """One is back; `answered`: by an answer that says that all is well."""
+        self._under_way -= 1
+        if answered:
+            self._limit = min(self._limit + 1 / self._limit, self._most)
+
+    def refused(self, number: int) -> None:
+        """The request of that number is back with a 429."""
+        self._under_way -= 1
+        now_s = self._clock()
+        if number >= self._first_after and now_s - self._halved_at_s >= _COOL_DOWN_S:
+            self._limit = max(1.0, self._limit / 2)
+            self._halved_at_s, self._first_after = now_s, self.number + 1

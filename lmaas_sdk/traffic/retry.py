@@ -1,17 +1,22 @@
-"""When a call is tried again: by the type of its error, with jitter, until attempts or patience end."""
+"""When a call is tried again: by the type of its error, with jitter, until attempts, patience or time end."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import tenacity
 
-from lmaas_sdk.errors import QuotaExceeded, RateLimited, Retryable
+from lmaas_sdk.errors import BackendError, QuotaExceeded, RateLimited, Retryable, RetryBudgetExhausted
+from lmaas_sdk.traffic.retry_budget import RetryBudget
 
-__all__ = ["RetryPolicy"]
+__all__ = ["BeforeWait", "Patience", "RetryPolicy"]
+
+BeforeWait = Callable[[float, BaseException | None], None]
+T = TypeVar("T")
 
 _SHORTEST_QUOTA_WAIT_S = 0.01  # 429s count as no attempt, so without a wait they could go on for ever
 
@@ -23,7 +28,13 @@ class RetryPolicy:
     Args:
         attempts: Most attempts that fail for another reason than a 429.
         first_wait_s, longest_wait_s: Bounds of the exponential backoff with full jitter.
-        max_wait_s: Most seconds a call may wait for 429s to end; None: as long as it takes.
+        max_wait_s: Most seconds a call may wait for quotas and 429s; None: as long as it takes.
+        attempt_timeout_s: Most seconds of one attempt, once it is sent; None: the backend's own.
+        total_timeout_s: Most seconds of a call with all its attempts and waits; None: no limit.
+        budget_ratio, budget_floor: All retries of a client's calls together are at most `budget_ratio` of these calls
+            and `budget_floor` more, 429s apart, so that retries cannot make an outage worse.
+        patience_s: Most seconds that a tuner goes on asking for a candidate that fails because no retry is left or the
+            circuit is open.
 
     Raises:
         ValueError: A value is out of its range; the message names it.
@@ -33,55 +44,109 @@ class RetryPolicy:
     first_wait_s: float = 0.25
     longest_wait_s: float = 20.0
     max_wait_s: float | None = None
+    attempt_timeout_s: float | None = None
+    total_timeout_s: float | None = None
+    budget_ratio: float = 0.1
+    budget_floor: int = 10
+    patience_s: float = 120.0
 
     def __post_init__(self) -> None:
-        attempts: object = self.attempts
-        if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
-            raise ValueError(f"attempts is a whole number of at least 1, not {attempts!r}")
-        for name in ("first_wait_s", "longest_wait_s"):
-            seconds = getattr(self, name)
-            if not (math.isfinite(seconds) and seconds >= 0):
-                raise ValueError(f"{name} is finite and at least 0 seconds, not {seconds!r}")
-        longest: object = self.max_wait_s
-        if longest is not None and not (isinstance(longest, (int, float)) and longest >= 0):
-            raise ValueError(f"max_wait_s is at least 0 seconds, not {longest!r}: None waits as long as it takes")
+        for name in ("attempts", "budget_floor"):
+            count: object = getattr(self, name)
+            least = 1 if name == "attempts" else 0
+            if isinstance(count, bool) or not isinstance(count, int) or count < least:
+                raise ValueError(f"{name} is a whole number of at least {least}, not {count!r}")
+        for name in ("first_wait_s", "longest_wait_s", "budget_ratio", "patience_s"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name} is finite and at least 0, not {value!r}")
+        for name in ("max_wait_s", "attempt_timeout_s", "total_timeout_s"):
+            longest: object = getattr(self, name)
+            if longest is not None and not (isinstance(longest, (int, float)) and longest >= 0):
+                raise ValueError(f"{name} is at least 0 seconds, not {longest!r}: None is no limit")
 
-    def controller(
-        self, before_wait: Callable[[float, BaseException | None], None] | None = None
-    ) -> tenacity.AsyncRetrying:
-        """A fresh controller for one call: it counts, so it must not be shared.
+    def new_budget(self) -> RetryBudget:
+        """The retry budget that the calls of one client share."""
+        return RetryBudget(ratio=self.budget_ratio, floor=self.budget_floor)
 
-        Args:
-            before_wait: Called before every wait, with its seconds and the error; what it raises ends the call.
+
+class Patience:
+    """What one call has used up of its policy: it counts, so a call needs one of its own.
+
+    Args:
+        policy: The limits.
+        budget: The retry budget; None: there is none.
+        before_wait: Called before every wait, with its seconds and the error; what it raises ends the call.
+    """
+
+    def __init__(
+        self, policy: RetryPolicy, budget: RetryBudget | None = None, before_wait: BeforeWait | None = None
+    ) -> None:
+        self._policy, self._budget, self._before_wait = policy, budget, before_wait
+        self._failures = 0
+        self._waited_for_quota_s = 0.0
+        self._clock = asyncio.get_running_loop().time
+        self._ends_at = None if policy.total_timeout_s is None else self._clock() + policy.total_timeout_s
+
+    async def call(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Makes an attempt, and again where its error says so.
+
+        Raises:
+            QuotaExceeded: Waiting for the quota would take longer than allowed.
+            RetryBudgetExhausted: It failed, and the calls that share the retry budget have used it up.
+            BaseException: What the last attempt raised.
         """
-        patience = _Patience(self)
+        try:
+            return await attempt()
+        except Retryable as error:
+            failed = [error]
+
+        async def once_more() -> T:
+            if failed:  # the controller is made for calls that fail: what it costs is a tenth of a call
+                raise failed.pop()
+            return await attempt()
+
+        return await self._controller()(once_more)
+
+    def _controller(self) -> tenacity.AsyncRetrying:
         return tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type(Retryable),
-            stop=patience.is_over,
-            wait=patience.wait_s,
-            before_sleep=None
-            if before_wait is None
-            else lambda state: before_wait(state.upcoming_sleep, _error(state)),
+            stop=self._is_over,
+            wait=self._wait_s,
+            before_sleep=self._before_sleep,
             sleep=asyncio.sleep,
             reraise=True,
         )
 
+    @property
+    def left_s(self) -> float | None:
+        """Seconds left of the whole call; None: no limit."""
+        return None if self._ends_at is None else self._ends_at - self._clock()
 
-class _Patience:
-    """The state of one call: failures that count as attempts, and seconds waited for 429s."""
+    @property
+    def quota_left_s(self) -> float | None:
+        """Seconds that the call may still wait for a quota; None: as long as it takes."""
+        longest = self._policy.max_wait_s
+        for_quota = None if longest is None else longest - self._waited_for_quota_s
+        bounds = [bound for bound in (for_quota, self.left_s) if bound is not None]
+        return max(0.0, min(bounds)) if bounds else None
 
-    def __init__(self, policy: RetryPolicy) -> None:
-        self._policy = policy
-        self._failures = 0
-        self._waited_for_quota_s = 0.0
-        self._backoff = tenacity.wait_random_exponential(multiplier=policy.first_wait_s, max=policy.longest_wait_s)
+    def wait_for_quota(self, wait_s: float) -> None:
+        """Notes a wait for the client's own count of a quota, before it."""
+        self._waited_for_quota_s += wait_s
+        if self._before_wait is not None:
+            self._before_wait(wait_s, None)
 
-    def is_over(self, state: tenacity.RetryCallState) -> bool:
+    def _is_over(self, state: tenacity.RetryCallState) -> bool:
+        """Whether the error that came is the last; the wait was worked out before."""
         if not isinstance(_error(state), RateLimited):
             self._failures += 1
-        return self._failures >= self._policy.attempts
+        if self._failures >= self._policy.attempts:
+            return True
+        left_s = self.left_s
+        return left_s is not None and state.upcoming_sleep >= left_s
 
-    def wait_s(self, state: tenacity.RetryCallState) -> float:
+    def _wait_s(self, state: tenacity.RetryCallState) -> float:
         """Seconds until the next attempt: never before Retry-After.
 
         Raises:
@@ -90,12 +155,16 @@ class _Patience:
         error = _error(state)
         asked = error.retry_after_s if isinstance(error, Retryable) else None
         # "Retry after 0 s" is no wait at all: obeyed to the letter it would be a storm of requests.
-        wait_s = asked if asked is not None and asked > 0 else float(self._backoff(state))
+        wait_s = asked if asked is not None and asked > 0 else self._backoff_s(state)
         if isinstance(error, RateLimited):
             wait_s = max(wait_s, _SHORTEST_QUOTA_WAIT_S)
             self._waited_for_quota_s += wait_s
             self._check_patience(error, wait_s)
         return wait_s
+
+    def _backoff_s(self, state: tenacity.RetryCallState) -> float:
+        policy = self._policy
+        return float(tenacity.wait_random_exponential(multiplier=policy.first_wait_s, max=policy.longest_wait_s)(state))
 
     def _check_patience(self, error: RateLimited, wait_s: float) -> None:
         longest = self._policy.max_wait_s
@@ -104,6 +173,21 @@ class _Patience:
                 f"the provider asks to wait {wait_s:.1f} s, {self._waited_for_quota_s:.1f} s in all for this call; "
                 f"max_wait_s allows {longest:.1f}",
                 wait_s=wait_s,
+            ) from error
+
+    def _before_sleep(self, state: tenacity.RetryCallState) -> None:
+        error = _error(state)
+        if self._budget is not None and isinstance(error, BackendError) and not isinstance(error, RateLimited):
+            self._take_retry(self._budget, error)
+        if self._before_wait is not None:
+            self._before_wait(state.upcoming_sleep, error)
+
+    def _take_retry(self, budget: RetryBudget, error: BackendError) -> None:
+        if not budget.take():
+            raise RetryBudgetExhausted(
+                f"the attempt failed ({error}), and no retry is left: at most {budget.floor} and "
+                f"{budget.ratio:.0%} of the calls are tried again; ask again later, or raise budget_ratio",
+                last=error,
             ) from error
 
 

@@ -100,7 +100,7 @@ def budget_and_plan(given: Budget | None, costs: RunCosts, population: int) -> t
     budget = given or _default_budget(costs, population)
     plan = plan_run(budget, costs)
     if plan.generations is None and budget.limits["wall_s"] is None:
-        budget = budget.child("default", Budget(evaluations=DEFAULT_EVALUATIONS))
+        budget = budget.child("default", Budget(evaluations=DEFAULT_EVALUATIONS), unique=True)
         plan = plan_run(budget, costs)
     return budget, plan
 

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.budget import Reservation
 from lmaas_sdk.accounting.spend import Purpose
-from lmaas_sdk.backend import ModelCard, ScoreQuery
+from lmaas_sdk.backend import ScoreQuery, ScoreReply
 from lmaas_sdk.canonical import digest
 from lmaas_sdk.client import Call, Client
 from lmaas_sdk.texts import TextSet
+from lmaas_sdk.tuning.persistence import FAILS_FAST, persistent
 from lmaas_sdk.tuning.subspace import Subspace
 
 __all__ = ["Part", "Scheduler", "Scorable"]
@@ -82,7 +83,7 @@ class Scheduler:
             purpose: What for.
             label: What tells these candidates from others of the run: the generation, say.
         """
-        most_candidates, most_texts = _most_a_call(self.client.backend.card, scorable.token_counts)
+        most_candidates, most_texts = _most_a_call(self.client, scorable.token_counts)
         n_texts = len(scorable.texts)
         parts = []
         for candidates in _slices(1 if Z is None else len(Z), most_candidates):
@@ -109,7 +110,7 @@ class Scheduler:
             BudgetExceeded: They do not fit whole; then nothing was sent.
         """
         parts = self.parts(scorable, Z, purpose, label=label)
-        return await self.send(parts, self.client.hold([part.call for part in parts]))
+        return await self.send(parts, await self.client.hold([part.call for part in parts]))
 
     async def send(self, parts: Sequence[Part], holds: Sequence[Reservation]) -> NDArray[np.float32]:
         """Sends parts concurrently and puts their answers together.
@@ -118,31 +119,49 @@ class Scheduler:
             LmaasError: The first failure; the other calls are cancelled and booked.
         """
         tasks: list[asyncio.Task[NDArray[np.float32]]] = []
+        unclaimed = set(holds)
         try:
             async with asyncio.TaskGroup() as group:
                 tasks.extend(
-                    group.create_task(self._logits(part, hold)) for part, hold in zip(parts, holds, strict=True)
+                    group.create_task(self._logits(part, hold, unclaimed))
+                    for part, hold in zip(parts, holds, strict=True)
                 )
         except BaseExceptionGroup as failures:
             first = _first(failures)
             raise first from first.__cause__
         finally:
-            for hold in holds:  # a task that was cancelled before it began never saw its reservation
-                if hold.is_pending:
-                    hold.void()
+            for hold in unclaimed:  # a task that was cancelled before it began never saw its reservation
+                hold.void()
         return _assemble(parts, [task.result() for task in tasks])
 
-    async def _logits(self, part: Part, hold: Reservation) -> NDArray[np.float32]:
-        return (await self.client.score(part.call, hold)).logits
+    async def _logits(self, part: Part, hold: Reservation, unclaimed: set[Reservation]) -> NDArray[np.float32]:
+        """The answer to one part, asked for again while others fail too much for the client to try.
+
+        Raises:
+            BackendError: The last failure, once patience ends.
+        """
+        unclaimed.discard(hold)
+        left: Reservation | None = hold
+
+        async def ask() -> ScoreReply:
+            nonlocal left
+            taken, left = left, None
+            return await self.client.score(part.call, taken, again=taken is None)
+
+        try:
+            reply: ScoreReply = await persistent(self.client)(ask)
+        except FAILS_FAST as error:
+            raise (error.last or error) from error
+        return reply.logits
 
     def _key(self, purpose: Purpose, label: object, candidates: slice, rows: slice) -> str:
         spans = [candidates.start, candidates.stop, rows.start, rows.stop]
         return digest([self._run, purpose, label, spans])[:_KEY_DIGITS]
 
 
-def _most_a_call(card: ModelCard, token_counts: Sequence[int]) -> tuple[int, int]:
+def _most_a_call(client: Client, token_counts: Sequence[int]) -> tuple[int, int]:
     """The most candidates and texts of one call: what the card allows, and no more than a minute's tokens."""
-    quota = card.limits.tokens_per_minute
+    card, quota = client.backend.card, client.limits("score").tokens_per_minute
     if quota is None:
         return card.max_candidates, card.max_texts
     texts = card.max_texts if sum(token_counts) <= quota else max(1, quota // max(token_counts))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 from numbers import Real
 from typing import Literal, get_args
@@ -89,7 +89,7 @@ class Subspace:
         return digest(self.to_wire())
 
     def to_wire(self) -> dict[str, object]:
-        return asdict(self) | {"layers": list(self.layers)}
+        return {name: getattr(self, name) for name in _FIELDS} | {"layers": list(self.layers)}
 
     @classmethod
     def from_wire(cls, value: object) -> Subspace:
@@ -98,9 +98,8 @@ class Subspace:
         Raises:
             ValueError: A field is missing, unknown or out of range.
         """
-        names = {field.name for field in fields(cls)}
-        if not isinstance(value, dict) or value.keys() != names:
-            raise ValueError(f"not a subspace: it has {', '.join(sorted(names))}, not {value!r:.120}")
+        if not isinstance(value, dict) or value.keys() != set(_FIELDS):
+            raise ValueError(f"not a subspace: it has {', '.join(sorted(_FIELDS))}, not {value!r:.120}")
         try:
             return cls(**value)
         except TypeError as error:
@@ -125,6 +124,9 @@ class Subspace:
             part = entries[start : start + _CHUNK_ENTRIES]
             part[:] = draw(words, part.size) * unit
         return entries.reshape(self.shape)
+
+
+_FIELDS = tuple(field.name for field in fields(Subspace))
 
 
 def positive_number(name: str, value: object) -> float:

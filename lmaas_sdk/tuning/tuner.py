@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmaas_sdk.accounting.budget import Budget
-from lmaas_sdk.backend import Backend
+from lmaas_sdk.backend import Backend, Limits
 from lmaas_sdk.canonical import array_digest
 from lmaas_sdk.client import Client, OnWait
 from lmaas_sdk.errors import BackendError, BudgetExceeded, BudgetTooSmall, QuotaExceeded
 from lmaas_sdk.tasks import Dataset
+from lmaas_sdk.traffic.cache import ReplyCache
 from lmaas_sdk.traffic.retry import RetryPolicy
 from lmaas_sdk.tuning.events import Event, Listener, RunPlanned, Waiting, dev_scored_of, generations_of
 from lmaas_sdk.tuning.optimizer import Optimizer
@@ -47,6 +48,7 @@ class Tuner:
         preset: Name of a preset, or a `Preset` of your own.
         seed: Of the search and of the subspace.
         retry: When failed attempts are repeated.
+        quotas, cache: As of `Client`: limits beside those that the backend tells, and where answers are kept.
 
     Raises:
         ValueError: The preset is unknown.
@@ -61,6 +63,8 @@ class Tuner:
         preset: str | Preset = "paper",
         seed: int = 42,
         retry: RetryPolicy | None = None,
+        quotas: str | Limits | Mapping[str, Limits] | None = None,
+        cache: ReplyCache | bool = True,
     ) -> None:
         if budget is not None and not isinstance(budget, Budget):
             raise TypeError(f"budget is a Budget, such as Budget(usd='5.00'), not {budget!r}")
@@ -70,6 +74,7 @@ class Tuner:
         self.seed = seed
         self.subspace: Subspace = self.preset.subspace(backend.card, seed)
         self._retry = retry or RetryPolicy()
+        self._quotas, self._cache = quotas, cache
         self._stops: set[asyncio.Event] = set()  # one for every fit that is under way
 
     async def fit(
@@ -109,7 +114,14 @@ class Tuner:
         retry = self._retry if max_wait_s is None else replace(self._retry, max_wait_s=max_wait_s)
         datasets = {"train": train, "dev": dev, "test": test, "manual": test if compare_manual else None}
         listen = on_event or _ignore
-        client = Client(self.backend, self.budget or Budget(), retry=retry, on_wait=_waiting(listen))
+        client = Client(
+            self.backend,
+            self.budget or Budget(),
+            retry=retry,
+            quotas=self._quotas,
+            cache=self._cache,
+            on_wait=_waiting(listen),
+        )
         with _clock_of(self.budget), self._stoppable() as stop:
             try:
                 return await self._fit(client, datasets, listen=listen, stop=stop)
@@ -143,7 +155,7 @@ class Tuner:
         costs = run_costs(self.backend, self.preset, data)
         budget, plan = budget_and_plan(self.budget, costs, self.preset.population)
         listen(RunPlanned(plan.generations, self.preset.population))
-        allowance = budget.set_aside("dev and test", plan.set_aside)
+        allowance = await budget.hold_aside("dev and test", plan.set_aside)
         try:
             run_id = uuid.uuid4().hex
             main = Scheduler(client.with_budget(budget), run_id)
@@ -255,7 +267,7 @@ def _clock_of(budget: Budget | None) -> Iterator[None]:
 
 
 def _waiting(listen: Listener) -> OnWait:
-    return lambda wait_s, error: listen(Waiting(wait_s, str(error)))
+    return lambda wait_s, error: listen(Waiting(wait_s, str(error) if error is not None else "the quota"))
 
 
 def _ignore(event: Event) -> None:

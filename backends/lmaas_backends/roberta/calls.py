@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from types import TracebackType
 from typing import TypeVar
@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from lmaas_backends.roberta.accounts import Account, Accounts, Terms
 from lmaas_backends.roberta.engine_thread import EngineThread, SynchronousEngine
-from lmaas_backends.roberta.idempotency import Answer, IdempotentCalls
+from lmaas_backends.roberta.idempotency import Answer, Compute, SharedCalls
 from lmaas_backends.roberta.protocol import Message, encode_message
 from lmaas_backends.roberta.query_limits import check_features, check_score, check_subspace
 from lmaas_backends.roberta.rate_limits import Clocks
 from lmaas_backends.roberta.stores import BoundedStore
+from lmaas_backends.roberta.usage_store import Metered, UsageStore
 from lmaas_backends.roberta.wire_queries import feature_reply_message, score_reply_message
 from lmaas_sdk.backend import FeatureQuery, FeatureReply, ModelCard, Registration, ScoreQuery, ScoreReply, Usage
 from lmaas_sdk.texts import MASK, Piece, TextSet
@@ -45,20 +46,20 @@ class ModelCalls:
         engine: Computes; used on `thread` only.
         thread: The engine's thread.
         accounts: Who may call.
-        terms: Price and limits, which the card then advertises.
-        clocks: The clocks of quotas and of kept answers.
+        store: Their books; entered and left by the caller.
+        clocks: Durations are measured by the monotonic one.
     """
 
     def __init__(
-        self, engine: SynchronousEngine, thread: EngineThread, *, accounts: Accounts, terms: Terms, clocks: Clocks
+        self, engine: SynchronousEngine, thread: EngineThread, *, accounts: Accounts, store: UsageStore, clocks: Clocks
     ) -> None:
         self.accounts = accounts
-        self.card = _advertised(engine.card, terms)
+        self.card = engine.card
         self.draining = False
         self._drain_timeout_s: float | None = None
-        self._engine, self._thread, self._clocks = engine, thread, clocks
+        self._engine, self._thread, self._store, self._clocks = engine, thread, store, clocks
         self._tasks = asyncio.TaskGroup()
-        self._idempotent = IdempotentCalls(self._tasks, clocks.monotonic)
+        self._shared = SharedCalls(self._tasks)
         self._counts: BoundedStore[tuple[Hashable, ...], int] = BoundedStore(max_bytes=_MOST_COUNTS)
         self._answered_at = -float("inf")
 
@@ -84,7 +85,15 @@ class ModelCalls:
     @property
     def in_flight(self) -> int:
         """Calls that wait or compute, and whose asker is still there."""
-        return self._idempotent.awaited
+        return self._shared.awaited
+
+    def card_for(self, account: Account) -> ModelCard:
+        """The model's card with the price and the limits that hold for an account."""
+        return _advertised(self.card, account.terms)
+
+    async def report(self, account: Account) -> dict[str, object]:
+        """The account as GET /v1/usage shows it."""
+        return await self._store.report(account)
 
     async def ready(self) -> bool:
         """Whether the engine answers: a query of its own within 5 s, or any in the last 10 s."""
@@ -114,16 +123,12 @@ class ModelCalls:
         """Takes an array in and names it by its digest; free."""
         return await self._thread.run(lambda: self._engine.upload(array))
 
-    async def score(
-        self, account: Account, query: ScoreQuery, *, key: str | None, fingerprint: str, media_type: str
-    ) -> Answer:
+    async def score(self, metered: Metered, query: ScoreQuery, *, media_type: str) -> Answer:
         """Scores candidates, once a key.
 
         Args:
-            account: Who is billed.
+            metered: Who asks, and under which key.
             query: What to score.
-            key: The idempotency key; None: nothing is shared or kept.
-            fingerprint: Of the whole request: equal fingerprints, equal requests.
             media_type: The form of the answer.
 
         Raises:
@@ -133,64 +138,83 @@ class ModelCalls:
         check_score(query, self.card)
 
         async def compute(dropped: Callable[[], bool]) -> Answer:
-            reply = await self._billed(account, query, lambda: self._engine.score(query, dropped), dropped=dropped)
-            return _encoded(score_reply_message(reply), media_type)
+            return await self._billed(
+                metered,
+                query,
+                lambda: self._engine.score(query, dropped),
+                encode=lambda reply: _encoded(score_reply_message(reply), media_type),
+                dropped=dropped,
+            )
 
-        return await self._answered(account, key, fingerprint, compute)
+        return await self._answered(metered, compute)
 
-    async def features(
-        self, account: Account, query: FeatureQuery, *, key: str | None, fingerprint: str, media_type: str
-    ) -> Answer:
+    async def features(self, metered: Metered, query: FeatureQuery, *, media_type: str) -> Answer:
         """Computes hidden states, once a key; arguments and errors are those of `score`."""
         check_features(query, self.card)
 
         async def compute(dropped: Callable[[], bool]) -> Answer:
-            reply = await self._billed(account, query, lambda: self._engine.features(query), dropped=dropped)
-            return _encoded(feature_reply_message(reply), media_type)
+            return await self._billed(
+                metered,
+                query,
+                lambda: self._engine.features(query),
+                encode=lambda reply: _encoded(feature_reply_message(reply), media_type),
+                dropped=dropped,
+            )
 
-        return await self._answered(account, key, fingerprint, compute)
+        return await self._answered(metered, compute)
 
-    async def _answered(
-        self,
-        account: Account,
-        key: str | None,
-        fingerprint: str,
-        compute: Callable[[Callable[[], bool]], Awaitable[Answer]],
-    ) -> Answer:
-        scoped = None if key is None else f"{account.name}\0{key}"
-        return await self._idempotent.answer(scoped, fingerprint, compute)
+    async def _answered(self, metered: Metered, compute: Compute) -> Answer:
+        answer = await self._shared.answer(metered.key, metered.fingerprint, compute)
+        if answer.replayed:
+            self._store.count_replay(metered)
+        return answer
 
     async def _billed(
-        self, account: Account, query: _Query, work: Callable[[], _Reply], *, dropped: Callable[[], bool]
-    ) -> _Reply:
-        """Admits a call by its exact count of tokens, computes it and posts its charge; a call not computed is free."""
-        account.quota.check()  # spares the counting where the answer is 429 anyway
-        tokens = await self._counted(query, dropped)
-        charge = account.admit(tokens, self._cost_nanousd(Usage(input_tokens=tokens)))
+        self,
+        metered: Metered,
+        query: _Query,
+        work: Callable[[], _Reply],
+        *,
+        encode: Callable[[_Reply], Answer],
+        dropped: Callable[[], bool],
+    ) -> Answer:
+        """Admits a call by its exact count of tokens, computes it and settles its charge; a call not computed is free.
+
+        The answer is out of our hands only after it is billed and kept: whoever is killed before has done nothing.
+        """
+        tokens = self._known_count(query)
+        if tokens is None:
+            if (kept := await self._store.look(metered)) is not None:  # spares the counting, as does a 429
+                return kept
+            tokens = await self._counted(query, dropped)
+        cost_nanousd = metered.account.terms.cost_nanousd(Usage(input_tokens=tokens))
+        charge = await self._store.admit(metered, tokens, cost_nanousd)
+        if isinstance(charge, Answer):
+            return charge
         try:
             reply = await self._thread.run(work, dropped=dropped)
+            answer = await self._store.settle(charge, reply.usage, encode(reply))
         except BaseException:
-            charge.void()
+            self._store.void(charge)
             raise
-        charge.post(reply.usage, self._cost_nanousd(reply.usage))
         self._answered_at = self._clocks.monotonic()
-        return reply
+        return answer
+
+    def _known_count(self, query: ScoreQuery | FeatureQuery) -> int | None:
+        """Tokens the query will be billed, where it names a registered set that was counted before."""
+        return self._counts.get(_counted_alike(query)) if isinstance(query.texts, str) else None
 
     async def _counted(self, query: ScoreQuery | FeatureQuery, dropped: Callable[[], bool]) -> int:
         """Tokens the query will be billed. Those of a registered set are remembered, so a call queues only once."""
-        known = self._counts.get(_counted_alike(query)) if isinstance(query.texts, str) else None
-        if known is not None:
-            return known
         tokens = await self._thread.run(lambda: self._engine.count(query), dropped=dropped)
         return self._counts.put(_counted_alike(query), tokens, 1) if isinstance(query.texts, str) else tokens
-
-    def _cost_nanousd(self, usage: Usage) -> int:
-        return 0 if self.card.price is None else self.card.price.cost_nanousd(usage)
 
 
 def _advertised(card: ModelCard, terms: Terms) -> ModelCard:
     able = replace(card.capabilities, idempotent=True)
-    return replace(card, capabilities=able, price=terms.price, limits=terms.limits)
+    return replace(
+        card, capabilities=able, price=terms.price, limits=terms.limits, endpoint_limits=terms.endpoint_limits
+    )
 
 
 def _counted_alike(query: ScoreQuery | FeatureQuery) -> tuple[Hashable, ...]:

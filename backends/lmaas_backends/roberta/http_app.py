@@ -14,9 +14,10 @@ from aiohttp import web
 
 from lmaas_backends.roberta.accounts import Account
 from lmaas_backends.roberta.calls import ModelCalls
-from lmaas_backends.roberta.idempotency import Answer
+from lmaas_backends.roberta.kept_answers import Answer
 from lmaas_backends.roberta.protocol import JSON, Message, decode_message
 from lmaas_backends.roberta.request_bodies import RequestBodies
+from lmaas_backends.roberta.usage_store import Metered
 from lmaas_backends.roberta.wire_card import card_fields
 from lmaas_backends.roberta.wire_errors import RefusalError, refusal_from
 from lmaas_backends.roberta.wire_media import asked_form
@@ -35,6 +36,7 @@ __all__ = ["application"]
 
 _DECODED_ON_LOOP_BYTES = 64 << 10
 _MOST_KEY_CHARACTERS = 255
+_REPLAYED = "Idempotent-Replayed"
 _CALLS: web.AppKey[ModelCalls] = web.AppKey("calls", ModelCalls)
 _BODIES: web.AppKey[RequestBodies] = web.AppKey("bodies", RequestBodies)
 _TOKENIZER: web.AppKey[bytes] = web.AppKey("tokenizer", bytes)
@@ -141,7 +143,7 @@ async def _ready(request: web.Request) -> web.Response:
 
 
 async def _models(request: web.Request) -> web.Response:
-    return _json({"models": [card_fields(request.app[_CALLS].card)]})
+    return _json({"models": [card_fields(request.app[_CALLS].card_for(_account(request)))]})
 
 
 async def _tokenizer(request: web.Request) -> web.Response:
@@ -151,7 +153,7 @@ async def _tokenizer(request: web.Request) -> web.Response:
 
 async def _usage(request: web.Request) -> web.Response:
     account = _account(request)
-    return _json({"usage": {account.name: account.fields()}})
+    return _json({"usage": {account.name: await request.app[_CALLS].report(account)}})
 
 
 async def _datasets(request: web.Request) -> web.Response:
@@ -174,15 +176,16 @@ async def _arrays(request: web.Request) -> web.Response:
 
 
 async def _score(request: web.Request) -> web.Response:
-    return await _called(request, read_score, request.app[_CALLS].score, SCORE_ARRAYS)
+    return await _called(request, "score", read_score, request.app[_CALLS].score, SCORE_ARRAYS)
 
 
 async def _features(request: web.Request) -> web.Response:
-    return await _called(request, read_features, request.app[_CALLS].features)
+    return await _called(request, "features", read_features, request.app[_CALLS].features)
 
 
 async def _called(
     request: web.Request,
+    endpoint: str,
     read: Callable[[Message], tuple[str, _T]],
     compute: Callable[..., Awaitable[Answer]],
     arrays: Sequence[str] = (),
@@ -193,8 +196,10 @@ async def _called(
         request, lambda body: (read(_decoded(request, body, arrays)), _fingerprint(request, body))
     )
     _check_model(request, model)
-    answer = await compute(account, query, key=key, fingerprint=fingerprint, media_type=_asked_form(request))
-    return web.Response(body=answer.body, content_type=answer.media_type, headers=account.quota.headers())
+    scoped = None if key is None else f"{account.name}\0{key}"
+    answer = await compute(Metered(account, endpoint, scoped, fingerprint), query, media_type=_asked_form(request))
+    headers = dict(answer.quota_headers) | ({_REPLAYED: "true"} if answer.replayed else {})
+    return web.Response(body=answer.body, content_type=answer.media_type, headers=headers)
 
 
 async def _read(request: web.Request, understand: Callable[[bytes], _T]) -> _T:

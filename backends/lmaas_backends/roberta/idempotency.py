@@ -1,30 +1,19 @@
-"""Idempotency keys: the same key and body get the same bytes, computed and billed once, for 24 hours.
+"""Requests in flight: those with one idempotency key share one computation.
 
-Requests with one key share one computation, whether it is finished or still going on. What failed is not kept: the next
-request with its key tries again.
+What is finished is kept by the `UsageStore`. What failed is not kept: the next request with its key tries again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import replace
 
+from lmaas_backends.roberta.kept_answers import Answer
 from lmaas_backends.roberta.wire_errors import RefusalError
 
-__all__ = ["Answer", "CallDroppedError", "IdempotentCalls"]
-
-_KEPT_S = 24 * 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The body of a 200 answer and its media type."""
-
-    body: bytes
-    media_type: str
+__all__ = ["Answer", "CallDroppedError", "Compute", "SharedCalls"]
 
 
 class CallDroppedError(Exception):
@@ -38,7 +27,6 @@ class _Call:
         self.fingerprint = fingerprint
         self.outcome: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self.dropped = threading.Event()
-        self.expires_at = float("inf")
         self._askers = 0
 
     async def wait(self) -> Answer:
@@ -55,29 +43,17 @@ class _Call:
 Compute = Callable[[Callable[[], bool]], Awaitable[Answer]]
 
 
-class IdempotentCalls:
-    """The calls in flight, and the answers of finished ones by key.
+class SharedCalls:
+    """The calls in flight.
 
     Args:
         tasks: Where computations run; they outlive the request that started them.
-        now: A monotonic clock in seconds.
-        most_answers, most_bytes: The oldest answers are forgotten beyond these.
     """
 
-    def __init__(
-        self,
-        tasks: asyncio.TaskGroup,
-        now: Callable[[], float],
-        *,
-        most_answers: int = 10_000,
-        most_bytes: int = 256 << 20,
-    ) -> None:
-        self._tasks, self._now = tasks, now
-        self._most_answers, self._most_bytes = most_answers, most_bytes
+    def __init__(self, tasks: asyncio.TaskGroup) -> None:
+        self._tasks = tasks
         self._open: set[_Call] = set()
-        self._in_flight: dict[str, _Call] = {}
-        self._kept: OrderedDict[str, _Call] = OrderedDict()
-        self._kept_bytes = 0
+        self._by_key: dict[str, _Call] = {}
 
     @property
     def awaited(self) -> int:
@@ -85,10 +61,10 @@ class IdempotentCalls:
         return sum(not call.dropped.is_set() for call in self._open)
 
     async def answer(self, key: str | None, fingerprint: str, compute: Compute) -> Answer:
-        """The answer to a request.
+        """The answer to a request; `replayed` where it was made for another one.
 
         Args:
-            key: The idempotency key with its scope; None: nothing is shared or kept.
+            key: The idempotency key with its scope; None: nothing is shared.
             fingerprint: Of the whole request: equal fingerprints, equal requests.
             compute: Makes the answer; it is given a callable that says whether everyone has gone away.
 
@@ -97,18 +73,17 @@ class IdempotentCalls:
             Exception: Whatever `compute` raised.
         """
         while True:
-            call = self._found(key, fingerprint) or self._started(key, fingerprint, compute)
+            call = self._found(key, fingerprint)
             try:
-                return await call.wait()
+                if call is None:
+                    return await self._started(key, fingerprint, compute).wait()
+                return replace(await call.wait(), replayed=True)
             except CallDroppedError:
                 # Those before us left while it was queued, and we came before it noticed: it starts anew for us.
                 continue
 
     def _found(self, key: str | None, fingerprint: str) -> _Call | None:
-        if key is None:
-            return None
-        self._forget_old()
-        call = self._in_flight.get(key) or self._kept.get(key)
+        call = None if key is None else self._by_key.get(key)
         if call is not None and call.fingerprint != fingerprint:
             raise RefusalError("key_reused", "this Idempotency-Key came with another request before")
         return call
@@ -117,7 +92,7 @@ class IdempotentCalls:
         call = _Call(fingerprint)
         self._open.add(call)
         if key is not None:
-            self._in_flight[key] = call
+            self._by_key[key] = call
         self._tasks.create_task(self._settle(key, call, compute))
         return call
 
@@ -129,27 +104,8 @@ class IdempotentCalls:
             call.outcome.exception()  # read once here: there may be no asker left
         else:
             call.outcome.set_result(answer)
-            self._keep(key, call, answer)
         finally:
             call.outcome.cancel()  # does nothing but when this task itself was cancelled
             self._open.discard(call)
             if key is not None:
-                self._in_flight.pop(key, None)
-
-    def _keep(self, key: str | None, call: _Call, answer: Answer) -> None:
-        if key is None:
-            return
-        call.expires_at = self._now() + _KEPT_S
-        self._kept[key] = call
-        self._kept_bytes += len(answer.body)
-        self._forget_old()
-
-    def _forget_old(self) -> None:
-        """Calls are kept in the order they finished in, so the first is always the oldest."""
-        while self._kept and (
-            next(iter(self._kept.values())).expires_at <= self._now()
-            or len(self._kept) > self._most_answers
-            or self._kept_bytes > self._most_bytes
-        ):
-            _, call = self._kept.popitem(last=False)
-            self._kept_bytes -= len(call.outcome.result().body)
+                del self._by_key[key]

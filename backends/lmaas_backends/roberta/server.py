@@ -9,18 +9,20 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from lmaas_backends.roberta.accounts import Accounts, ApiKeys, Terms
+from lmaas_backends.roberta.accounts import Accounts
 from lmaas_backends.roberta.calls import ModelCalls
 from lmaas_backends.roberta.engine_thread import EngineThread, SynchronousEngine
 from lmaas_backends.roberta.http_app import application
 from lmaas_backends.roberta.http_connection import ApiRunner
 from lmaas_backends.roberta.rate_limits import Clocks
-from lmaas_backends.roberta.server_options import add_arguments, read_keys, read_terms
+from lmaas_backends.roberta.server_options import add_arguments, read_accounts
+from lmaas_backends.roberta.state_schema import StateFileError
+from lmaas_backends.roberta.usage_store import UsageStore
 from lmaas_sdk.canonical import canonical_json
 from lmaas_sdk.errors import LmaasError
 
@@ -31,13 +33,21 @@ EXIT_UNAVAILABLE = 4
 _LAST_ANSWERS_S = 5.0
 _log = logging.getLogger("lmaas.server")
 
+Load = Callable[[argparse.Namespace], tuple[SynchronousEngine, bytes]]
+
 
 class RobertaServer:
     """The server command, found through the entry-point group `lmaas_sdk.servers`.
 
     A server command has these two methods: `add_arguments(parser)` adds its options to an `argparse.ArgumentParser`,
     and `run(args)` serves until it is told to stop, then returns the exit code.
+
+    Args:
+        load: Makes the engine and tells the model's tokenizer.json, on the thread that the engine is then used on.
     """
+
+    def __init__(self, load: Load | None = None) -> None:
+        self._load = load
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Adds the options of `lmaas serve`."""
@@ -56,11 +66,13 @@ class RobertaServer:
         if args.exit_with_parent:
             threading.Thread(target=_end_with_stdin, name="parent", daemon=True).start()
         try:
-            terms, keys = read_terms(args), read_keys(args)
+            accounts = read_accounts(args)
         except (ValueError, OSError) as error:
             return _failed(error, EXIT_USAGE)
         try:
-            return asyncio.run(_serve(args, terms, keys))
+            return asyncio.run(_serve(args, accounts, self._load or _load))
+        except StateFileError as error:
+            return _failed(error, EXIT_USAGE)
         except (LmaasError, OSError) as error:
             if args.exit_with_parent:
                 _tell({"error": {"type": type(error).__name__, "message": str(error)}})
@@ -102,11 +114,11 @@ async def serving(
         await runner.cleanup()
 
 
-async def _serve(args: argparse.Namespace, terms: Terms, keys: ApiKeys) -> int:
+async def _serve(args: argparse.Namespace, accounts: Accounts, load: Load) -> int:
     clocks = Clocks(monotonic=asyncio.get_running_loop().time)
-    async with EngineThread() as thread:
-        engine, tokenizer_json = await thread.run(lambda: _load(args))
-        calls = ModelCalls(engine, thread, accounts=Accounts(keys, terms, clocks), terms=terms, clocks=clocks)
+    async with UsageStore(clocks, args.state) as store, EngineThread() as thread:
+        engine, tokenizer_json = await thread.run(lambda: load(args))
+        calls = ModelCalls(engine, thread, accounts=accounts, store=store, clocks=clocks)
         app = application(calls, tokenizer_json)
         async with serving(calls, app, host=args.host, port=args.port, drain_timeout_s=args.drain_timeout_s) as url:
             stop = _stop_signal()

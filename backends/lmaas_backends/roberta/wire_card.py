@@ -20,7 +20,7 @@ _MOST_NANOUSD = 10**15  # a million dollars: with it no call's cost leaves the 6
 
 def card_fields(card: ModelCard) -> dict[str, object]:
     """A card as GET /v1/models lists it."""
-    return asdict(card)
+    return asdict(card) | {"endpoint_limits": {name: asdict(limits) for name, limits in card.endpoint_limits}}
 
 
 def read_card(value: object) -> ModelCard:
@@ -39,6 +39,7 @@ def read_card(value: object) -> ModelCard:
         capabilities=_read_capabilities(Fields(fields.take("capabilities", dict), "capabilities")),
         price=None if price is None else _read_price(Fields(price, "price")),
         limits=_read_limits(Fields(fields.take("limits", dict), "limits")),
+        endpoint_limits=_read_endpoint_limits(fields),
     )
 
 
@@ -81,6 +82,12 @@ def _read_limits(fields: Fields) -> Limits:
     return Limits(day_time_zone=None if zone is None else checked_zone(zone), **numbers)
 
 
+def _read_endpoint_limits(fields: Fields) -> tuple[tuple[str, Limits], ...]:
+    """Null or nothing, where no endpoint has quotas of its own."""
+    rows: dict[str, object] = fields.maybe("endpoint_limits", dict) or {}
+    return tuple((name, _read_limits(Fields(rows[name], f"endpoint_limits.{shown(name)}"))) for name in sorted(rows))
+
+
 def _read_price(fields: Fields) -> Price:
     return Price(
         fields.whole("input_nanousd_per_mtok", least=0, most=_MOST_NANOUSD),
@@ -89,4 +96,6 @@ def _read_price(fields: Fields) -> Price:
         fields.whole("call_nanousd", least=0, most=_MOST_NANOUSD),
         fields.take("effective", str),
         fields.take("source", str),
+        fields.maybe_whole("batch_input_nanousd_per_mtok", least=0, most=_MOST_NANOUSD),
+        fields.maybe_whole("batch_output_nanousd_per_mtok", least=0, most=_MOST_NANOUSD),
     )

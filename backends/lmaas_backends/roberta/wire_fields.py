@@ -31,9 +31,7 @@ def parse_json(body: bytes, where: str) -> object:
         InvalidQuery: `body` is anything else.
     """
     try:
-        return json.loads(
-            body.decode("utf-8", "surrogatepass"), parse_constant=_refuse_constant, object_pairs_hook=_once_each
-        )
+        return _DECODER.decode(body.decode("utf-8", "surrogatepass"))
     except RecursionError as error:
         raise InvalidQuery(f"{where} is nested too deeply") from error
     except ValueError as error:
@@ -50,6 +48,9 @@ def _once_each(pairs: list[tuple[str, object]]) -> dict[str, object]:
         names = [name for name, _ in pairs]
         raise ValueError(f"an object names {shown(next(name for name in names if names.count(name) > 1))} twice")
     return fields
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_once_each)
 
 
 class Fields:

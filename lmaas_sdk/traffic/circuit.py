@@ -1,0 +1,113 @@
+"""A circuit breaker: a backend that is down is left alone, and asked by one probe at a time whether it is back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from lmaas_sdk.backend import Backend
+from lmaas_sdk.errors import BackendError, BackendUnavailable, CircuitOpen, OutcomeUnknown, RateLimited
+
+__all__ = ["CircuitBreaker", "breaker_of"]
+
+# So many failures without an answer between them are no bad luck, if they took some time: of calls that go out at once
+# those that fail come back first.
+_FAILURES = 20
+_OUTAGE_S = 5.0
+_FIRST_PAUSE_S = 1.0
+_LONGEST_PAUSE_S = 30.0
+
+_breakers: WeakKeyDictionary[Any, WeakKeyDictionary[Any, CircuitBreaker]] = WeakKeyDictionary()
+
+
+def breaker_of(backend: Backend) -> CircuitBreaker:
+    """The breaker that all clients of this backend in this event loop share.
+
+    A backend that cannot be a key (no hash, no weak reference) gets one for itself at every call of this function.
+    """
+    of_loop = _breakers.setdefault(asyncio.get_running_loop(), WeakKeyDictionary())
+    try:
+        return of_loop.setdefault(backend, CircuitBreaker())
+    except TypeError:
+        return CircuitBreaker()
+
+
+class CircuitBreaker:
+    """Closed until nothing but failures has come back for a while; then open, with a probe after every pause.
+
+    A pause lasts one second at first and twice as long after every failed probe, up to 30 s. An answer of any kind
+    closes the circuit; a 429 says nothing about the backend's health.
+
+    Attributes:
+        is_open: Whether only probes are let through.
+
+    Args:
+        failures: Without an answer between them, that open it.
+        outage_s: Seconds that they have to span.
+    """
+
+    def __init__(self, failures: int = _FAILURES, outage_s: float = _OUTAGE_S) -> None:
+        self._most, self._outage_s = failures, outage_s
+        self._failures = 0
+        self._since_s = 0.0
+        self.is_open = False
+        self._pause_s = 0.0
+        self._probe_at = 0.0
+        self._probing = False
+        self._last: BackendError | None = None
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Around one attempt; what it raises is counted.
+
+        Raises:
+            CircuitOpen: The backend is down and it is not time for a probe, or one is on its way.
+        """
+        probe = self.is_open
+        if probe:
+            self._begin_probe()
+        try:
+            yield
+        except (BackendUnavailable, OutcomeUnknown) as error:
+            self._failed(error, probe)
+            raise
+        except RateLimited:
+            raise
+        except BackendError:
+            self._answered()
+            raise
+        else:
+            self._answered()
+        finally:
+            if probe:
+                self._probing = False
+
+    def _begin_probe(self) -> None:
+        now_s = asyncio.get_running_loop().time()
+        if self._probing or now_s < self._probe_at:
+            wait_s = max(self._probe_at - now_s, 0.0)
+            raise CircuitOpen(
+                f"the backend failed {self._failures} times without an answer, so nothing is sent to it for now "
+                f"(next probe in {wait_s:.1f} s; the last failure: {self._last})",
+                retry_after_s=wait_s,
+                last=self._last,
+            )
+        self._probing = True
+
+    def _failed(self, error: BackendError, probe: bool) -> None:
+        now_s = asyncio.get_running_loop().time()
+        if not self._failures:
+            self._since_s = now_s
+        self._failures += 1
+        self._last = error
+        opens = not self.is_open and self._failures >= self._most and now_s - self._since_s >= self._outage_s
+        if probe or opens:  # attempts that were on their way when it opened tell nothing new
+            self.is_open = True
+            self._pause_s = min(max(_FIRST_PAUSE_S, 2 * self._pause_s), _LONGEST_PAUSE_S)
+            self._probe_at = now_s + self._pause_s
+
+    def _answered(self) -> None:
+        self._failures, self._pause_s, self._last, self.is_open = 0, 0.0, None, False
