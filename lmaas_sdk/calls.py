@@ -68,16 +68,20 @@ def priced_call(
     tokens = candidates * sum(token_counts)
     evaluations: int | Fraction = 0
     if purpose == "train":
-        part = Fraction(n_counts, of_texts or n_counts)
-        evaluations = candidates if part == 1 else candidates * part
-    # Some providers charge more for what goes into their cache.
-    dearest = max(_cost(card.price, Usage(tokens)), _cost(card.price, Usage(tokens, cached_tokens=tokens)))
-    return Call(query, key, purpose, Amounts(1, evaluations, tokens, dearest))
+        evaluations = candidates if of_texts in {None, n_counts} else candidates * Fraction(n_counts, of_texts)
+    return Call(query, key, purpose, Amounts(1, evaluations, tokens, _dearest(card.price, tokens)))
 
 
 def actual_amounts(call: Call, usage: Usage, price: Price | None) -> Amounts:
     """What an answered attempt took."""
     return Amounts(1, call.worst.evaluations, usage.input_tokens + usage.output_tokens, _cost(price, usage))
+
+
+def _dearest(price: Price | None, tokens: int) -> int:
+    """The most that so many input tokens may cost: some providers charge more for what goes into their cache."""
+    if price is None:
+        return 0
+    return max(price.cost_nanousd(Usage(tokens)), price.cost_nanousd(Usage(tokens, cached_tokens=tokens)))
 
 
 def _cost(price: Price | None, usage: Usage) -> int:

@@ -6,6 +6,7 @@ Nothing reaches a backend but through here, so no call can go out that no budget
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import logging
 from collections.abc import Callable, Sequence
@@ -56,6 +57,7 @@ _Reply = ScoreReply | FeatureReply
 
 _REFUSED = (AuthenticationFailed, InvalidQuery, PaymentRequired, TaskError, UnknownDataset, Unsupported)
 _CLOCK_SLACK_S = 0.01  # a timer may fire a tick before its time by another clock
+_NO_LIMIT = contextlib.nullcontext()
 _logger = logging.getLogger("lmaas_sdk.client")
 
 
@@ -265,9 +267,9 @@ class Client:
 
     async def _permitted(self, call: Call, patience: Patience, lane: Lane) -> Permit:
         """Waits for the provider's quota and for a place among the requests under way."""
-        wall = asyncio.timeout(self.budget.remaining_s())
+        wall_s = self.budget.remaining_s()
         try:
-            async with wall:
+            async with _NO_LIMIT if wall_s is None else asyncio.timeout(wall_s):
                 return await lane.gate.enter(
                     call.worst.tokens,
                     self.limits(endpoint_of(call.query)),
@@ -284,7 +286,7 @@ class Client:
         wall_s = self.budget.remaining_s()
         bounds = [s for s in (wall_s, patience.left_s, self._retry.attempt_timeout_s) if s is not None]
         try:
-            async with asyncio.timeout(min(bounds, default=None)):
+            async with asyncio.timeout(min(bounds)) if bounds else _NO_LIMIT:
                 reply = await self._asked(call)
         except TimeoutError as error:
             if wall_s is not None and wall_s <= min(bounds):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
+import secrets
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import CancelledError
@@ -23,7 +26,7 @@ from lmaas_backends.roberta.engine_thread import EngineThread
 from lmaas_backends.roberta.http_app import application
 from lmaas_backends.roberta.protocol import JSON
 from lmaas_backends.roberta.rate_limits import Clocks
-from lmaas_backends.roberta.server import serving
+from lmaas_backends.roberta.server import RobertaServer, serving
 from lmaas_backends.roberta.usage_store import UsageStore
 from lmaas_sdk.backend import (
     Capabilities,
@@ -82,6 +85,14 @@ class FakeEngine:
     def features(self, query: FeatureQuery) -> FeatureReply:
         ones = np.ones(3, np.float32)
         return FeatureReply(np.ones((1, 4), np.float32), np.array([10]), ones, ones, Usage(self.count(query)))
+
+
+class RandomEngine(FakeEngine):
+    """Answers differently each time, so that a repeated answer can only be one that was kept."""
+
+    def score(self, query: ScoreQuery, cancelled: Callable[[], bool] = lambda: False) -> ScoreReply:
+        words = np.frombuffer(secrets.token_bytes(8 * query.n_candidates), np.uint32)
+        return ScoreReply(words.astype(np.float32).reshape(-1, 1, 2), Usage(self.count(query)))
 
 
 class SetClock:
@@ -150,3 +161,14 @@ async def until_health(server: Served, **told: object) -> None:
     async with asyncio.timeout(WAIT_S):
         while not told.items() <= (await server.ask("GET", "/health"))[1].items():
             pass
+
+
+def main() -> int:
+    """`lmaas serve` with an engine that needs no model, for tests that kill it."""
+    server, parser = RobertaServer(lambda _: (RandomEngine(), b"{}")), argparse.ArgumentParser()
+    server.add_arguments(parser)
+    return server.run(parser.parse_args())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

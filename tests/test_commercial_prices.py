@@ -188,6 +188,9 @@ def test_an_unknown_model_is_told_what_to_do() -> None:
     """Near names, and a table of one's own."""
     with pytest.raises(UnknownPrice, match=r"model 'tierz'.*near it.*write a table of your own \(docs/prices.md\)"):
         find_price("tierz", on=DAY)
+    mine = PriceTable("mine", [PriceEntry("my-model", DAY, Price(7))])
+    with pytest.raises(UnknownPrice, match=r"model 'my-modle' \(near it: my-model\)"):
+        find_price("my-modle", tables=[mine], on=DAY)
 
 
 def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

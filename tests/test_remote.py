@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from lmaas_backends.remote import RemoteBackend, open_backend
-from lmaas_backends.roberta.accounts import Accounts, ApiKeys, Terms
+from lmaas_backends.roberta.accounts import Accounts, Terms
+from lmaas_backends.roberta.api_keys import ApiKeys
 from lmaas_backends.roberta.calls import ModelCalls
 from lmaas_backends.roberta.engine import Engine
 from lmaas_backends.roberta.engine_thread import EngineThread
@@ -20,6 +21,7 @@ from lmaas_backends.roberta.http_app import application
 from lmaas_backends.roberta.model import LoadedModel, load_model
 from lmaas_backends.roberta.rate_limits import Clocks
 from lmaas_backends.roberta.server import serving
+from lmaas_backends.roberta.usage_store import UsageStore
 from lmaas_sdk.backend import FeatureQuery, ScoreQuery
 from lmaas_sdk.errors import (
     AuthenticationFailed,
@@ -53,10 +55,9 @@ def model() -> LoadedModel:
 @asynccontextmanager
 async def real_server(model: LoadedModel, *, port: int = 0) -> AsyncIterator[str]:
     """A server with an engine of its own, so that it knows no texts yet."""
-    clocks, terms = Clocks(), Terms()
-    async with EngineThread() as thread:
-        accounts = Accounts(ApiKeys([f"ann={KEY}"]), terms, clocks)
-        calls = ModelCalls(Engine(model), thread, accounts=accounts, terms=terms, clocks=clocks)
+    clocks, accounts = Clocks(), Accounts(ApiKeys([f"ann={KEY}"]), Terms())
+    async with UsageStore(clocks) as store, EngineThread() as thread:
+        calls = ModelCalls(Engine(model), thread, accounts=accounts, store=store, clocks=clocks)
         async with serving(calls, application(calls, model.vocabulary.tokenizer_json), port=port) as url:
             yield url
 

@@ -116,8 +116,12 @@ async def test_a_key_may_be_told_to_the_server_by_its_hash() -> None:
     assert statuses == [200, 401, 401]
 
 
+HASH_OF_K = hashlib.sha256(b"k").hexdigest()
+
+
 @pytest.mark.parametrize(
-    "entries", [("ann=sha256:12",), ("ann=sha256:" + "g" * 64,), ("ann=k", f"bob=sha256:{hashlib.sha256(b'k').hexdigest()}")]
+    "entries",
+    [("ann=sha256:12",), ("ann=sha256:" + "g" * 64,), ("ann=k", f"bob=sha256:{hashlib.sha256(b'k').hexdigest()}")],
 )
 def test_a_hash_that_is_none_or_comes_twice_is_refused(entries: tuple[str, ...]) -> None:
     """A hash of another length, one that is not hexadecimal, and one of a key that is there already."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -89,6 +90,24 @@ async def test_a_replay_takes_no_quota_and_says_that_it_is_one() -> None:
     ]
     assert [answers[0][1]] * 2 == [told for _, told, _ in answers[1:]]
     assert (1, 1_000, 2) == (usage["calls"], usage["nanousd"], usage["replayed"])
+
+
+async def test_servers_that_share_a_state_file_answer_a_key_alike(tmp_path: Path) -> None:
+    """One key sent to two servers at once: both compute, both answer the same bytes, and one bill is written."""
+    async with served(state=tmp_path / "state") as one, served(state=tmp_path / "state") as two:
+        two.engine.scored.append("so that it answers differently")
+        one.engine.gate.clear()
+        two.engine.gate.clear()
+        async with asyncio.TaskGroup() as tasks:
+            asking = [tasks.create_task(server.score(Idempotency_Key="k")) for server in (one, two)]
+            for server in (one, two):
+                await wait_for(server.engine.started)
+                server.engine.gate.set()
+        told = [task.result()[1] for task in asking]
+        usage = (await one.ask("GET", "/v1/usage"))[1]["usage"]["ann"]
+
+    assert told[0] == told[1]
+    assert (1, 10, 1) == (usage["calls"], usage["input_tokens"], usage["replayed"])
 
 
 async def test_a_used_up_balance_is_402() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import tiktoken.load
+import tiktoken.model
 import tiktoken.registry
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -293,6 +294,13 @@ async def test_an_absent_or_damaged_vocabulary_is_not_downloaded(offline: Path, 
             (offline / hashlib.sha1(url.encode()).hexdigest()).write_bytes(damage)  # noqa: S324 (a file's name)
     counts = await count_tokens(Plain(replace(CARD, name=model)), TextSet((review("it"),)))
     assert counts == TokenCounts((19,), False, "an upper bound by UTF-8 bytes")
+
+
+def test_every_name_that_tiktoken_knows_is_looked_up() -> None:
+    """And a backend of another name is not kept waiting for it."""
+    known = (*tiktoken.model.MODEL_TO_ENCODING, *tiktoken.model.MODEL_PREFIX_TO_ENCODING)
+    assert [openai_vocabularies.is_openai_name(name) for name in known] == [True] * len(known)
+    assert not openai_vocabularies.is_openai_name("mock")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import hashlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import replace
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -28,8 +27,8 @@ from lmaas_backends.roberta.wire_queries import (
     read_registration,
     read_score_reply,
     registration_message,
-    score_message,
 )
+from lmaas_backends.score_bodies import ScoreBodies
 from lmaas_sdk.backend import FeatureQuery, FeatureReply, ModelCard, Registration, ScoreQuery, ScoreReply
 from lmaas_sdk.canonical import array_digest
 from lmaas_sdk.errors import BackendUnavailable, InvalidQuery, OutcomeUnknown, ProtocolError, UnknownDataset
@@ -47,7 +46,6 @@ _REMEMBERED_SETS = 256
 _REMEMBERED_ARRAYS = 64
 _REMEMBERED_COUNTS = 4 << 20  # texts
 _CountedAs = tuple[str, str | None]  # digests of a set and of the subspace it was counted under
-_Query = TypeVar("_Query", ScoreQuery, FeatureQuery)
 _T = TypeVar("_T")
 
 
@@ -111,7 +109,8 @@ class RemoteBackend:
         self.card = card
         self.bytes_up = 0
         self.bytes_down = 0
-        self._http, self._media_type, self._z_dtype = http, media_type, z_dtype
+        self._http, self._media_type = http, media_type
+        self._score_bodies = ScoreBodies(card.name, media_type, z_dtype)
         self._sets: SentOnce[TextSet] = SentOnce(_REMEMBERED_SETS)
         self._arrays: SentOnce[NDArray[np.float32]] = SentOnce(_REMEMBERED_ARRAYS)
         self._counts: BoundedStore[tuple[str, str | None], Registration] = BoundedStore(max_bytes=_REMEMBERED_COUNTS)
@@ -137,16 +136,16 @@ class RemoteBackend:
             LmaasError: As `HttpCalls.post`.
         """
 
-        async def attempt(sendable: ScoreQuery) -> ScoreReply:
-            message = score_message(sendable, self.card.name, z_dtype=self._z_dtype)
+        async def attempt(texts: TextSet | str) -> ScoreReply:
+            body = self._score_bodies.encoded(query, texts)
             sent = Sent()
             try:
-                reply = await self._post("v1/score", message, key=key, sent=sent)
+                reply = await self._http.post("v1/score", body, self._media_type, key=key, sent=sent)
             finally:
                 self.bytes_up += sent.up
                 self.bytes_down += sent.down
             read = self._understood(reply, read_score_reply, SCORE_REPLY_ARRAYS)
-            check_score_reply(read, sendable, self._text_set(query))
+            check_score_reply(read, query, self._text_set(query))
             return read
 
         return await self._with_known_texts(query, attempt, query.subspace)
@@ -165,11 +164,11 @@ class RemoteBackend:
             LmaasError: As `HttpCalls.post`.
         """
 
-        async def attempt(sendable: FeatureQuery) -> FeatureReply:
-            message = feature_message(sendable, self.card.name)
+        async def attempt(texts: TextSet | str) -> FeatureReply:
+            message = feature_message(query, self.card.name, texts=texts)
             reply = await self._post("v1/features", message, key=key, sent=Sent())
             read = self._understood(reply, read_feature_reply, FEATURE_REPLY_ARRAYS)
-            check_feature_reply(read, sendable, texts=self._text_set(query), hidden_size=self.card.hidden_size)
+            check_feature_reply(read, query, texts=self._text_set(query), hidden_size=self.card.hidden_size)
             return read
 
         return await self._with_known_texts(query, attempt, None)
@@ -221,7 +220,10 @@ class RemoteBackend:
         return reply.body
 
     async def _with_known_texts(
-        self, query: _Query, attempt: Callable[[_Query], Awaitable[_T]], subspace: Subspace | None
+        self,
+        query: ScoreQuery | FeatureQuery,
+        attempt: Callable[[TextSet | str], Awaitable[_T]],
+        subspace: Subspace | None,
     ) -> _T:
         """Sends a query with the digest of its texts, registering them first where the server does not have them.
 
@@ -230,16 +232,15 @@ class RemoteBackend:
         """
         texts = self._text_set(query)
         if texts is None:
-            return await attempt(query)
+            return await attempt(query.texts)
         await self._take_in(texts, subspace)
-        sendable = replace(query, texts=texts.digest)
         names = [texts.digest, *_arrays_of(subspace)]
         sent_before = {name: self._sets.times(name) + self._arrays.times(name) for name in names}
         try:
-            return await attempt(sendable)
+            return await attempt(texts.digest)
         except UnknownDataset:
             await self._take_in(texts, subspace, sent_before)
-            return await attempt(sendable)
+            return await attempt(texts.digest)
 
     async def _take_in(
         self, texts: TextSet, subspace: Subspace | None, sent_before: dict[str, int] | None = None

@@ -73,7 +73,7 @@ class SqliteLedger(Ledger):
             raise ValueError(f'synchronous is "NORMAL" or "FULL", not {synchronous!r}')
         super().__init__(wall)
         self.path = Path(path)
-        self._open_rows = lambda: LedgerRows(self.path, synchronous=synchronous, busy_timeout_s=busy_timeout_s)
+        self._synchronous, self._busy_timeout_s = synchronous, busy_timeout_s
         self._entries: list[Entry] = []
         self._book = Book(self.owner, wall, self._entries, self._load)
         self._writer = Writer(str(self.path), self._commit, self._finish)
@@ -270,7 +270,7 @@ class SqliteLedger(Ledger):
             LedgerError: It cannot be written.
         """
         if self._rows is None:
-            self._rows = self._open_rows()
+            self._rows = LedgerRows(self.path, synchronous=self._synchronous, busy_timeout_s=self._busy_timeout_s)
             self._lock_file.take()
         try:
             self._book_all(batch, self._rows)
@@ -285,6 +285,8 @@ class SqliteLedger(Ledger):
             self._book.version += 1  # others have written: what is touched is read anew
         for operation in batch:
             operation.apply(self._book)
+        if not rows.connection.in_transaction:
+            raise sqlite3.OperationalError("the transaction was ended by an error within it")
         rows.save(self._book.changed, self._entries, self.owner)
         rows.commit()
         for account in self._book.changed:
@@ -316,9 +318,8 @@ class SqliteLedger(Ledger):
         if now_s - self._looked_s < _LOOK_FOR_DEAD_EVERY_S:
             return False
         self._looked_s = now_s
-        return any(
-            [self._recovered_from(book, owner) for owner in owners.unended(self._file.connection, but=self.owner)]
-        )
+        others = owners.unended(self._file.connection, but=self.owner)
+        return sum(self._recovered_from(book, owner) for owner in others) > 0  # all of them, not up to the first
 
     def _recovered_from(self, book: Book, owner: str) -> bool:
         lock = OwnerLock(self.path, owner)

@@ -6,11 +6,15 @@ import hashlib
 import os
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import tiktoken
+if TYPE_CHECKING:
+    import tiktoken
 
-__all__ = ["local_encoding"]
+__all__ = ["is_openai_name", "local_encoding"]
 
+# How the names begin that tiktoken knows.
+_NAMES = ("gpt", "chatgpt", "o1", "o3", "o4", "ft:", "text-", "code-", "davinci", "curie", "babbage", "ada", "cushman")
 _FOLDER_URL = "https://openaipublic.blob.core.windows.net/encodings"
 # Encoding -> the file it is made from, and the file's SHA-256, both as tiktoken names them.
 _R50K = ("r50k_base", "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930")
@@ -27,12 +31,19 @@ _FILES = {
 }
 
 
+def is_openai_name(model: str) -> bool:
+    """Whether a model's name may be one of OpenAI's, told without the time that tiktoken takes to import."""
+    return model.startswith(_NAMES)
+
+
 def local_encoding(model: str) -> tiktoken.Encoding | None:
     """The encoding of an OpenAI model; None: another model, or its vocabulary is not on this machine.
 
     tiktoken downloads a vocabulary that it lacks. Here it is only asked for one whose file, whole and right, is in its
     cache folder (`TIKTOKEN_CACHE_DIR`), so nothing goes over the network. Reading it takes up to a second.
     """
+    import tiktoken  # noqa: PLC0415  (slow to import)
+
     try:
         name = tiktoken.encoding_name_for_model(model)
     except KeyError:

@@ -39,11 +39,11 @@ def find_price(
     for table in known:
         if model in table:
             return table.price_of(model, day)
+    near = near_names(model, [name for table in known for name in table.names])
     advice = "write a table of your own (docs/prices.md) and give it"
     try:
         return commercial_price(model, day)
     except MissingExtra as missing:
-        near = near_names(model, [name for table in known for name in table.names])
         raise UnknownPrice(f"no price is known of model {model!r}{near}: {advice}; {missing}") from missing
     except UnknownPrice as unknown:
-        raise UnknownPrice(f"no price is known of model {model!r}: {unknown}; {advice}") from unknown
+        raise UnknownPrice(f"no price is known of model {model!r}{near}: {unknown}; {advice}") from unknown

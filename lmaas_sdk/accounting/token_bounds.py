@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-
-import tiktoken
+from typing import TYPE_CHECKING
 
 from lmaas_sdk.accounting.token_counts import QUICK_CHARACTERS, TokenCounts, check_characters
 from lmaas_sdk.backend import ModelCard
 from lmaas_sdk.texts import Text
 from lmaas_sdk.tuning.subspace import Subspace
+
+if TYPE_CHECKING:
+    import tiktoken
 
 __all__ = ["ByteBound", "WrittenOut", "upper_bound_counts"]
 

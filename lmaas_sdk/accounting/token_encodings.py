@@ -10,10 +10,12 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-
-import tiktoken
+from typing import TYPE_CHECKING
 
 from lmaas_sdk.errors import Unsupported
+
+if TYPE_CHECKING:
+    import tiktoken
 
 __all__ = ["ByteLevelBpe", "encoding_from_tokenizer_json", "read_byte_level_bpe"]
 
@@ -99,6 +101,8 @@ def read_byte_level_bpe(data: bytes) -> ByteLevelBpe:
     Raises:
         Unsupported: It is another kind of tokenizer, or does more than this one can; the message says what.
     """
+    import tiktoken  # noqa: PLC0415  (slow to import)
+
     fields = _fields(data)
     model, splitter = _part(fields, "model"), _part(fields, "pre_tokenizer")
     _check_kind(fields, model, splitter)

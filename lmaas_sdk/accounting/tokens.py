@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from weakref import WeakKeyDictionary
 
-from lmaas_sdk.accounting.openai_vocabularies import local_encoding
+from lmaas_sdk.accounting.openai_vocabularies import is_openai_name, local_encoding
 from lmaas_sdk.accounting.served_tokenizers import TokenizerSource, tokenizer_of
 from lmaas_sdk.accounting.token_bounds import ByteBound, WrittenOut, upper_bound_counts
 from lmaas_sdk.accounting.token_counter import TokenCounter
@@ -62,5 +62,5 @@ async def _new_counter(backend: Backend, card: ModelCard) -> TextCounter:
             return TokenCounter(await tokenizer_of(backend, card.tokenizer_digest), card)
         except Unsupported:
             return ByteBound(card)
-    encoding = await asyncio.to_thread(local_encoding, card.name)
+    encoding = await asyncio.to_thread(local_encoding, card.name) if is_openai_name(card.name) else None
     return ByteBound(card) if encoding is None else WrittenOut(encoding, card)

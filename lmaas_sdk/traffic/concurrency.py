@@ -47,6 +47,12 @@ class AdaptiveConcurrency:
         """Whether one more may go out."""
         return self._under_way < self.limit
 
+    def allow(self, most: int) -> None:
+        """Another maximum from now on."""
+        if most != self._most:
+            self._limit = float(most) if self._limit >= self._most else min(self._limit, most)
+            self._most = most
+
     def enter(self) -> None:
         """One goes out; `number` is its number."""
         self._under_way += 1

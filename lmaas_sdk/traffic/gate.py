@@ -55,6 +55,8 @@ class Gate:
             QuotaExceeded: The wait would take longer than that, or for ever; at once, and nothing was taken.
         """
         check_ever_fits(tokens, limits)
+        if limits.concurrency is not None:
+            self._concurrency.allow(limits.concurrency)
         ticket = f"{_PROCESS}-{next(_tickets)}"
         async with self._line:
             try:

@@ -7,7 +7,6 @@ from hashlib import blake2b
 import numpy as np
 
 from lmaas_sdk.backend import FeatureQuery, ModelCard, ScoreQuery
-from lmaas_sdk.canonical import canonical_json
 
 __all__ = ["query_digest"]
 
@@ -17,17 +16,18 @@ _BYTES = 20
 def query_digest(query: ScoreQuery | FeatureQuery, card: ModelCard) -> str:
     """BLAKE2b, in hex, over model, engine, texts, rows, prompt and candidates.
 
-    A text set and its digest are the same; rows that name all texts in order and no rows are not.
+    A text set and its digest are the same; rows that name all texts in order and no rows are not. Everything but Z goes
+    in by its `repr`, which spells strings, whole numbers and None in one way only.
     """
     texts = query.texts if isinstance(query.texts, str) else query.texts.digest
     parts: list[object] = [card.name, card.fingerprint, card.tokenizer_digest, texts, query.rows]
     hashed = blake2b(digest_size=_BYTES)
     if isinstance(query, FeatureQuery):
-        hashed.update(canonical_json(["features", *parts, query.pool]))
+        hashed.update(repr(["features", *parts, query.pool]).encode("utf-8", "surrogatepass"))
         return hashed.hexdigest()
     prompt = None if query.subspace is None else query.subspace.digest
     shape = None if query.Z is None else query.Z.shape
-    hashed.update(canonical_json(["score", *parts, query.top_k, prompt, shape]))
+    hashed.update(repr(["score", *parts, query.top_k, prompt, shape]).encode("utf-8", "surrogatepass"))
     if query.Z is not None:
         hashed.update(np.ascontiguousarray(query.Z, dtype="<f4").data)
     return hashed.hexdigest()

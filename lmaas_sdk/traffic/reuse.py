@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
-
-import numpy as np
-from numpy.typing import NDArray
 
 from lmaas_sdk.backend import FeatureReply, ModelCard, ScoreReply
 from lmaas_sdk.calls import Call
 from lmaas_sdk.errors import BudgetExceeded, QuotaExceeded
-from lmaas_sdk.traffic.cache import ReplyCache
+from lmaas_sdk.traffic.cache import ReplyCache, kept_reply
 from lmaas_sdk.traffic.coalesce import Coalescer
 from lmaas_sdk.traffic.query_digest import query_digest
 
@@ -49,27 +45,16 @@ class Reuse:
             return await send(), False
         digest = query_digest(call.query, self._card)
         if not self._keeps:
-            return await self._in_flight.run(f"{digest}/{call.key}", send)
+            reply, joined = await self._in_flight.run(f"{digest}/{call.key}", send)
+            return (kept_reply(reply), True) if joined else (reply, False)
         known = await cache.get(digest)
         if known is not None:
             return known, True
 
         async def send_and_keep() -> _Reply:
-            reply = _read_only(await send())
+            reply = await send()
             await cache.put(digest, reply)
             return reply
 
-        return await self._in_flight.run(digest, send_and_keep)
-
-
-def _read_only(reply: _Reply) -> _Reply:
-    """The reply with arrays that none of those who share it can change."""
-    if isinstance(reply, ScoreReply):
-        return replace(reply, logits=_frozen(reply.logits))
-    return replace(reply, features=_frozen(reply.features))
-
-
-def _frozen(array: NDArray[np.float32]) -> NDArray[np.float32]:
-    view = array.view()
-    view.flags.writeable = False
-    return view
+        reply, joined = await self._in_flight.run(digest, send_and_keep)
+        return (kept_reply(reply), True) if joined else (reply, False)

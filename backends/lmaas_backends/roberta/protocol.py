@@ -17,8 +17,10 @@ from __future__ import annotations
 import base64
 import math
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -28,13 +30,16 @@ from lmaas_backends.roberta.wire_fields import Fields, parse_json, shown
 from lmaas_sdk.canonical import canonical_json
 from lmaas_sdk.errors import InvalidQuery
 
-__all__ = ["JSON", "TENSORS", "Message", "decode_message", "encode_message"]
+__all__ = ["JSON", "TENSORS", "Message", "decode_message", "encode_message", "frame_head", "framed"]
 
 JSON = "application/json"
 TENSORS = "application/vnd.lmaas.tensors"
 
 _DTYPES = {"float32": "<f4", "float16": "<f2", "int64": "<i8"}
+_NAMES = {np.dtype(code): name for name, code in _DTYPES.items()}  # `dtype.name` is worked out anew at every look
 _MOST_DIMENSIONS = 4
+_REMEMBERED_BYTES = 4096
+_Layout = tuple[str, str, tuple[int, ...], int]  # name, dtype, shape, bytes
 _LENGTH = struct.Struct("<I")
 
 
@@ -56,9 +61,18 @@ def encode_message(message: Message, media_type: str) -> bytes:
     if media_type == JSON:
         spelled = {name: _described(array) | {"data": _base64(array)} for name, array in message.arrays.items()}
         return canonical_json({**message.fields, **spelled})
+    return framed(frame_head(message), message.arrays.values())
+
+
+def frame_head(message: Message) -> bytes:
+    """The JSON of a message's frame: everything but the arrays' values."""
     described = {name: _described(array) for name, array in message.arrays.items()}
-    header = canonical_json({**message.fields, **described})
-    return b"".join((_LENGTH.pack(len(header)), header, *(_raw(array) for array in message.arrays.values())))
+    return canonical_json({**message.fields, **described})
+
+
+def framed(head: bytes, arrays: Iterable[NDArray[Any]]) -> bytes:
+    """A whole frame, of its JSON and its arrays in their order."""
+    return b"".join((_LENGTH.pack(len(head)), head, *(_raw(array) for array in arrays)))
 
 
 def decode_message(body: bytes, media_type: str, arrays: Sequence[str] = ()) -> Message:
@@ -103,18 +117,28 @@ def _from_base64(spelled: Fields, name: str) -> NDArray[Any]:
 
 def _decode_frame(body: bytes, names: Sequence[str]) -> Message:
     header, payload = _split_frame(body)
-    fields = Fields(parse_json(header, "the frame's JSON"), "the frame's JSON")
-    described = {name: fields.maybe(name, dict) for name in names}
-    layouts = {name: _description(Fields(d, name), name) for name, d in described.items() if d is not None}
-    needed = sum(_size(*layout) for layout in layouts.values())
+    read = _read_head if len(header) <= _REMEMBERED_BYTES else _read_head.__wrapped__
+    fields, layouts = read(header, tuple(names))
+    needed = sum(size for _, _, _, size in layouts)
     if len(payload) != needed:
         raise InvalidQuery(f"the frame's payload has {len(payload)} bytes where its arrays take {needed}")
     found, start = {}, 0
-    for name, layout in layouts.items():
-        end = start + _size(*layout)
-        found[name] = _array(payload[start:end], *layout)
-        start = end
-    return Message(fields.rest(), found)
+    for name, dtype, shape, size in layouts:
+        found[name] = _array(payload[start : start + size], dtype, shape)
+        start += size
+    return Message(dict(fields), found)
+
+
+@lru_cache(maxsize=256)  # the calls of a run have equal heads: what differs between them is in the payload
+def _read_head(header: bytes, names: tuple[str, ...]) -> tuple[Mapping[str, object], list[_Layout]]:
+    fields = Fields(parse_json(header, "the frame's JSON"), "the frame's JSON")
+    layouts = []
+    for name in names:
+        described = fields.maybe(name, dict)
+        if described is not None:
+            dtype, shape = _description(Fields(described, name), name)
+            layouts.append((name, dtype, shape, _size(dtype, shape)))
+    return MappingProxyType(fields.rest()), layouts
 
 
 def _split_frame(body: bytes) -> tuple[bytes, memoryview]:
@@ -141,15 +165,15 @@ def _size(dtype: str, shape: tuple[int, ...]) -> int:
 
 
 def _array(raw: bytes | memoryview, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
-    return np.frombuffer(raw, dtype=_DTYPES[dtype]).astype(dtype).reshape(shape)
+    return np.frombuffer(raw, dtype=_DTYPES[dtype]).astype(dtype, copy=False).reshape(shape)
 
 
 def _described(array: NDArray[Any]) -> dict[str, object]:
-    return {"dtype": array.dtype.name, "shape": list(array.shape)}
+    return {"dtype": _NAMES[array.dtype], "shape": list(array.shape)}
 
 
 def _raw(array: NDArray[Any]) -> bytes:
-    return np.ascontiguousarray(array, dtype=_DTYPES[array.dtype.name]).tobytes()
+    return np.ascontiguousarray(array, dtype=_DTYPES[_NAMES[array.dtype]]).tobytes()
 
 
 def _base64(array: NDArray[Any]) -> str:

@@ -29,6 +29,7 @@ _MEMORY = ":memory:"
 _LOCKED_WAIT_S = 30.0
 _MOST_TOGETHER = 256
 _CACHE_KIB = 16 << 10
+_MOST_WAL_BYTES = 64 << 20  # that are left on disk after a large answer
 
 
 @dataclass(eq=False, slots=True)
@@ -133,6 +134,7 @@ class StateFile:
             _persuade(lambda: connection.execute("PRAGMA journal_mode = WAL"))
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+            connection.execute(f"PRAGMA journal_size_limit = {_MOST_WAL_BYTES}")
             migrate(connection, path)
         except BaseException:
             connection.close()
@@ -198,8 +200,8 @@ def _persuade(step: Callable[[], object]) -> None:
     while True:
         try:
             step()
-        except sqlite3.OperationalError:
-            if time.monotonic() > deadline:
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
         else:

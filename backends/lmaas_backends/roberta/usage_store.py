@@ -80,7 +80,11 @@ class UsageStore:
             StateFileError: The file cannot be used.
         """
         await self._file.__aenter__()
-        await self._file.execute(self._enter)
+        try:
+            await self._file.execute(self._enter)
+        except BaseException:
+            await self._file.__aexit__(None, None, None)
+            raise
         return self
 
     async def __aexit__(

@@ -13,6 +13,7 @@ __all__ = ["card_fields", "checked_zone", "read_card"]
 
 _SWITCHES = ("arrays", "features", "top_k", "idempotent", "deterministic", "layers")
 _LIMITS = ("requests_per_minute", "tokens_per_minute", "requests_per_day", "concurrency")
+_BATCH_PRICES = ("batch_input_nanousd_per_mtok", "batch_output_nanousd_per_mtok")
 _SIZES = ("hidden_size", "vocab_size", "max_tokens", "max_candidates", "max_texts")
 _MOST_LIMIT = 2**53  # beyond it JSON's readers round
 _MOST_NANOUSD = 10**15  # a million dollars: with it no call's cost leaves the 64 bits that a ledger has
@@ -89,13 +90,14 @@ def _read_endpoint_limits(fields: Fields) -> tuple[tuple[str, Limits], ...]:
 
 
 def _read_price(fields: Fields) -> Price:
-    return Price(
+    amounts = (
         fields.whole("input_nanousd_per_mtok", least=0, most=_MOST_NANOUSD),
         fields.whole("output_nanousd_per_mtok", least=0, most=_MOST_NANOUSD),
         fields.maybe_whole("cached_nanousd_per_mtok", least=0, most=_MOST_NANOUSD),
         fields.whole("call_nanousd", least=0, most=_MOST_NANOUSD),
-        fields.take("effective", str),
-        fields.take("source", str),
-        fields.maybe_whole("batch_input_nanousd_per_mtok", least=0, most=_MOST_NANOUSD),
-        fields.maybe_whole("batch_output_nanousd_per_mtok", least=0, most=_MOST_NANOUSD),
     )
+    batch = [fields.maybe_whole(name, least=0, most=_MOST_NANOUSD) for name in _BATCH_PRICES]
+    try:
+        return Price(*amounts, fields.take("effective", str), fields.take("source", str), *batch)
+    except ValueError as error:
+        raise InvalidQuery(str(error)) from error

@@ -52,14 +52,23 @@ FEATURE_REPLY_ARRAYS = ("features", "lengths", "layer_mean", "layer_std")
 ARRAY_ARRAYS = ("array",)
 
 
-def score_message(query: ScoreQuery, model: str, *, z_dtype: str = "float32") -> Message:
-    """The body of POST /v1/score. `z_dtype` "float16" halves it and rounds Z."""
-    fields = _selection(query.texts, query.rows) | {"model": model}
+def score_message(
+    query: ScoreQuery, model: str, *, z_dtype: str = "float32", texts: TextSet | str | None = None
+) -> Message:
+    """The body of POST /v1/score.
+
+    Args:
+        query: What to score.
+        model: Its name at the server.
+        z_dtype: "float16" halves it and rounds Z.
+        texts: What to send in place of the query's texts: the digest of the same, say.
+    """
+    fields = _selection(texts or query.texts, query.rows) | {"model": model}
     if query.top_k is not None:
         fields["top_k"] = query.top_k
     if query.subspace is None or query.Z is None:
         return Message(fields, {})
-    return Message(fields | {"subspace": query.subspace.to_wire()}, {"Z": query.Z.astype(z_dtype)})
+    return Message(fields | {"subspace": query.subspace.to_wire()}, {"Z": query.Z.astype(z_dtype, copy=False)})
 
 
 def read_score(message: Message) -> tuple[str, ScoreQuery]:
@@ -90,9 +99,9 @@ def read_score_reply(message: Message) -> ScoreReply:
     return ScoreReply(_floats(message, "logits", 3), _read_usage(fields), words)
 
 
-def feature_message(query: FeatureQuery, model: str) -> Message:
-    """The body of POST /v1/features."""
-    return Message(_selection(query.texts, query.rows) | {"model": model, "pool": query.pool}, {})
+def feature_message(query: FeatureQuery, model: str, *, texts: TextSet | str | None = None) -> Message:
+    """The body of POST /v1/features; `texts` as in `score_message`."""
+    return Message(_selection(texts or query.texts, query.rows) | {"model": model, "pool": query.pool}, {})
 
 
 def read_features(message: Message) -> tuple[str, FeatureQuery]:
