@@ -18,6 +18,7 @@ import json
 import os
 import platform
 import statistics
+import struct
 import subprocess
 import sys
 import time
@@ -30,7 +31,7 @@ import aiohttp
 import numpy as np
 
 from benchmarks.stub_server import CARD, MODEL, TEXTS, TOKENS
-from lmaas_backends.roberta.protocol import TENSORS, encode_message
+from lmaas_backends.roberta.protocol import TENSORS
 from lmaas_backends.roberta.wire_queries import score_message
 from lmaas_sdk import MASK, Budget, LabelWords, Limits, Piece, ScoreQuery, Subspace, TextSet, load_backend
 from lmaas_sdk.client import Client
@@ -112,13 +113,20 @@ async def senders(url: str, concurrency: int) -> Any:
 
 
 def bare(session: aiohttp.ClientSession, url: str) -> Send:
-    """One POST of the same bytes, its body read and nothing else."""
-    message = score_message(score_query(0, TEXT_SET.digest), MODEL)
-    body = encode_message(message, TENSORS)
+    """The same request written by hand: a frame in, logits out, and nothing around it."""
+    fields = score_message(score_query(0, TEXT_SET.digest), MODEL).fields
+    headers = {"Content-Type": TENSORS, "Authorization": "Bearer test-key-benchmark"}
 
-    async def send(number: int) -> bytes:
-        async with session.post(f"{url}/v1/score", data=body, headers={"Content-Type": TENSORS}) as response:
-            return await response.read()
+    async def send(number: int) -> object:
+        z = candidate(number)
+        head = json.dumps({**fields, "Z": {"dtype": "float32", "shape": z.shape}}).encode()
+        body = b"".join((struct.pack("<I", len(head)), head, z.tobytes()))
+        async with session.post(f"{url}/v1/score", data=body, headers=headers) as response:
+            response.raise_for_status()
+            answer = await response.read()
+        (length,) = struct.unpack_from("<I", answer)
+        told = json.loads(answer[4 : 4 + length])
+        return np.frombuffer(answer[4 + length :], "<f4").reshape(told["logits"]["shape"]), told["usage"]
 
     return send
 

@@ -31,7 +31,7 @@ def check_books(path: Path) -> dict[str, dict[str, Row]]:
     """
     sums = _added_up(path)
     columns = [f"{kind}_{unit}" for kind in ("posted", "pending", "limit") for unit in UNITS]
-    for name, overrun, *values in rows_of(path, f"SELECT path, overrun, {', '.join(columns)} FROM accounts"):
+    for name, overrun, *values in rows_of(path, f"SELECT path, overrun, {', '.join(columns)} FROM accounts"):  # noqa: S608
         row = tuple(from_column(value) for value in values)
         assert {"posted": row[:4], "pending": row[4:8]} == sums[name], name
         for limit, posted, pending in zip(row[8:], row[:4], row[4:8], strict=True):
@@ -43,7 +43,7 @@ def check_books(path: Path) -> dict[str, dict[str, Row]]:
 
 def _added_up(path: Path) -> dict[str, dict[str, Row]]:
     accounts = rows_of(path, "SELECT path, parent, aside FROM accounts ORDER BY length(path) DESC")
-    entries = rows_of(path, f"SELECT kind, transfer, account, {', '.join(UNITS)} FROM entries ORDER BY seq")
+    entries = rows_of(path, f"SELECT kind, transfer, account, {', '.join(UNITS)} FROM entries ORDER BY seq")  # noqa: S608
     own: dict[str, dict[str, Row]] = defaultdict(lambda: {"posted": (0,) * 4, "pending": (0,) * 4})
     limits: dict[str, Row] = {}
     released = {account for kind, _, account, *_ in entries if kind == "release"}

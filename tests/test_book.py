@@ -75,9 +75,9 @@ def test_what_happened_is_told_entry_by_entry(books: Books) -> None:
         ("post", ONE, 1),
         ("correct", (1, 2, 3, 4), 0),
     ]
-    assert {(one.at, one.transfer, one.account, one.owner, one.purpose, one.endpoint, one.key) for one in books.entries} == {
-        (7.5, transfer.id, "top/low", "me", "train", "mock/score", "k1")
-    }
+    assert {
+        (one.at, one.transfer, one.account, one.owner, one.purpose, one.endpoint, one.key) for one in books.entries
+    } == {(7.5, transfer.id, "top/low", "me", "train", "mock/score", "k1")}
 
 
 @pytest.mark.parametrize(

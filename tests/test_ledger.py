@@ -155,10 +155,14 @@ def test_release_sees_what_is_not_booked_yet(ledger: Ledger) -> None:
     inner, hold = aside.set_aside("inner", Amounts(2)), aside.child("child").reserve(Amounts(1))
     with pytest.raises(ValueError, match="still has"):
         aside.release()
-    hold.void()
+    inner.release()
     with pytest.raises(ValueError, match="still has"):
         aside.release()
-    inner.release()
+    hold.void()
+    other = aside.set_aside("other", Amounts(2))
+    with pytest.raises(ValueError, match="still has"):
+        aside.release()
+    other.release()
     aside.release()
     settle(ledger)
     assert (team.pending, team.free("calls")) == (NOTHING, 9)

@@ -53,6 +53,8 @@ class SentOnce(Generic[_V]):
             send: Sends it.
             stale: The number of times it had been sent when the server turned out not to have it.
         """
+        if self.times(digest) > stale:
+            return
         async with self.lock(digest):
             if self.times(digest) <= stale:
                 await send()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import logging
 import sqlite3
 import threading
 import time
@@ -23,16 +22,14 @@ from lmaas_sdk.accounting.ledger_writer import Writer
 from lmaas_sdk.accounting.operations import Mailbox, Operation
 from lmaas_sdk.accounting.owners import OwnerLock
 from lmaas_sdk.accounting.quantities import NO_LIMITS, Limits, Quantities
-from lmaas_sdk.accounting.recovery import resolve_left
-from lmaas_sdk.accounting.transfers import Label, Reservation, Transfer
+from lmaas_sdk.accounting.recovery import Recovery
+from lmaas_sdk.accounting.transfers import Transfer
 from lmaas_sdk.errors import BudgetExceeded, LedgerConflict, LedgerError
 
 __all__ = ["SqliteLedger", "Synchronous", "open_ledger"]
 
 T = TypeVar("T")
 Synchronous = Literal["NORMAL", "FULL"]
-_log = logging.getLogger(__name__)
-_LOOK_FOR_DEAD_EVERY_S = 1.0
 
 
 def open_ledger(
@@ -80,7 +77,7 @@ class SqliteLedger(Ledger):
         self._boxes: WeakKeyDictionary[asyncio.AbstractEventLoop, Mailbox] = WeakKeyDictionary()
         self._lock_file = OwnerLock(self.path, self.owner)
         self._closing: Operation[None] = Operation(self._end)
-        self._looked_s = -_LOOK_FOR_DEAD_EVERY_S
+        self._recovery = Recovery(self)
         self._rows: LedgerRows | None = None
         self._is_started = False
 
@@ -195,7 +192,7 @@ class SqliteLedger(Ledger):
         try:
             super().grant(book, opened, ask)
         except BudgetExceeded:
-            if not self._recovered(book):
+            if not self._recovery.of_the_dead(book, self._file, self._wall()):
                 raise
             super().grant(book, opened, ask)
 
@@ -306,36 +303,11 @@ class SqliteLedger(Ledger):
         rows = self._file
         owners.register(rows.connection, self.owner, self._wall())
         self._known.update(rows.all_balances())
-        for (number, path, *label), amounts in rows.unknown():
-            transfer = Transfer(self.account_at(path), amounts, Label(*label), id=number)
-            transfer.state, transfer.posted, transfer.is_unknown = "posted", amounts, True
-            self.note_unknown(Reservation.of_unknown(self, transfer))
-        self._recovered(book)
-
-    def _recovered(self, book: Book) -> bool:
-        """Puts in order what dead owners left; whether there was anything."""
-        now_s = time.monotonic()
-        if now_s - self._looked_s < _LOOK_FOR_DEAD_EVERY_S:
-            return False
-        self._looked_s = now_s
-        others = owners.unended(self._file.connection, but=self.owner)
-        return sum(self._recovered_from(book, owner) for owner in others) > 0  # all of them, not up to the first
-
-    def _recovered_from(self, book: Book, owner: str) -> bool:
-        lock = OwnerLock(self.path, owner)
-        with lock.if_dead() as is_dead:
-            if not is_dead:
-                return False
-            unknown, any_left = resolve_left(book, self._file, owner, account_at=self.account_at)
-            for transfer in unknown:
-                self.note_unknown(Reservation.of_unknown(self, transfer))
-            owners.end(self._file.connection, owner, at=self._wall(), how="recovered")
-            lock.path.unlink(missing_ok=True)
-        _log.info("%s: recovered what a process that ended left: %d sent, outcome unknown", self.path, len(unknown))
-        return any_left
+        self._recovery.note_unknown(rows)
+        self._recovery.of_the_dead(book, rows, self._wall())
 
     def _end(self, book: Book) -> None:
-        resolve_left(book, self._file, self.owner, account_at=self.account_at)
+        self._recovery.of(book, self._file, self.owner)
         owners.end(self._file.connection, self.owner, at=self._wall(), how="closed")
 
     def _finish(self, is_whole: bool) -> None:

@@ -17,6 +17,7 @@ from lmaas_sdk.errors import MissingExtra
 from lmaas_sdk.registry import load_backend
 from lmaas_sdk.reporting.curves import check_can_draw
 from lmaas_sdk.tasks import Task, read_folder
+from lmaas_sdk.tuning.tuner import Tuner
 
 __all__ = ["REVIEWS_TASK", "add_command", "demo_splits"]
 
@@ -60,7 +61,8 @@ def _run(args: argparse.Namespace) -> int:
             _MODEL, price_usd_per_1k_tokens=_PRICE_USD_PER_1K_TOKENS, requests_per_minute=_REQUESTS_PER_MINUTE
         )
         async with served as backend:
-            result = await tune(backend, splits, args=args, preset=args.preset, budget=budget)
+            tuner = Tuner(backend, budget=budget, preset=args.preset, seed=args.seed)
+            result = await tune(tuner, splits, max_wait_s=args.max_wait_s)
         report(result, files, as_json=args.json)
         return DONE if result.stopped == "budget" else exit_code_of_run(result)  # its budget's end is how a demo ends
 

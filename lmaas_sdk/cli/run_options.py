@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from lmaas_sdk.accounting.budget import Budget
+from lmaas_sdk.accounting.ledger import Ledger
+from lmaas_sdk.accounting.ledger_file import open_ledger
 from lmaas_sdk.tasks import Dataset
+from lmaas_sdk.traffic.cache import ReplyCache
+from lmaas_sdk.traffic.quota_presets import QUOTA_PRESETS
 from lmaas_sdk.tuning.presets import PRESETS
 
-__all__ = ["Splits", "add_budget_options", "add_run_options", "budget_of"]
+__all__ = [
+    "Splits",
+    "add_budget_options",
+    "add_run_options",
+    "add_traffic_options",
+    "budget_of",
+    "opened_cache",
+    "opened_ledger",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +52,56 @@ def add_budget_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--budget-tokens", type=int, metavar="N")
     group.add_argument("--budget-usd", metavar="AMOUNT", help="such as 5.00")
     group.add_argument("--budget-wall-s", type=float, metavar="SECONDS")
+    group.add_argument(
+        "--ledger", type=Path, metavar="FILE", help="book every call there; runs that share it share their budget"
+    )
+    group.add_argument("--budget-name", metavar="NAME", default="budget", help="of the budget in the ledger")
 
 
-def budget_of(args: argparse.Namespace) -> Budget | None:
+def add_traffic_options(parser: argparse.ArgumentParser) -> None:
+    """What goes out when, and what is not sent again."""
+    group = parser.add_argument_group("traffic")
+    group.add_argument(
+        "--quotas", choices=sorted(QUOTA_PRESETS), help="a provider's quotas, beside those that the server tells"
+    )
+    group.add_argument("--cache", type=Path, metavar="FILE", help="keep answers there, for later runs too")
+    group.add_argument("--no-cache", action="store_true", help="send identical calls again")
+
+
+@asynccontextmanager
+async def opened_ledger(args: argparse.Namespace) -> AsyncIterator[Ledger | None]:
+    """The ledger file that the options ask for, open; None: they ask for none."""
+    if args.ledger is None:
+        yield None
+        return
+    async with open_ledger(args.ledger) as ledger:
+        yield ledger
+
+
+@asynccontextmanager
+async def opened_cache(args: argparse.Namespace) -> AsyncIterator[ReplyCache | bool]:
+    """The cache that the options ask for, open; True: one in memory; False: none.
+
+    Raises:
+        ValueError: They ask for a file and for none.
+    """
+    if args.cache is None:
+        yield not args.no_cache
+        return
+    if args.no_cache:
+        raise ValueError("--cache FILE and --no-cache exclude each other")
+    from lmaas_sdk.traffic.cache_file import open_cache
+
+    async with open_cache(args.cache) as cache:
+        yield cache
+
+
+def budget_of(args: argparse.Namespace, ledger: Ledger | None = None) -> Budget | None:
     """The budget that the options ask for; None where they ask for none.
 
     Raises:
         ValueError: A limit is negative or no number.
+        LedgerConflict: The ledger has it with other limits.
     """
     budget = Budget(
         calls=args.budget_calls,
@@ -51,5 +109,7 @@ def budget_of(args: argparse.Namespace) -> Budget | None:
         tokens=args.budget_tokens,
         usd=args.budget_usd,
         wall_s=args.budget_wall_s,
+        name=args.budget_name,
+        ledger=ledger,
     )
-    return budget if any(limit is not None for limit in budget.limits.values()) else None
+    return budget if ledger is not None or any(limit is not None for limit in budget.limits.values()) else None

@@ -8,7 +8,6 @@ import json
 import signal
 import sys
 import tempfile
-from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,33 +17,27 @@ from rich.console import Console
 from rich.table import Table
 
 from lmaas_sdk.accounting.amounts import Amounts
-from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.accounting.money import format_usd
-from lmaas_sdk.backend import Backend
 from lmaas_sdk.cli.run_options import Splits
 from lmaas_sdk.errors import MissingExtra
 from lmaas_sdk.reporting.curves import check_can_draw, draw_run
 from lmaas_sdk.reporting.progress import RunProgress
 from lmaas_sdk.tuning.predictor import Evaluation
-from lmaas_sdk.tuning.presets import Preset
 from lmaas_sdk.tuning.result import TuningResult
 from lmaas_sdk.tuning.tuner import Tuner
 
 __all__ = ["OutputFiles", "report", "tune"]
 
 
-async def tune(
-    backend: Backend, splits: Splits, *, args: Namespace, preset: str | Preset, budget: Budget | None
-) -> TuningResult:
+async def tune(tuner: Tuner, splits: Splits, *, max_wait_s: float | None) -> TuningResult:
     """Runs the search with a progress display on stderr and compares the tuned prompt with the manual one."""
-    tuner = Tuner(backend, budget=budget, preset=preset, seed=args.seed)
-    with RunProgress(budget) as progress, _stopping_on_signals(tuner):
+    with RunProgress(tuner.budget) as progress, _stopping_on_signals(tuner):
         return await tuner.fit(
             splits.train,
             splits.dev,
             test=splits.test,
             compare_manual=splits.test is not None,
-            max_wait_s=args.max_wait_s,
+            max_wait_s=max_wait_s,
             on_event=progress.show,
         )
 

@@ -9,12 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from lmaas_sdk.cli.exit_codes import exit_code_of_run
-from lmaas_sdk.cli.run_options import Splits, add_budget_options, add_run_options, budget_of
+from lmaas_sdk.cli.run_options import (
+    Splits,
+    add_budget_options,
+    add_run_options,
+    add_traffic_options,
+    budget_of,
+    opened_cache,
+    opened_ledger,
+)
 from lmaas_sdk.cli.session import OutputFiles, report, tune
 from lmaas_sdk.errors import TaskError
 from lmaas_sdk.registry import load_backend
 from lmaas_sdk.tasks import Dataset, Task, few_shot, get_task, read_folder, subsample
 from lmaas_sdk.tasks.source import squash
+from lmaas_sdk.tuning.tuner import Tuner
 
 __all__ = ["add_command"]
 
@@ -51,18 +60,22 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
     )
     add_run_options(parser, preset="paper")
     add_budget_options(parser)
+    add_traffic_options(parser)
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
     task = _task(args)
-    splits, budget = _splits(args, task), budget_of(args)
+    splits = _splits(args, task)
+    budget_of(args)  # a limit that is none is told before anything is opened
     stem = f"{squash(task.name)}-{args.preset}-{args.seed}"
     files = OutputFiles.checked(args.out, stem, picture=args.plot)
 
     async def session() -> int:
-        async with load_backend(args.model) as backend:
-            result = await tune(backend, splits, args=args, preset=args.preset, budget=budget)
+        async with opened_ledger(args) as ledger, opened_cache(args) as cache, load_backend(args.model) as backend:
+            budget = budget_of(args, ledger)
+            tuner = Tuner(backend, budget=budget, preset=args.preset, seed=args.seed, quotas=args.quotas, cache=cache)
+            result = await tune(tuner, splits, max_wait_s=args.max_wait_s)
         report(result, files, as_json=args.json)
         return exit_code_of_run(result)
 

@@ -129,6 +129,8 @@ class Tuner:
                 if isinstance(end, BudgetTooSmall) or client.spend.total.calls:
                     raise
                 raise BudgetTooSmall.of(end, "it ended before the first call") from end
+            finally:
+                await client.budget.ledger.flush()
 
     def stop(self) -> None:
         """Ends every `fit` that is under way after its generation; the result says "interrupted".
