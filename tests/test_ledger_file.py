@@ -167,7 +167,11 @@ async def test_cancelled_after_it_is_booked_it_is_undone(path: Path) -> None:
         budget = team(ledger)
         tasks = [asyncio.create_task(budget.hold_all([ONE])), asyncio.create_task(budget.hold_aside("dev", ONE))]
         await asyncio.sleep(0)
-        ledger.run(lambda book: None)  # blocks the loop until both are booked
+        booked = threading.Event()
+        thread = threading.Thread(target=lambda: booked.set() if ledger.run(lambda book: True) else None)
+        thread.start()
+        while not booked.is_set():  # the loop stands still until both are booked
+            pass
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
@@ -227,6 +231,23 @@ async def test_work_in_the_transaction_is_all_or_nothing(path: Path) -> None:
     assert rows_of(path, "SELECT grant_id FROM quota_events") == [("one",)]
 
 
+async def test_a_transaction_that_ended_within_books_nothing(path: Path) -> None:
+    """As a full disk may end it: nothing of the batch is written outside of one."""
+    ledger = await open_ledger(path).__aenter__()
+    budget, gate, entered = team(ledger), threading.Event(), threading.Event()
+    ledger.tell(lambda book: _pass(gate, entered))
+    await asyncio.to_thread(entered.wait)
+    work = ledger.execute(lambda connection: connection.execute("ROLLBACK"))
+    tasks = [asyncio.create_task(budget.hold_all([ONE])), asyncio.create_task(work)]
+    await asyncio.sleep(0)
+    gate.set()
+    await asyncio.wait(tasks)
+    assert [type(task.exception()) for task in tasks] == [LedgerError, LedgerError]
+    with pytest.raises(LedgerError, match="ended by an error within it"):
+        await ledger.aclose()
+    assert rows_of(path, "SELECT kind FROM entries WHERE transfer IS NOT NULL") == []
+
+
 def test_virtual_time_stands_still_while_the_file_is_written(path: Path) -> None:
     """A simulation on a ledger file neither takes the wait for a deadlock nor jumps to the next timer."""
 
@@ -258,7 +279,7 @@ async def test_a_full_disk_ends_the_ledger_and_nothing_is_granted_unbooked(path:
     with full_disk():
         await ledger.aclose()
     check_books(path)
-    with open_ledger(path) as again:
+    async with open_ledger(path) as again:
         assert team(again, calls=None).pending == NOTHING
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -85,7 +86,9 @@ def open_backend(
 @asynccontextmanager
 async def _opened(http: HttpCalls, media_type: str, z_dtype: str, *, model: str | None) -> AsyncIterator[RemoteBackend]:
     async with http:
-        cards = understood(await http.get("v1/models"), _read_cards, masked=http.masked)
+        answer = await http.get("v1/models")
+        # in a thread: the time zone of a quota is a file
+        cards = await asyncio.to_thread(understood, answer, _read_cards, masked=http.masked)
         yield RemoteBackend(http, _chosen(cards, model), media_type=media_type, z_dtype=z_dtype)
 
 

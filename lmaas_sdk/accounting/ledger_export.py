@@ -10,7 +10,7 @@ from typing import TextIO
 
 from lmaas_sdk.accounting.audit import iso_time
 from lmaas_sdk.accounting.ledger_reader import EntryRow, LedgerReader, parse_amount
-from lmaas_sdk.accounting.money import usd
+from lmaas_sdk.accounting.money import format_usd
 
 __all__ = ["EXPORTS", "EXPORT_COLUMNS", "export_csv", "export_json"]
 
@@ -46,5 +46,5 @@ EXPORTS: Mapping[str, Callable[[LedgerReader, TextIO], None]] = {"csv": export_c
 def _columns(entry: EntryRow) -> tuple[object, ...]:
     calls, evaluations, tokens, nanousd = map(parse_amount, entry[6:10])
     shown = str(evaluations) if isinstance(evaluations, Fraction) else evaluations
-    dollars = None if nanousd is None else f"{usd(int(nanousd)):f}"
+    dollars = None if nanousd is None else format_usd(int(nanousd)).replace("$", "")
     return (entry.seq, iso_time(entry.at), *entry[2:6], calls, shown, tokens, nanousd, dollars, *entry[10:])

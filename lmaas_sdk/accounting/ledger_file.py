@@ -167,7 +167,10 @@ class SqliteLedger(Ledger):
         self.tell(lambda _: self._file.apart(work))
 
     def is_alive(self, owner: str) -> bool:
-        """Whether the process that opened the ledger as `owner` still has it open."""
+        """Whether the process that opened the ledger as `owner` still has it open.
+
+        It looks at a file: on an event loop, ask within `execute`.
+        """
         if owner == self.owner:
             return self._is_started
         with OwnerLock(self.path, owner).if_dead() as is_dead:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lmaas_sdk.accounting.ledger_reader import parse_amount
-from lmaas_sdk.accounting.quantities import NO_LIMITS, ZERO, Quantities, added
+from lmaas_sdk.accounting.quantities import NO_LIMITS, ZERO, Limits, Quantities, added
 
 __all__ = ["Place", "as_far_as_readable"]
 
@@ -15,13 +15,15 @@ class Place:
     """What the entries so far say of one account.
 
     Attributes:
-        limits: None until there is an entry with them.
+        limits: The last that an entry gives it.
+        opened: Whether there is such an entry.
         posted: By its own transfers, those of its children left out.
         committed: posted + pending, children included.
         paying: The account and those above that pay for what is reserved here.
     """
 
     __slots__ = (
+        "_bounds",
         "children",
         "committed",
         "is_aside",
@@ -34,14 +36,14 @@ class Place:
         "path",
         "paying",
         "posted",
-    )  # fmt: skip
+    )
 
     def __init__(self, path: str, above: Place | None, *, is_aside: bool) -> None:
         self.path, self.is_aside = path, is_aside
         self.line: tuple[Place, ...] = (self,) if above is None else (self, *above.line)
         self.children: list[Place] = []
         self.is_overrun = self.is_released = self.is_told = self.opened = False
-        self.limits = NO_LIMITS
+        self.allow(NO_LIMITS)
         self.posted = self.committed = ZERO
         if above is not None:
             above.children.append(self)
@@ -54,12 +56,14 @@ class Place:
         for child in self.children:
             child.choose_paying()
 
-    @property
+    def allow(self, limits: Limits) -> None:
+        """The limits from now on."""
+        self.limits = limits
+        self._bounds = [(at, limit) for at, limit in enumerate(limits) if limit is not None]
+
     def is_above_limits(self) -> bool:
         """Whether more is committed than it allows."""
-        return any(
-            limit is not None and amount > limit for amount, limit in zip(self.committed, self.limits, strict=True)
-        )
+        return any(self.committed[at] > limit for at, limit in self._bounds)
 
     def commit(self, change: Quantities) -> None:
         """Adds to what is committed, here and in those that pay."""

@@ -171,7 +171,8 @@ class Replay:
             self._add("limits", row[0], expected="never changed for what was set aside", found=_shown(limits))
         elif place.is_aside and len(place.line) > 1:
             self._grant(row[0], place.line[1], as_far_as_readable(limits))
-        place.limits, place.opened = limits, True
+        place.allow(limits)
+        place.opened = True
 
     def _release(self, row: tuple[Any, ...], place: Place) -> None:
         spent, posted = self._amounts(row), place.all_posted()
@@ -183,7 +184,8 @@ class Replay:
         if place.committed != posted:
             self._add("release", row[0], expected="nothing pending", found=_shown(less(place.committed, posted)))
         unspent = less(posted, as_far_as_readable(place.limits))
-        place.is_released, place.limits = True, spent
+        place.allow(spent)
+        place.is_released = True
         place.choose_paying()
         for here in place.paying[1:]:
             here.committed = added(here.committed, unspent)
@@ -197,7 +199,7 @@ class Replay:
                 break
         place.commit(asked)
         for here in place.paying:
-            if not here.is_told and here.is_above_limits:
+            if not here.is_told and here.is_above_limits():
                 here.is_told = True  # said once an account
                 self._add(
                     "granted",

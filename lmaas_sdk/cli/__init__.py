@@ -8,13 +8,13 @@ import importlib.metadata
 import sys
 from collections.abc import Sequence
 
-from lmaas_sdk.cli import demo, prices, serve, tune
+from lmaas_sdk.cli import demo, ledger, prices, serve, tune
 from lmaas_sdk.cli.exit_codes import EXIT_CODES_HELP, INTERRUPTED, exit_code_of
 from lmaas_sdk.errors import LmaasError
 
 __all__ = ["main"]
 
-_COMMANDS = (demo, prices, serve, tune)
+_COMMANDS = (demo, ledger, prices, serve, tune)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,6 +13,7 @@ from lmaas_sdk.accounting.ledger import Ledger
 from lmaas_sdk.accounting.ledger_file import open_ledger
 from lmaas_sdk.tasks import Dataset
 from lmaas_sdk.traffic.cache import ReplyCache
+from lmaas_sdk.traffic.cache_file import open_cache
 from lmaas_sdk.traffic.quota_presets import QUOTA_PRESETS
 from lmaas_sdk.tuning.presets import PRESETS
 
@@ -90,8 +91,6 @@ async def opened_cache(args: argparse.Namespace) -> AsyncIterator[ReplyCache | b
         return
     if args.no_cache:
         raise ValueError("--cache FILE and --no-cache exclude each other")
-    from lmaas_sdk.traffic.cache_file import open_cache
-
     async with open_cache(args.cache) as cache:
         yield cache
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any, Protocol
 
-from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from lmaas_sdk.backend import FeatureReply, ScoreReply, Usage
 
-__all__ = ["MemoryCache", "ReplyCache", "kept_reply"]
+__all__ = ["MemoryCache", "ReplyCache", "kept_reply", "kept_words"]
 
 _OVERHEAD_BYTES = 500  # of an entry, beside its reply
+_WORD_OVERHEAD_BYTES = 60
 
 
 class ReplyCache(Protocol):
-    """Where answers are kept. A kept answer's usage is nothing: nobody is billed for it.
+    """Where answers are kept. A kept answer's usage is `Usage()`: nobody is billed for it.
 
     A cache never fails a call: what it cannot read or write it leaves out.
     """
@@ -25,7 +27,7 @@ class ReplyCache(Protocol):
         ...
 
     async def put(self, digest: str, reply: ScoreReply | FeatureReply) -> None:
-        """Keeps an answer."""
+        """Keeps an answer as it is now; its arrays may be changed once this has returned."""
         ...
 
 
@@ -33,7 +35,7 @@ class MemoryCache:
     """Answers in memory; the least recently used goes first.
 
     Args:
-        max_bytes: Of the arrays of all answers together; one that is larger than this alone is not kept.
+        max_bytes: Of all answers together; one that is larger than this alone is not kept.
 
     Raises:
         ValueError: It is negative.
@@ -56,8 +58,11 @@ class MemoryCache:
         return entry[0]
 
     async def put(self, digest: str, reply: ScoreReply | FeatureReply) -> None:
-        kept, nbytes = kept_reply(reply), _nbytes(reply)
         self._drop(digest)
+        kept = kept_reply(reply)
+        nbytes = _nbytes(kept)
+        if nbytes > self._max_bytes:
+            return
         self._entries[digest] = kept, nbytes
         self._bytes += nbytes
         while self._bytes > self._max_bytes:
@@ -71,7 +76,7 @@ class MemoryCache:
 def kept_reply(reply: ScoreReply | FeatureReply) -> ScoreReply | FeatureReply:
     """A copy that nobody can change and nobody is billed for."""
     if isinstance(reply, ScoreReply):
-        return ScoreReply(_copied(reply.logits), Usage(), reply.words)
+        return ScoreReply(_copied(reply.logits), Usage(), kept_words(reply.words))
     return FeatureReply(
         features=_copied(reply.features),
         lengths=_copied(reply.lengths),
@@ -81,15 +86,20 @@ def kept_reply(reply: ScoreReply | FeatureReply) -> ScoreReply | FeatureReply:
     )
 
 
-def _copied(array: NDArray[Any]) -> NDArray[Any]:
-    copy = array.copy()
-    copy.flags.writeable = False
-    return copy
+def kept_words(words: Any) -> tuple[tuple[tuple[str, ...], ...], ...] | None:
+    """Words as [candidate][text][rank], in tuples whatever sequences they came in; None where there are none."""
+    return None if words is None else tuple(tuple(tuple(ranks) for ranks in texts) for texts in words)
+
+
+def _copied(values: ArrayLike) -> NDArray[Any]:
+    """A copy on bytes, which unlike an array of its own can never be made writable again."""
+    array = np.asarray(values)
+    return np.frombuffer(array.tobytes(), array.dtype).reshape(array.shape)
 
 
 def _nbytes(reply: ScoreReply | FeatureReply) -> int:
     if isinstance(reply, FeatureReply):
         arrays = (reply.features, reply.lengths, reply.layer_mean, reply.layer_std)
         return _OVERHEAD_BYTES + sum(array.nbytes for array in arrays)
-    words = sum(len(word) + 60 for texts in reply.words or () for ranks in texts for word in ranks)
+    words = sum(len(word) + _WORD_OVERHEAD_BYTES for texts in reply.words or () for ranks in texts for word in ranks)
     return _OVERHEAD_BYTES + reply.logits.nbytes + words

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
@@ -12,17 +13,33 @@ T = TypeVar("T")
 
 
 class _Shared(Generic[T]):
-    """A call under way, in a task of its own, and how many wait for it."""
+    """A call under way.
 
-    __slots__ = ("askers", "task")
+    Attributes:
+        task: The call, in a task of its own.
+        waiters: One future for everybody who waits for its end, first come first. None of them ever fails, and one is
+            only cancelled with whoever waits, so that the end of a call is not taken for the cancellation of an asker.
+        is_abandoned: The last asker has gone, and the call was told to end.
+    """
+
+    __slots__ = ("is_abandoned", "task", "waiters")
 
     def __init__(self, start: Callable[[], Awaitable[T]]) -> None:
-        self.askers = 0
+        self.waiters: dict[asyncio.Future[None], None] = {}
+        self.is_abandoned = False
         self.task: asyncio.Task[T] = asyncio.create_task(_run(start))
+
+    def wake(self) -> None:
+        """Tells everybody that the call has ended."""
+        if not self.task.cancelled():
+            self.task.exception()  # read, so that nobody reports it as never retrieved where all have gone
+        for waiter in self.waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
 
 class Coalescer(Generic[T]):
-    """Calls under way, by digest.
+    """Calls under way, by digest: never more than one of a digest.
 
     The shared call goes on for as long as somebody waits for it: cancelling the first asker does not cancel the others,
     cancelling the last one cancels the call, and its end is waited for.
@@ -52,50 +69,54 @@ class Coalescer(Generic[T]):
             shared = self._under_way.get(digest)
             joins = shared is not None
             if shared is None:
-                shared = self._started(digest, start)
-            try:
-                return await self._outcome(digest, shared), joins
-            except self._own_affairs:
-                if not joins:
-                    raise
+                shared = self._begin(digest, start)
+            await _end_of(shared)
+            if not (joins and self._is_no_answer(shared)):
+                return shared.task.result(), joins
 
-    def _started(self, digest: str, start: Callable[[], Awaitable[T]]) -> _Shared[T]:
-        shared = self._under_way[digest] = _Shared(start)
-        shared.task.add_done_callback(lambda _: self._forget(digest, shared))
+    def _begin(self, digest: str, start: Callable[[], Awaitable[T]]) -> _Shared[T]:
+        shared: _Shared[T] = _Shared(start)
+        self._under_way[digest] = shared
+
+        def end(_: asyncio.Task[T]) -> None:
+            del self._under_way[digest]
+            shared.wake()
+
+        shared.task.add_done_callback(end)
         return shared
 
-    async def _outcome(self, digest: str, shared: _Shared[T]) -> T:
-        shared.askers += 1
-        try:
-            return await asyncio.shield(shared.task)
-        finally:
-            shared.askers -= 1
-            if not shared.askers and not shared.task.done():
-                self._forget(digest, shared)  # who comes now begins anew
-                await _end(shared.task)
-
-    def _forget(self, digest: str, shared: _Shared[T]) -> None:
-        if self._under_way.get(digest) is shared:
-            del self._under_way[digest]
+    def _is_no_answer(self, shared: _Shared[T]) -> bool:
+        """Whether it ended for a reason that only concerns those who asked before."""
+        if shared.task.cancelled():
+            return True
+        error = shared.task.exception()
+        return isinstance(error, self._own_affairs) or (error is not None and shared.is_abandoned)
 
 
 async def _run(start: Callable[[], Awaitable[T]]) -> T:
     return await start()
 
 
-async def _end(task: asyncio.Task[T]) -> None:
-    """Cancels a task and waits for its end, through further cancellations of the one who waits.
+async def _end_of(shared: _Shared[T]) -> None:
+    """Waits for the end of a call; whoever is the last to be cancelled meanwhile cancels the call.
 
-    The task's own outcome is of no use to anybody: the only one who asked has gone.
+    Who joins a call that was told to end waits for that too, and is none of its askers.
     """
+    waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    shared.waiters[waiter] = None
+    try:
+        await waiter
+    except asyncio.CancelledError:
+        del shared.waiters[waiter]
+        if not shared.waiters and not shared.is_abandoned and not shared.task.done():
+            shared.is_abandoned = True
+            await _end(shared.task)
+        raise
+
+
+async def _end(task: asyncio.Task[T]) -> None:
+    """Cancels a task and waits for its end, through further cancellations of the one who waits."""
     task.cancel()
-    cancelled: asyncio.CancelledError | None = None
     while not task.done():
-        try:
+        with contextlib.suppress(asyncio.CancelledError):  # the first one is raised, once nothing is left behind
             await asyncio.wait([task])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if not task.cancelled():
-        task.exception()  # read, so that nobody reports it as never retrieved
-    if cancelled is not None:
-        raise cancelled

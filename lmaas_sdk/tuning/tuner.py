@@ -200,7 +200,7 @@ class Tuner:
             spend=main.client.spend,
             budget=limits_in_force(main.client.budget),
             wall_s=run.elapsed_s,
-            versions=_versions(self.backend),
+            versions=await asyncio.to_thread(_versions, self.backend),  # it reads files
             warnings=tuple(sorted(run.warnings)),
             shortened={name: texts.scorable.shortened for name, texts in data.items()},
             history=tuple(run.history),
