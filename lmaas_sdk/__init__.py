@@ -1,7 +1,13 @@
 """Tune language models that can only be called, within a budget that cannot be overrun."""
 
 from lmaas_sdk.accounting.amounts import Amounts
-from lmaas_sdk.accounting.budget import Budget, Reservation
+from lmaas_sdk.accounting.budget import Budget, BudgetWarning, Reservation
+from lmaas_sdk.accounting.ledger import Ledger, MemoryLedger
+from lmaas_sdk.accounting.ledger_file import SqliteLedger, open_ledger
+from lmaas_sdk.accounting.price_sources import find_price
+from lmaas_sdk.accounting.price_tables import PriceTable
+from lmaas_sdk.accounting.tokens import TokenCounts, count_tokens
+from lmaas_sdk.accounting.transfers import Label
 from lmaas_sdk.backend import (
     ArrayStore,
     Backend,
@@ -17,6 +23,7 @@ from lmaas_sdk.backend import (
     TextRegistry,
     Usage,
 )
+from lmaas_sdk.client import Call, Client
 from lmaas_sdk.errors import (
     AttemptTimeout,
     AuthenticationFailed,
@@ -24,9 +31,12 @@ from lmaas_sdk.errors import (
     BackendUnavailable,
     BudgetExceeded,
     BudgetTooSmall,
+    CircuitOpen,
     CorruptModel,
     EmptyClass,
     InvalidQuery,
+    LedgerConflict,
+    LedgerError,
     LmaasError,
     MissingExtra,
     ModelLoadError,
@@ -38,6 +48,7 @@ from lmaas_sdk.errors import (
     QuotaExceeded,
     RateLimited,
     Retryable,
+    RetryBudgetExhausted,
     ServerFault,
     TaskError,
     UnknownDataset,
@@ -60,6 +71,9 @@ from lmaas_sdk.tasks import (
     subsample,
 )
 from lmaas_sdk.texts import MASK, LabelWords, Piece, Text, TextSet
+from lmaas_sdk.traffic.cache import MemoryCache, ReplyCache
+from lmaas_sdk.traffic.cache_file import FileCache, open_cache
+from lmaas_sdk.traffic.quota_presets import QUOTA_PRESETS
 from lmaas_sdk.traffic.retry import RetryPolicy
 from lmaas_sdk.tuning.events import DevScored, GenerationDone, RunPlanned, Waiting
 from lmaas_sdk.tuning.predictor import Evaluation, Predictor
@@ -72,6 +86,7 @@ from lmaas_sdk.tuning.tuner import Tuner
 __all__ = [
     "MASK",
     "PRESETS",
+    "QUOTA_PRESETS",
     "Amounts",
     "ArrayStore",
     "AttemptTimeout",
@@ -82,7 +97,11 @@ __all__ = [
     "Budget",
     "BudgetExceeded",
     "BudgetTooSmall",
+    "BudgetWarning",
+    "Call",
     "Capabilities",
+    "CircuitOpen",
+    "Client",
     "CorruptModel",
     "Dataset",
     "DevScored",
@@ -90,11 +109,18 @@ __all__ = [
     "Evaluation",
     "FeatureQuery",
     "FeatureReply",
+    "FileCache",
     "GenerationDone",
     "InvalidQuery",
+    "Label",
     "LabelWords",
+    "Ledger",
+    "LedgerConflict",
+    "LedgerError",
     "Limits",
     "LmaasError",
+    "MemoryCache",
+    "MemoryLedger",
     "MissingExtra",
     "ModelCard",
     "ModelLoadError",
@@ -105,18 +131,22 @@ __all__ = [
     "Predictor",
     "Preset",
     "Price",
+    "PriceTable",
     "PromptFileError",
     "ProtocolError",
     "QuotaExceeded",
     "RateLimited",
     "Registration",
+    "ReplyCache",
     "Reservation",
+    "RetryBudgetExhausted",
     "RetryPolicy",
     "Retryable",
     "RunPlanned",
     "ScoreQuery",
     "ScoreReply",
     "ServerFault",
+    "SqliteLedger",
     "Subspace",
     "Task",
     "TaskError",
@@ -124,6 +154,7 @@ __all__ = [
     "Text",
     "TextRegistry",
     "TextSet",
+    "TokenCounts",
     "TunedPrompt",
     "Tuner",
     "TuningResult",
@@ -135,9 +166,13 @@ __all__ = [
     "Verbalizer",
     "VerbalizerError",
     "Waiting",
+    "count_tokens",
     "few_shot",
+    "find_price",
     "get_task",
     "load_backend",
+    "open_cache",
+    "open_ledger",
     "read_dataset",
     "read_folder",
     "register_metric",

@@ -173,7 +173,7 @@ class CacheRows:
         if self._size() > self._max_bytes:  # it was opened with a larger bound the last time
             with self._transaction():
                 self._trim(0)
-            self._connection.execute("PRAGMA incremental_vacuum").fetchall()
+            self._connection.executescript("PRAGMA incremental_vacuum")  # `execute` would free one page and stop
 
     def _make_tables(self, path: Path) -> None:
         application, version, tables = (
