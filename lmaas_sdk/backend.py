@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmaas_sdk.accounting.prices import Price, Usage
+from lmaas_sdk.finite import all_finite
 from lmaas_sdk.texts import TextSet
 from lmaas_sdk.tuning.subspace import Subspace
 
@@ -152,7 +153,7 @@ def _check_candidates(Z: NDArray[np.float32], d: int) -> None:
         raise ValueError(f"Z has shape (n_candidates, d) with d = {d} here, not {Z.shape}")
     if Z.dtype != np.float32:
         raise ValueError(f"Z is float32, not {Z.dtype}")
-    if not np.isfinite(Z).all():
+    if not all_finite(Z):
         raise ValueError("Z holds NaN or infinity")
 
 

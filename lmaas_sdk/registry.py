@@ -10,6 +10,7 @@ from typing import Protocol, cast
 
 from lmaas_sdk.backend import Backend
 from lmaas_sdk.errors import LmaasError
+from lmaas_sdk.secret import Secret
 
 __all__ = ["ServerCommand", "load_backend", "load_server"]
 
@@ -57,6 +58,8 @@ def load_backend(spec: str, **options: object) -> AbstractAsyncContextManager[Ba
     point = names.get("remote") if is_url else names.get(spec, names.get("local"))
     if point is None:
         raise LmaasError(f"no installed backend answers to {spec!r}; installed: {', '.join(sorted(names)) or 'none'}")
+    if isinstance(options.get("api_key"), str):
+        options["api_key"] = Secret(options["api_key"])
     factory = cast("BackendFactory", point.load())
     return factory(spec, **options)
 

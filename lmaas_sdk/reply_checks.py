@@ -7,9 +7,12 @@ import numpy as np
 from lmaas_sdk.backend import FeatureQuery, FeatureReply, ScoreQuery, ScoreReply, Usage
 from lmaas_sdk.calls import n_texts_of
 from lmaas_sdk.errors import ProtocolError
+from lmaas_sdk.finite import all_finite
 from lmaas_sdk.texts import TextSet
 
 __all__ = ["check_reply", "check_usage"]
+
+_FLOAT32 = np.dtype(np.float32)
 
 
 def check_usage(query: ScoreQuery | FeatureQuery, reply: object) -> None:
@@ -23,9 +26,12 @@ def check_usage(query: ScoreQuery | FeatureQuery, reply: object) -> None:
     if not isinstance(reply, expected) or not isinstance(usage, Usage):
         raise ProtocolError(f"the answer should be a {expected.__name__} with its Usage, not {reply!r:.80}")
     counts: tuple[object, ...] = (usage.input_tokens, usage.cached_tokens, usage.output_tokens)
-    whole = all(isinstance(count, int) and count >= 0 for count in counts)
-    if not whole or usage.cached_tokens > usage.input_tokens:
+    if not all(map(_is_count, counts)) or usage.cached_tokens > usage.input_tokens:
         raise ProtocolError(f"the answer's usage should count tokens, with no more cached than sent, not {usage}")
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and value >= 0
 
 
 def check_reply(query: ScoreQuery | FeatureQuery, reply: ScoreReply | FeatureReply) -> None:
@@ -44,7 +50,7 @@ def _check_logits(query: ScoreQuery, reply: ScoreReply) -> None:
     logits: object = reply.logits
     if not isinstance(logits, np.ndarray):
         raise ProtocolError(f"the answer should hold an array of logits, not {type(logits).__name__}")
-    if reply.logits.ndim != 3 or len(reply.logits) != query.n_candidates or reply.logits.dtype != np.float32:
+    if reply.logits.ndim != 3 or len(reply.logits) != query.n_candidates or reply.logits.dtype != _FLOAT32:
         raise ProtocolError(
             f"the answer should hold float32 logits of {query.n_candidates} candidates, "
             f"not {reply.logits.dtype} of shape {reply.logits.shape}"
@@ -72,7 +78,7 @@ def _check_features(query: FeatureQuery, reply: FeatureReply) -> None:
 
 
 def _check_finite(values: np.ndarray[tuple[int, ...], np.dtype[np.float32]], what: str) -> None:
-    if not np.isfinite(values).all():
+    if not all_finite(values):
         raise ProtocolError(
             f"the answer holds NaN or infinite {what}: the backend is faulty, nothing was learned from it"
         )

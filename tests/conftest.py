@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from blockbuster import blockbuster_ctx
 from hypothesis import settings
+from key_search import no_key_is_left
+
+__all__ = ["no_key_is_left", "nothing_blocks_the_event_loop", "real_data"]
 
 settings.register_profile("steady", deadline=None, derandomize=True)  # the same examples on every machine, however slow
 settings.load_profile("steady")

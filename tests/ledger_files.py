@@ -77,6 +77,7 @@ def damage(path: Path, *statements: str) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         guarding = "SELECT name, type, sql FROM sqlite_schema WHERE type = 'trigger' OR name LIKE '%_once'"
         guards = connection.execute(guarding).fetchall()
+        connection.execute("PRAGMA ignore_check_constraints = 1")
         for name, kind, _ in guards:
             connection.execute(f"DROP {kind} {name}")
         for statement in statements:

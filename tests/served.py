@@ -41,7 +41,7 @@ from lmaas_sdk.backend import (
 from lmaas_sdk.texts import TextSet
 from lmaas_sdk.tuning.subspace import Subspace
 
-KEYS = ("ann=key-of-ann", "bob=key-of-bob")
+KEYS = ("ann=test-key-of-ann", "bob=test-key-of-bob")
 TOKENS_A_TEXT = 10
 WAIT_S = 20
 
@@ -114,7 +114,7 @@ class Served:
     clock: SetClock = field(default_factory=SetClock)
 
     async def ask(
-        self, method: str, path: str, body: object = None, *, key: str | None = "key-of-ann", **headers: str
+        self, method: str, path: str, body: object = None, *, key: str | None = "test-key-of-ann", **headers: str
     ) -> tuple[int, Any, dict[str, str]]:
         """Status, JSON and headers (by lower-case name) of an answer; other bodies than bytes are sent as JSON."""
         sent = {name.replace("_", "-"): value for name, value in headers.items()}

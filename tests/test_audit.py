@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -11,7 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from ledger_files import ASKED, BILLED, die_with, write_ledger
+from ledger_files import ASKED, BILLED, damage, die_with, write_ledger
 
 from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.audit import state_ledger
@@ -146,6 +147,32 @@ def test_exports_are_exact(tmp_path: Path) -> None:
     entry = json.loads(text.getvalue())["entries"][1]
     assert ("1/3", LARGE, "55340232221.128654848") == (entry["evaluations"], entry["tokens"], entry["usd"])
     assert f",1,1/3,{LARGE},{LARGE},55340232221.128654848," in table.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("at = 'noon'", "entry 11: 'noon' is not a time: see `lmaas ledger verify`"),
+        ("at = 9e999", "entry 11: inf is not a time"),
+        ("tokens = 'many'", "entry 11: 'many' is not an amount"),
+        ("nanousd = '1/2'", "entry 11: of 1, 2, 20, '1/2' only evaluations come in parts"),
+    ],
+)
+def test_a_damaged_entry_ends_an_export(ledger_file: Path, change: str, said: str) -> None:
+    """In both forms, with a message that names it, and what is before it written."""
+    damage(ledger_file, f"UPDATE entries SET {change} WHERE seq = 11")
+    for export in (export_csv, export_json):
+        out = io.StringIO()
+        with LedgerReader(ledger_file) as reader, pytest.raises(LedgerError, match=re.escape(said)):
+            export(reader, out)
+        assert (11, 10) == (len(out.getvalue().splitlines()), out.getvalue().count("2026-09-21T"))
+
+
+def test_a_damaged_post_ends_a_statement(ledger_file: Path) -> None:
+    """Rather than a sum that is wrong."""
+    damage(ledger_file, "UPDATE entries SET nanousd = '1/2' WHERE seq = 11")
+    with LedgerReader(ledger_file) as reader, pytest.raises(LedgerError, match="only evaluations come in parts: see"):
+        state_ledger(reader)
 
 
 @pytest.mark.parametrize("value", ["1/0", "1.5", "x", "", "1/-2", 2.5, b"1", "\u0661"])

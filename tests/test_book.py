@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from lmaas_sdk.accounting.book import Account, Balances, Book, Entry
+from lmaas_sdk.accounting.book import Account, Balances, Book, Entry, EntryRow
 from lmaas_sdk.accounting.quantities import NO_LIMITS, Limits, Quantities
 from lmaas_sdk.accounting.transfers import Label, Transfer
 from lmaas_sdk.errors import BudgetExceeded, LedgerConflict
@@ -20,13 +20,13 @@ class Books:
     """A book with two accounts, "top" and "top/low", at a standing clock."""
 
     def __init__(self) -> None:
-        self.entries: list[Entry] = []
-        self.book = Book("me", lambda: 7.5, self.entries)
+        self.rows: list[EntryRow] = []
+        self.book = Book("me", lambda: 7.5, self.rows)
         self.top = Account("top", "top", None, limits=LIMITS)
         self.low = Account("top/low", "low", self.top, limits=NO_LIMITS)
         self.book.open(self.top, LIMITS)
         self.book.open(self.low, NO_LIMITS)
-        self.entries.clear()
+        self.rows.clear()
 
     def reserved(self, amounts: Quantities = ONE, account: Account | None = None) -> Transfer:
         transfer = Transfer(account or self.low, amounts, LABEL)
@@ -37,6 +37,10 @@ class Books:
         account = Account("top/dev#1", "dev", self.top, limits=amounts, is_aside=True)
         self.book.set_aside(account, amounts)
         return account
+
+    @property
+    def entries(self) -> list[Entry]:
+        return [Entry._make(row) for row in self.rows]
 
     @property
     def kinds(self) -> list[str]:

@@ -244,7 +244,8 @@ async def test_spend_by_purpose_sums_to_what_was_posted() -> None:
     """Over two budgets of one tree, with faults: each purpose has its own line, and the total is the tree's."""
     faults = Faults(seed=5, server_fault=0.2, timeout=0.2, refused=0.1, rate_limit=0.1)
     budget = Budget()
-    client = Client(MockBackend(price=PRICE, faults=faults), budget, retry=RetryPolicy(attempts=50, first_wait_s=0, budget_floor=100))
+    retry = RetryPolicy(attempts=50, first_wait_s=0, budget_floor=100)
+    client = Client(MockBackend(price=PRICE, faults=faults), budget, retry=retry)
     other = client.with_budget(budget.set_aside("dev", Amounts(99, 0, 99 * TOKENS, 99 * COST)))
     for number in range(12):
         await client.score(call(client, f"train {number}"))

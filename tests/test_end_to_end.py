@@ -122,9 +122,9 @@ async def test_wrong_key_and_server_that_is_gone_are_named() -> None:
     async with load_backend("roberta-tiny", threads=1) as backend:
         url = str(backend._http.url)  # type: ignore[attr-defined]
         with pytest.raises(AuthenticationFailed) as refused:
-            async with load_backend(url, api_key="wr0ng-key"):
+            async with load_backend(url, api_key="test-key-of-mallory"):
                 pass
-        assert "wr0ng-key" not in str(refused.value)
+        assert "test-key-of-mallory" not in str(refused.value)
     with pytest.raises(BackendUnavailable, match=r"127\.0\.0\.1"):
         async with load_backend(url):
             pass

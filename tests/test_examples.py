@@ -19,7 +19,7 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 NAMES = sorted(path.name for path in EXAMPLES.glob("*.py"))
 MOST_LINES = 60
 SERVER = "connect_to_a_server.py"
-KEY = "test-key-5d1f"
+KEY = "test-key-of-the-examples"
 PUBLIC = {"lmaas_sdk", "lmaas_sdk.testing"}
 
 
@@ -89,7 +89,7 @@ def test_connect_to_a_server(tmp_path: Path) -> None:
     """It tunes over HTTP with the key of the environment, and says what is wrong with another or without a server."""
     with served_model() as url:
         lines = printed(run_example(SERVER, url, folder=tmp_path, api_key=KEY))
-        refused = run_example(SERVER, url, folder=tmp_path, api_key="another")
+        refused = run_example(SERVER, url, folder=tmp_path, api_key="test-key-of-mallory")
     gone = run_example(SERVER, url, folder=tmp_path, api_key=KEY)
     assert lines[0].startswith("roberta-tiny: width 128, ")
     assert "stopped='budget'; calls by purpose: {'train': 10, 'predict': 1}" == lines[-1]

@@ -44,7 +44,7 @@ TEXTS = TextSet(
 )
 SUBSPACE = Subspace(d=500, prompt_tokens=50, hidden_size=128)
 Z = np.random.Generator(np.random.Philox(1)).standard_normal((20, 500)).astype(np.float32)
-KEY = "a-secret-key"
+KEY = "test-key-of-nobody-else"
 
 
 @pytest.fixture(scope="module")
@@ -199,14 +199,14 @@ async def test_a_wrong_key_and_its_owner_are_told_apart(model: LoadedModel, capl
     caplog.set_level(logging.DEBUG)
     async with real_server(model) as url:
         with pytest.raises(AuthenticationFailed) as caught:
-            async with connected(url, api_key="a-wrong-key"):
+            async with connected(url, api_key="test-key-of-mallory"):
                 pass
         async with connected(url) as backend:
             shown = repr(backend) + repr(vars(backend)) + repr(backend._http)
 
     everything = caplog.text + shown + repr(caught.value) + repr(caught.value.__cause__)
     assert "LMAAS_API_KEY" in str(caught.value)
-    assert not any(key in everything for key in (KEY, "a-wrong-key"))
+    assert not any(key in everything for key in (KEY, "test-key-of-mallory"))
 
 
 async def test_the_key_comes_from_the_environment(model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ from lmaas_sdk.errors import (
 )
 from lmaas_sdk.texts import MASK, LabelWords, Piece, TextSet
 
-KEY = "a-secret-key"
+KEY = "test-key-of-nobody-else"
 
 
 @asynccontextmanager

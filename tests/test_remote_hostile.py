@@ -20,7 +20,7 @@ from lmaas_sdk.backend import Capabilities, Limits, ModelCard, ScoreQuery
 from lmaas_sdk.errors import AuthenticationFailed, LmaasError, OutcomeUnknown, ProtocolError, RateLimited, ServerFault
 from lmaas_sdk.texts import MASK, LabelWords, Piece, TextSet
 
-KEY = "a-secret-key"
+KEY = "test-key-of-nobody-else"
 TEXTS = TextSet(((Piece("field", "fine"), MASK),), LabelWords((" bad", " great")))
 CARD = card_fields(ModelCard("m", 4, 100, 64, "<mask>", Capabilities()))
 Speech = Callable[[asyncio.StreamWriter], Awaitable[None]]

@@ -81,7 +81,10 @@ async def test_usage_is_billed_by_key_and_endpoint() -> None:
         for _ in range(2):
             assert (await server.score())[0] == 200
         await server.ask("POST", "/v1/features", {"model": "fake", "texts": "a"})
-        usage = [(await server.ask("GET", "/v1/usage", key=key))[1]["usage"] for key in ("key-of-ann", "key-of-bob")]
+        usage = [
+            (await server.ask("GET", "/v1/usage", key=key))[1]["usage"]
+            for key in ("test-key-of-ann", "test-key-of-bob")
+        ]
 
     score, features = ({"calls": n, "input_tokens": 10 * n, "nanousd": 4_000 * n} for n in (2, 1))
     spent = NOTHING | {"calls": 3, "input_tokens": 30, "nanousd": 12_000, "balance_nanousd": None}
@@ -97,7 +100,7 @@ async def test_each_key_is_shown_its_own_terms() -> None:
     default = Terms(Price(400_000_000), Limits(requests_per_minute=60))
     own = Terms(None, Limits(10), endpoint_limits=(("features", Limits(20, requests_per_day=5)),))
     async with served(terms=default, own_terms={"bob": own}) as server:
-        told = [(await server.ask("GET", "/v1/models", key=f"key-of-{name}"))[1] for name in ("ann", "bob")]
+        told = [(await server.ask("GET", "/v1/models", key=f"test-key-of-{name}"))[1] for name in ("ann", "bob")]
     cards = [read_card(answer["models"][0]) for answer in told]
 
     assert [(Price(400_000_000), Limits(60)), (None, Limits(10))] == [(card.price, card.limits) for card in cards]
@@ -107,10 +110,11 @@ async def test_each_key_is_shown_its_own_terms() -> None:
 
 async def test_a_key_may_be_told_to_the_server_by_its_hash() -> None:
     """An entry with the SHA-256 of a key lets that key in, and not the hash itself."""
-    digest = hashlib.sha256(b"key-of-cleo").hexdigest()
-    async with served(keys=(f"cleo=sha256:{digest}", "ann=key-of-ann")) as server:
+    digest = hashlib.sha256(b"test-key-of-cleo").hexdigest()
+    async with served(keys=(f"cleo=sha256:{digest}", "ann=test-key-of-ann")) as server:
         statuses = [
-            (await server.ask("GET", "/v1/usage", key=key))[0] for key in ("key-of-cleo", f"sha256:{digest}", digest)
+            (await server.ask("GET", "/v1/usage", key=key))[0]
+            for key in ("test-key-of-cleo", f"sha256:{digest}", digest)
         ]
 
     assert statuses == [200, 401, 401]
@@ -129,7 +133,7 @@ def test_a_hash_that_is_none_or_comes_twice_is_refused(entries: tuple[str, ...])
         ApiKeys(entries)
 
 
-@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic key-of-ann"}])
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic test-key-of-ann"}])
 async def test_a_missing_or_wrong_key_is_401(headers: dict[str, str]) -> None:
     """No path of the API answers without a right key."""
     paths = [("GET", "/v1/models"), ("POST", "/v1/score"), ("GET", "/v1/usage"), ("GET", "/v1/models/fake/tokenizer")]
@@ -144,10 +148,10 @@ async def test_keys_are_in_no_log_and_no_repr(caplog: pytest.LogCaptureFixture) 
     caplog.set_level(logging.DEBUG)
     async with served() as server:
         server.engine.error = RuntimeError("a defect")
-        statuses = [(await server.score(key=key))[0] for key in ("key-of-ann", "key-of-mallory")]
+        statuses = [(await server.score(key=key))[0] for key in ("test-key-of-ann", "test-key-of-mallory")]
     held = ApiKeys(KEYS)
     with pytest.raises(ValueError, match="entry 2 ") as caught:
-        ApiKeys(("ann=key-of-ann", "key-of-bob"))
+        ApiKeys(("ann=test-key-of-ann", "test-key-of-bob"))
     everything = caplog.text + repr(held) + repr(vars(held)) + str(caught.value)
 
     assert statuses == [500, 401]

@@ -33,7 +33,7 @@ async def test_a_429_comes_before_any_work_and_counts_nothing() -> None:
         statuses.append((await server.score())[0])
         server.clock.now += 1
         statuses.append((await server.score())[0])
-        other = (await server.score(key="key-of-bob"))[0]
+        other = (await server.score(key="test-key-of-bob"))[0]
         card = (await server.ask("GET", "/v1/models"))[1]["models"][0]
 
     assert (status, told["error"]["type"], headers["retry-after"]) == (429, "rate_limited", "60")
@@ -142,7 +142,7 @@ async def test_a_key_is_computed_and_billed_once() -> None:
             await wait_for(server.engine.started)
             server.engine.gate.set()
         later = await server.score(Idempotency_Key="k")
-        other_account = await server.score(Idempotency_Key="k", key="key-of-bob")
+        other_account = await server.score(Idempotency_Key="k", key="test-key-of-bob")
         other_body = await server.score("b", Idempotency_Key="k")
         usage = (await server.ask("GET", "/v1/usage"))[1]["usage"]["ann"]
 

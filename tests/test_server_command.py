@@ -53,8 +53,8 @@ def test_an_option_out_of_range_is_a_usage_error(arguments: list[str], capsys: p
 
 def test_a_malformed_key_file_is_a_usage_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A bad line is named by its number and not shown."""
-    file = tmp_path / "keys"
-    file.write_text("# who\nann = key-of-ann\nkey-of-bob\n")
+    file = tmp_path / "api-keys"
+    file.write_text("# who\nann = test-key-of-ann\ntest-key-of-bob\n")
 
     assert main(["--api-key-file", str(file)]) == 2
     assert "entry 2 is not of the form NAME=KEY" in (told := capsys.readouterr().err)
@@ -99,14 +99,14 @@ async def test_the_command_serves_the_bundled_model_until_sigterm(tmp_path: Path
         *command,
         stdout=asyncio.subprocess.PIPE,
         stderr=log,
-        env=os.environ | {"LMAAS_SERVER_API_KEYS": "ann=key-of-ann"},
+        env=os.environ | {"LMAAS_SERVER_API_KEYS": "ann=test-key-of-ann"},
     )
     text = [["A fine film", {"template": " . It was"}, {"mask": True}]]
     query = {"model": "roberta-tiny", "texts": {"texts": text, "label_words": {"words": [" bad", " great"]}}}
     try:
         assert child.stdout is not None
         started = json.loads(await child.stdout.readline())
-        async with aiohttp.ClientSession(headers={"Authorization": "Bearer key-of-ann"}) as session:
+        async with aiohttp.ClientSession(headers={"Authorization": "Bearer test-key-of-ann"}) as session:
             async with session.post(f"{started['url']}/v1/score", json=query) as answer:
                 told = await answer.json()
             documented = [await documented_status(session, started["url"], *example) for example in examples()]

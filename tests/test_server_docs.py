@@ -41,7 +41,7 @@ async def test_the_rate_limited_remote_is_served_as_the_page_says(tmp_path: Path
     """The example's keys get the price, the limits and the balance that the file says for them."""
     found = await asyncio.to_thread(example, tmp_path)
     async with served(terms=found.terms, own_terms=dict(found.own_terms)) as server:
-        keys = {name: f"key-of-{name}" for name in ("ann", "bob")}
+        keys = {name: f"test-key-of-{name}" for name in ("ann", "bob")}
         cards = [(await server.ask("GET", "/v1/models", key=key))[1]["models"][0] for key in keys.values()]
         balances = [
             (await server.ask("GET", "/v1/usage", key=key))[1]["usage"][name]["balance_nanousd"]

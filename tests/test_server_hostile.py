@@ -15,7 +15,7 @@ from served import WAIT_S, Served, served
 from lmaas_backends.roberta.protocol import JSON
 from lmaas_backends.roberta.request_bodies import RequestBodies
 
-KEY = b"Authorization: Bearer key-of-ann\r\n"
+KEY = b"Authorization: Bearer test-key-of-ann\r\n"
 POST = b"POST /v1/score HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n" + KEY
 
 
@@ -39,13 +39,15 @@ async def answered(reader: asyncio.StreamReader) -> tuple[int, str, Any]:
 
 
 MALFORMED = {
-    "no colon": b"GET /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization Bearer key-of-ann\r\n\r\n",
-    "blank before the colon": b"GET /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization : Bearer key-of-ann\r\n\r\n",
-    "a zero byte": b"GET /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer key-of-ann\x00\r\n\r\n",
-    "a long header": b"GET /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: " + b"key-of-ann " * 2000 + b"\r\n\r\n",
-    "not HTTP": b"key-of-ann\r\n\r\n",
-    "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03key-of-ann\r\n\r\n",
-    "another broken header": b"GET /v1/models HTTP/1.1\r\nHost: x\r\n" + KEY + b"Bad\x01Name: key-of-ann\r\n\r\n",
+    "no colon": b"GET /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization Bearer test-key-of-ann\r\n\r\n",
+    "blank before the colon": b"GET /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization : Bearer test-key-of-ann\r\n\r\n",
+    "a zero byte": b"GET /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer test-key-of-ann\x00\r\n\r\n",
+    "a long header": b"GET /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: "
+    + b"test-key-of-ann " * 2000
+    + b"\r\n\r\n",
+    "not HTTP": b"test-key-of-ann\r\n\r\n",
+    "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03test-key-of-ann\r\n\r\n",
+    "another broken header": b"GET /v1/models HTTP/1.1\r\nHost: x\r\n" + KEY + b"Bad\x01Name: test-key-of-ann\r\n\r\n",
 }
 
 
@@ -70,7 +72,7 @@ async def test_a_malformed_request_is_told_in_json_and_no_piece_of_it_is_shown(
 async def test_a_broken_chunk_is_a_malformed_body_that_is_not_repeated() -> None:
     """A body that its headers do not describe is 400, without the piece that was wrong."""
     async with served() as server, connection(server) as (reader, writer):
-        writer.write(POST + b"Transfer-Encoding: chunked\r\n\r\nkey-of-ann\r\n")
+        writer.write(POST + b"Transfer-Encoding: chunked\r\n\r\ntest-key-of-ann\r\n")
         status, _, told = await answered(reader)
 
     assert (status, "key-of" in json.dumps(told)) == (400, False)

@@ -21,7 +21,7 @@ from lmaas_backends.roberta.rate_limits import Clocks
 from lmaas_backends.roberta.usage_store import Metered, UsageStore
 from lmaas_sdk.backend import Price
 
-HEADERS = {"Authorization": "Bearer key-of-ann"}
+HEADERS = {"Authorization": "Bearer test-key-of-ann"}
 QUERY = {"model": "fake", "texts": "a"}
 COST_NANOUSD = 4_000  # 10 tokens at 0.0004 dollars for 1,000
 AT_ONCE = 8
@@ -37,7 +37,7 @@ async def living(state: Path, log: Path) -> AsyncIterator[tuple[str, asyncio.sub
             *command,
             stdout=asyncio.subprocess.PIPE,
             stderr=errors,
-            env=os.environ | {"LMAAS_SERVER_API_KEYS": "ann=key-of-ann"},
+            env=os.environ | {"LMAAS_SERVER_API_KEYS": "ann=test-key-of-ann"},
         )
     try:
         assert child.stdout is not None
@@ -110,7 +110,7 @@ async def test_a_killed_server_bills_each_key_once_and_repeats_its_answers(kills
     assert (len(keys), len(keys) * COST_NANOUSD) == (usage["calls"], usage["nanousd"])
     assert len(living_servers) == 1
     written = b"".join(contents(tmp_path).values())
-    assert b"key-of-ann" not in written
+    assert b"test-key-of-ann" not in written
     assert b"Traceback" not in written
 
 

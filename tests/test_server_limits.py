@@ -119,7 +119,7 @@ def test_what_is_not_understood_is_a_usage_error(
     text: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The message names the file, the place and the value, and the exit code is 2, before any model is loaded."""
-    monkeypatch.setenv("LMAAS_SERVER_API_KEYS", "ann=key-of-ann,bob=key-of-bob")
+    monkeypatch.setenv("LMAAS_SERVER_API_KEYS", "ann=test-key-of-ann,bob=test-key-of-bob")
     path = written(tmp_path, text)
 
     assert 2 == main(["--limits", str(path)])

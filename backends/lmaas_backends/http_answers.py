@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from itertools import chain
 
 import aiohttp
 from yarl import URL
@@ -35,15 +36,15 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The body of a 200 answer and its media type."""
+    """The body of a 200 answer and its media type. No `repr` shows them: a server may echo the API key."""
 
-    body: bytes
-    media_type: str
+    body: bytes = field(repr=False)
+    media_type: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a server answered to one request.
+    """What a server answered to one request. Its `repr` shows the status alone, as that of `Reply`.
 
     Args:
         status: The HTTP status.
@@ -54,8 +55,8 @@ class Answer:
 
     status: int
     reply: Reply
-    retry_after: str | None
-    redirected_to: str
+    retry_after: str | None = field(repr=False)
+    redirected_to: str = field(repr=False)
 
 
 async def read_answer(response: aiohttp.ClientResponse, sent: Sent) -> Answer:
@@ -91,19 +92,21 @@ async def _beginning(response: aiohttp.ClientResponse, sent: Sent) -> bytes:
 
 async def _read(response: aiohttp.ClientResponse, sent: Sent, most: int) -> bytes:
     """The body, or more than `most` bytes of it; then the connection is closed."""
-    body = bytearray()
-    async for piece in response.content.iter_any():
+    pieces, size = [], 0
+    while piece := await response.content.readany():
+        pieces.append(piece)
         sent.down += len(piece)
-        body += piece
-        if len(body) > most:
+        size += len(piece)
+        if size > most:
             response.close()
             break
-    return bytes(body)
+    return b"".join(pieces)  # a body that came in one piece, as nearly all do, is not copied
 
 
 def _head_bytes(response: aiohttp.ClientResponse) -> int:
     status_line = len(f"HTTP/1.1 {response.status} {response.reason}\r\n\r\n")
-    return status_line + sum(len(name) + len(value) + len(b": \r\n") for name, value in response.raw_headers)
+    headers = response.raw_headers
+    return status_line + sum(map(len, chain.from_iterable(headers))) + len(headers) * len(b": \r\n")
 
 
 def _host(location: str | None, asked: URL) -> str:

@@ -8,6 +8,7 @@ import json
 import math
 import urllib.request
 from types import TracebackType
+from urllib.parse import quote
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
@@ -16,6 +17,7 @@ from yarl import URL
 from lmaas_backends.http_answers import Answer, Reply, Sent, read_answer, retry_after_s
 from lmaas_backends.roberta.wire_errors import error_from_answer
 from lmaas_sdk.errors import AttemptTimeout, BackendUnavailable, LmaasError, OutcomeUnknown, ProtocolError
+from lmaas_sdk.secret import Secret
 
 __all__ = ["HttpCalls"]
 
@@ -35,11 +37,13 @@ class HttpCalls:
     """
 
     def __init__(self, url: str, *, api_key: str | None, timeout_s: float, connect_timeout_s: float) -> None:
+        api_key = None if api_key is None else Secret(api_key)  # no variable shows it, whatever is raised below
         self.url = _checked(url)
         _check_positive(timeout_s=timeout_s, connect_timeout_s=connect_timeout_s)
         if api_key is not None and not (api_key.isascii() and api_key.isprintable() and " " not in api_key):
             raise ValueError("the API key holds a blank or a character that no header may hold: was it pasted whole?")
         self._api_key = api_key
+        self._hidden = set() if api_key is None else _spellings(api_key)
         self._timeout_s, self._connect_timeout_s = timeout_s, connect_timeout_s
         self._session: aiohttp.ClientSession | None = None
         self._urls: dict[str, URL] = {}
@@ -50,7 +54,9 @@ class HttpCalls:
     async def __aenter__(self) -> HttpCalls:
         headers = {"User-Agent": _USER_AGENT}
         if self._api_key is not None:
-            headers["Authorization"] = f"Bearer {self._api_key}"
+            headers["Authorization"] = Secret(f"Bearer {self._api_key}")
+        proxy = _proxy_for(self.url)
+        self._hidden |= _spellings(proxy.password if proxy is not None else None)
         self._session = aiohttp.ClientSession(
             headers=headers,
             skip_auto_headers=("Accept", "Accept-Encoding"),  # logits do not compress
@@ -58,7 +64,7 @@ class HttpCalls:
             connector=aiohttp.TCPConnector(limit=_POOLED_CONNECTIONS),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout_s),
             cookie_jar=aiohttp.DummyCookieJar(),
-            proxy=_proxy_for(self.url),
+            proxy=proxy,
         )
         return self
 
@@ -111,14 +117,16 @@ class HttpCalls:
             async with asyncio.timeout(self._timeout_s):
                 answer = await self._exchange(method, path, body=body, headers=headers, sent=sent)
         except TimeoutError as error:  # aiohttp's own are of this class too
-            if sent.started and not isinstance(error, aiohttp.ConnectionTimeoutError):
-                raise AttemptTimeout(f"no answer of {self.url / path} within {self._timeout_s:g} s") from error
-            raise self._unreachable(f"no connection within {self._connect_timeout_s:g} s") from error
+            failure = self._too_late(error, path, sent)
         except aiohttp.ClientError as error:
-            lost = self._lost(error, sent)
+            failure = self._lost(error, sent)
+        except (asyncio.CancelledError, LmaasError) as passing:
+            raise passing.with_traceback(None)  # noqa: B904  (it is its own cause, without the frames below this one)
         else:
             return self._understood(answer)
-        raise lost  # here, where no cause hangs on it: aiohttp's errors hold the request's headers, and so the key
+        # Here, where no cause hangs on it: aiohttp's errors, and the variables of its functions, hold headers of the
+        # request, and so the key, and of an answer that may echo it.
+        raise failure
 
     async def _exchange(
         self, method: str, path: str, *, body: bytes | None, headers: dict[str, str], sent: Sent
@@ -151,6 +159,11 @@ class HttpCalls:
         wait_s = retry_after_s(answer.retry_after)
         raise error_from_answer(answer.status, answer.reply.body, retry_after_s=wait_s, masked=self.masked)
 
+    def _too_late(self, error: TimeoutError, path: str, sent: Sent) -> LmaasError:
+        if sent.started and not isinstance(error, aiohttp.ConnectionTimeoutError):
+            return AttemptTimeout(f"no answer of {self.url / path} within {self._timeout_s:g} s")
+        return self._unreachable(f"no connection within {self._connect_timeout_s:g} s")
+
     def _lost(self, error: aiohttp.ClientError, sent: Sent) -> LmaasError:
         """What a failed exchange is to the caller. Only the text of aiohttp's errors is free of the request."""
         why = self.masked(f"{type(error).__name__}: {error}")[:_MOST_REASON]
@@ -165,10 +178,17 @@ class HttpCalls:
         )
 
     def masked(self, text: str) -> str:
-        """A text without the API key, which a server or a proxy may have echoed as it is or as JSON spells it."""
-        if self._api_key is None:
-            return text
-        return text.replace(self._api_key, "***").replace(json.dumps(self._api_key)[1:-1], "***")
+        """A text without the API key and the proxy's password, which a server or a proxy may have echoed."""
+        for secret in sorted(self._hidden, key=len, reverse=True):
+            text = text.replace(secret, "***")
+        return text
+
+
+def _spellings(secret: str | None) -> set[Secret]:
+    """A secret as it is, and as JSON and a URL spell it."""
+    if not secret:
+        return set()
+    return {Secret(secret), Secret(json.dumps(secret)[1:-1]), Secret(quote(secret, safe=""))}
 
 
 def _checked(url: str) -> URL:
@@ -189,7 +209,7 @@ def _check_positive(**durations_s: float) -> None:
             raise ValueError(f"{name} is a positive number of seconds, not {value!r}")
 
 
-def _proxy_for(url: URL) -> str | None:
+def _proxy_for(url: URL) -> URL | None:
     """The environment's proxy for this server; never one for loopback.
 
     aiohttp's `trust_env` would also read ~/.netrc, and refuse to send our key to a host that is named there.
@@ -197,7 +217,8 @@ def _proxy_for(url: URL) -> str | None:
     host = url.host or ""
     if _is_loopback(host) or urllib.request.proxy_bypass(host):
         return None
-    return urllib.request.getproxies().get(url.scheme)
+    proxy = urllib.request.getproxies().get(url.scheme)
+    return None if proxy is None else URL(proxy)
 
 
 def _is_loopback(host: str) -> bool:

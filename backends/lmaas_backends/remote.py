@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import MappingProxyType
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -33,8 +34,9 @@ from lmaas_backends.score_bodies import ScoreBodies
 from lmaas_sdk.backend import FeatureQuery, FeatureReply, ModelCard, Registration, ScoreQuery, ScoreReply
 from lmaas_sdk.canonical import array_digest
 from lmaas_sdk.errors import BackendUnavailable, InvalidQuery, OutcomeUnknown, ProtocolError, UnknownDataset
+from lmaas_sdk.secret import Secret
 from lmaas_sdk.texts import TextSet
-from lmaas_sdk.tuning.subspace import Subspace
+from lmaas_sdk.tuning.subspace import SEEDED_PROJECTIONS, Subspace
 
 __all__ = ["Encoding", "RemoteBackend", "ZDtype", "open_backend"]
 
@@ -47,6 +49,7 @@ _REMEMBERED_SETS = 256
 _REMEMBERED_ARRAYS = 64
 _REMEMBERED_COUNTS = 4 << 20  # texts
 _CountedAs = tuple[str, str | None]  # digests of a set and of the subspace it was counted under
+_Q = TypeVar("_Q", ScoreQuery, FeatureQuery)
 _T = TypeVar("_T")
 
 
@@ -74,12 +77,13 @@ def open_backend(
     Raises:
         ValueError: An argument is out of its range; nothing was sent.
     """
+    # From here on no variable shows the key, whatever is raised below.
+    api_key = Secret(api_key if api_key is not None else os.environ.get("LMAAS_API_KEY", "")) or None
     if encoding not in _MEDIA_TYPES:
         raise ValueError(f"encoding is 'raw' or 'base64', not {encoding!r}")
     if z_dtype not in _Z_DTYPES:
         raise ValueError(f"z_dtype is 'float32' or 'float16', not {z_dtype!r}")
-    key = api_key if api_key is not None else os.environ.get("LMAAS_API_KEY")
-    http = HttpCalls(url, api_key=key or None, timeout_s=timeout_s, connect_timeout_s=connect_timeout_s)
+    http = HttpCalls(url, api_key=api_key, timeout_s=timeout_s, connect_timeout_s=connect_timeout_s)
     return _opened(http, _MEDIA_TYPES[encoding], z_dtype, model=model)
 
 
@@ -138,20 +142,8 @@ class RemoteBackend:
         Raises:
             LmaasError: As `HttpCalls.post`.
         """
-
-        async def attempt(texts: TextSet | str) -> ScoreReply:
-            body = self._score_bodies.encoded(query, texts)
-            sent = Sent()
-            try:
-                reply = await self._http.post("v1/score", body, self._media_type, key=key, sent=sent)
-            finally:
-                self.bytes_up += sent.up
-                self.bytes_down += sent.down
-            read = self._understood(reply, read_score_reply, SCORE_REPLY_ARRAYS)
-            check_score_reply(read, query, self._text_set(query))
-            return read
-
-        return await self._with_known_texts(query, attempt, query.subspace)
+        texts = self._text_set(query)
+        return await self._with_known_texts(query, self._score_once, texts, subspace=query.subspace, key=key)
 
     async def features(self, query: FeatureQuery, *, key: str) -> FeatureReply:
         """One attempt of a feature call.
@@ -166,15 +158,8 @@ class RemoteBackend:
         Raises:
             LmaasError: As `HttpCalls.post`.
         """
-
-        async def attempt(texts: TextSet | str) -> FeatureReply:
-            message = feature_message(query, self.card.name, texts=texts)
-            reply = await self._post("v1/features", message, key=key, sent=Sent())
-            read = self._understood(reply, read_feature_reply, FEATURE_REPLY_ARRAYS)
-            check_feature_reply(read, query, texts=self._text_set(query), hidden_size=self.card.hidden_size)
-            return read
-
-        return await self._with_known_texts(query, attempt, None)
+        texts = self._text_set(query)
+        return await self._with_known_texts(query, self._features_once, texts, subspace=None, key=key)
 
     async def register(self, texts: TextSet, subspace: Subspace | None = None) -> Registration:
         """Has the server take a text set in and count its tokens; asked again, the answer is remembered.
@@ -222,40 +207,65 @@ class RemoteBackend:
             raise ProtocolError(f"the tokenizer's SHA-256 is {found}, and the card says {self.card.tokenizer_digest}")
         return reply.body
 
+    async def _score_once(self, query: ScoreQuery, texts: TextSet | None, key: str) -> ScoreReply:
+        body = self._score_bodies.encoded(query, query.texts if texts is None else texts.digest)
+        sent = Sent()
+        try:
+            reply = await self._http.post("v1/score", body, self._media_type, key=key, sent=sent)
+        finally:
+            self.bytes_up += sent.up
+            self.bytes_down += sent.down
+        read = self._understood(reply, read_score_reply, SCORE_REPLY_ARRAYS)
+        check_score_reply(read, query, texts)
+        return read
+
+    async def _features_once(self, query: FeatureQuery, texts: TextSet | None, key: str) -> FeatureReply:
+        named = query.texts if texts is None else texts.digest
+        message = feature_message(query, self.card.name, texts=named)
+        reply = await self._post("v1/features", message, key=key, sent=Sent())
+        read = self._understood(reply, read_feature_reply, FEATURE_REPLY_ARRAYS)
+        check_feature_reply(read, query, texts=texts, hidden_size=self.card.hidden_size)
+        return read
+
     async def _with_known_texts(
         self,
-        query: ScoreQuery | FeatureQuery,
-        attempt: Callable[[TextSet | str], Awaitable[_T]],
+        query: _Q,
+        attempt: Callable[[_Q, TextSet | None, str], Awaitable[_T]],
+        texts: TextSet | None,
+        *,
         subspace: Subspace | None,
+        key: str,
     ) -> _T:
         """Sends a query with the digest of its texts, registering them first where the server does not have them.
 
         A server that was restarted has forgotten texts and arrays, which it says by 404 before any work: they are sent
         again and the query once more, under its own key.
         """
-        texts = self._text_set(query)
         if texts is None:
-            return await attempt(query.texts)
-        await self._take_in(texts, subspace)
-        names = [texts.digest, *_arrays_of(subspace)]
-        sent_before = {name: self._sets.times(name) + self._arrays.times(name) for name in names}
+            return await attempt(query, None, key)
+        if not self._sets.times(texts.digest):
+            await self._take_in(texts, subspace)
+        stale = self._sets.times(texts.digest)
+        stale_arrays = {digest: self._arrays.times(digest) for digest in _arrays_of(subspace)}
         try:
-            return await attempt(texts.digest)
+            return await attempt(query, texts, key)
         except UnknownDataset:
-            await self._take_in(texts, subspace, sent_before)
-            return await attempt(texts.digest)
+            await self._take_in(texts, subspace, stale=stale, stale_arrays=stale_arrays)
+            return await attempt(query, texts, key)
 
     async def _take_in(
-        self, texts: TextSet, subspace: Subspace | None, sent_before: dict[str, int] | None = None
+        self,
+        texts: TextSet,
+        subspace: Subspace | None,
+        *,
+        stale: int = 0,
+        stale_arrays: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
-        """Sends texts and arrays that the server does not have."""
-        stale = sent_before or {}
+        """Sends texts and arrays that the server does not have, by the times it had been sent them."""
         try:
-            await self._sets.ensure(
-                texts.digest, lambda: self._send_set(texts, subspace), stale=stale.get(texts.digest, 0)
-            )
-            for digest in _arrays_of(subspace):
-                await self._send_array_again(digest, stale.get(digest, -1))
+            await self._sets.ensure(texts.digest, lambda: self._send_set(texts, subspace), stale=stale)
+            for digest, times in stale_arrays.items():
+                await self._send_array_again(digest, times)
         except OutcomeUnknown as error:
             # Registering is free and the query itself was not taken, so this attempt has provably cost nothing.
             raise BackendUnavailable(f"the texts could not be registered: {error}") from error
@@ -299,10 +309,8 @@ def _counted_as(texts: TextSet, subspace: Subspace | None) -> _CountedAs:
 
 def _arrays_of(subspace: Subspace | None) -> list[str]:
     """Digests of the uploaded arrays that a subspace names."""
-    if subspace is None:
-        return []
-    uploaded = [] if subspace.projection in {"uniform", "normal"} else [subspace.projection]
-    return uploaded if subspace.base is None else [*uploaded, subspace.base]
+    named = () if subspace is None else (subspace.projection, subspace.base)
+    return [name for name in named if name is not None and name not in SEEDED_PROJECTIONS]
 
 
 def _read_cards(message: Message) -> list[ModelCard]:

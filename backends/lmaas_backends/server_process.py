@@ -21,12 +21,14 @@ from lmaas_sdk.errors import (
     ModelLoadError,
     NoLanguageModelHead,
 )
+from lmaas_sdk.secret import Secret
 
 __all__ = ["RunningServer", "started_server"]
 
 _MODULE = "lmaas_backends.roberta.server"
 _KEYS_VARIABLE = "LMAAS_SERVER_API_KEYS"
 _KEY_NAME = "local"
+_KEY_PREFIX = "lmaas-local-"  # by which a key can be told, and looked for, wherever it may turn up
 _LOAD_ERRORS: dict[str, type[LmaasError]] = {
     error.__name__: error for error in (CorruptModel, MissingExtra, ModelLoadError, NoLanguageModelHead)
 }
@@ -95,20 +97,27 @@ async def started_server(arguments: Sequence[str], *, startup_timeout_s: float) 
         MissingExtra: So is this one, where a package is not installed.
         BackendUnavailable: It did not start for another reason, or not in time.
     """
-    api_key = secrets.token_urlsafe(24)
+    api_key = Secret(_KEY_PREFIX + secrets.token_urlsafe(24))
     # -P: -m alone would import from the current folder first, whatever files of ours or torch's names lie there.
     command = [sys.executable, "-P", "-m", _MODULE, *arguments, "--port", "0", "--exit-with-parent"]
-    environment = os.environ | {_KEYS_VARIABLE: f"{_KEY_NAME}={api_key}"}
     # The pipe at the child's stdin tells it that this process has gone, however that happened. In a session of its own
     # it gets no Ctrl-C of the terminal: its parent decides what becomes of the calls in flight.
-    transport, child = await asyncio.get_running_loop().subprocess_exec(
-        _Child, *command, env=environment, start_new_session=True
-    )
+    transport, child = await _spawned(command, api_key)
     try:
         url = await _url(transport, child, startup_timeout_s)
         yield RunningServer(url, api_key, transport.get_pid())
     finally:
         await _end(transport, child)
+
+
+async def _spawned(command: Sequence[str], api_key: Secret) -> tuple[asyncio.SubprocessTransport, _Child]:
+    try:
+        return await asyncio.get_running_loop().subprocess_exec(
+            _Child, *command, env=os.environ | {_KEYS_VARIABLE: f"{_KEY_NAME}={api_key}"}, start_new_session=True
+        )
+    except OSError as error:
+        failure = BackendUnavailable(f"no process could be started for the local server: {error}")
+    raise failure  # here, where no cause hangs on it: asyncio's frames hold the environment, and so the key
 
 
 async def _url(transport: asyncio.SubprocessTransport, child: _Child, startup_timeout_s: float) -> str:

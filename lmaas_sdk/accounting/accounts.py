@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from lmaas_sdk.accounting.amounts import UNITS
 from lmaas_sdk.accounting.quantities import ZERO, Limits, Quantities
 from lmaas_sdk.errors import BudgetExceeded
 
-__all__ = ["Account", "Balances", "Entry"]
+__all__ = ["Account", "Balances", "Entry", "EntryRow"]
+
+# The fields of an `Entry` in their order. A bare tuple: the garbage collector stops looking at one, so that the many
+# thousands that a ledger in memory keeps cost it nothing.
+EntryRow: TypeAlias = tuple[int | float | Fraction | str | None, ...]
 
 
 class Balances(NamedTuple):

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from lmaas_sdk.accounting.amounts import UNITS, Amounts
-from lmaas_sdk.accounting.ledger_reader import AccountRow, LedgerReader, OwnerRow, parse_amount
+from lmaas_sdk.accounting.ledger_reader import AccountRow, LedgerReader, OwnerRow, parse_amounts
 from lmaas_sdk.accounting.owners import OwnerLock
 from lmaas_sdk.accounting.quantities import as_amounts
+from lmaas_sdk.errors import LedgerError
 
 __all__ = ["OwnerState", "Statement", "UnitBalance", "iso_time", "plain_number", "state_ledger", "units_of"]
 
@@ -129,8 +130,15 @@ def units_of(account: AccountRow) -> list[UnitBalance]:
 
 
 def iso_time(at: float) -> str:
-    """Seconds since 1970 as ISO 8601 in UTC: "2026-01-31T12:00:00.250000+00:00"."""
-    return datetime.datetime.fromtimestamp(at, datetime.UTC).isoformat(timespec="microseconds")
+    """Seconds since 1970 as ISO 8601 in UTC: "2026-01-31T12:00:00.250000+00:00".
+
+    Raises:
+        ValueError: It is no time, or one that no date can say.
+    """
+    try:
+        return datetime.datetime.fromtimestamp(at, datetime.UTC).isoformat(timespec="microseconds")
+    except (TypeError, ValueError, OverflowError, OSError) as error:
+        raise ValueError(f"{at!r:.60} is not a time") from error
 
 
 def plain_number(amount: int | Fraction | None) -> int | float | None:
@@ -174,7 +182,10 @@ def _is_alive(reader: LedgerReader, owner: OwnerRow) -> bool | None:
 
 
 def _amounts(values: Sequence[object]) -> Amounts:
-    return as_amounts([parse_amount(value) or 0 for value in values])
+    try:
+        return as_amounts([amount or 0 for amount in parse_amounts(values)])
+    except ValueError as error:
+        raise LedgerError(f"{error}: see `lmaas ledger verify`") from error
 
 
 def _account_dict(account: AccountRow) -> dict[str, object]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from lmaas_sdk.accounting.accounts import Account, Balances, Entry
+from lmaas_sdk.accounting.accounts import Account, Balances, Entry, EntryRow
 from lmaas_sdk.accounting.amounts import UNITS
 from lmaas_sdk.accounting.quantities import ZERO, Limits, Quantities, added, is_over, less, unspent
 from lmaas_sdk.errors import LedgerConflict
@@ -17,7 +17,7 @@ from lmaas_sdk.errors import LedgerConflict
 if TYPE_CHECKING:
     from lmaas_sdk.accounting.transfers import Transfer
 
-__all__ = ["Account", "Balances", "Book", "Entries", "Entry"]
+__all__ = ["Account", "Balances", "Book", "Entries", "Entry", "EntryRow"]
 
 
 _NO_AMOUNTS = (None, None, None, None)
@@ -26,7 +26,7 @@ _NO_AMOUNTS = (None, None, None, None)
 class Entries(Protocol):
     """Where entries go."""
 
-    def append(self, entry: Entry, /) -> object: ...
+    def append(self, row: EntryRow, /) -> object: ...
 
 
 class Book:
@@ -215,29 +215,14 @@ class Book:
         at: float | None = None,
         unknown: bool = False,
     ) -> None:
-        calls, evaluations, tokens, nanousd = row or _NO_AMOUNTS
-        label = transfer.label
-        self._entries.append(
-            Entry(
-                self._wall() if at is None else at,
-                kind,
-                transfer.id,
-                transfer.account.path,
-                self._owner,
-                calls,
-                evaluations,
-                tokens,
-                nanousd,
-                label.purpose,
-                label.endpoint,
-                label.key,
-                int(unknown),
-            )
-        )
+        amounts, label = row or _NO_AMOUNTS, transfer.label
+        when = self._wall() if at is None else at
+        names = label.purpose, label.endpoint, label.key
+        self._entries.append((when, kind, transfer.id, transfer.account.path, self._owner, *amounts, *names, int(unknown)))
 
     def _write(self, kind: str, account: Account, row: Limits) -> None:
         self.changed[account] = None
-        self._entries.append(Entry(self._wall(), kind, None, account.path, self._owner, *row))
+        self._entries.append((self._wall(), kind, None, account.path, self._owner, *row, "", "", "", 0))
 
 
 def _conflict(account: Account, limits: Limits) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from lmaas_sdk.accounting.book import Account, Balances, Book, Entry
+from lmaas_sdk.accounting.book import Account, Balances, Book, Entry, EntryRow
 from lmaas_sdk.accounting.limits import limits_of
 from lmaas_sdk.accounting.quantities import Limits, Quantities, as_amounts
 from lmaas_sdk.errors import LedgerConflict, LedgerError
@@ -206,13 +206,13 @@ class MemoryLedger(Ledger):
 
     def __init__(self, *, wall: Callable[[], float] = time.time, keep: int = 100_000) -> None:
         super().__init__(wall)
-        self._entries: deque[Entry] = deque(maxlen=keep)
+        self._entries: deque[EntryRow] = deque(maxlen=keep)
         self._book = Book(self.owner, wall, self._entries)
 
     def entries(self) -> tuple[Entry, ...]:
         """What happened, oldest first."""
         with self.lock:
-            return tuple(self._entries)
+            return tuple(map(Entry._make, self._entries))
 
     def run(self, work: Work[T], undo: Undo | None = None) -> T:
         with self.lock:

@@ -15,7 +15,7 @@ from typing import Any, Literal, Self, TypeVar
 from weakref import WeakKeyDictionary
 
 from lmaas_sdk.accounting import owners
-from lmaas_sdk.accounting.book import Account, Balances, Book, Entry
+from lmaas_sdk.accounting.book import Account, Balances, Book, EntryRow
 from lmaas_sdk.accounting.ledger import Ledger, Opened, Undo, Work, open_on
 from lmaas_sdk.accounting.ledger_rows import LedgerRows
 from lmaas_sdk.accounting.ledger_writer import Writer
@@ -71,7 +71,7 @@ class SqliteLedger(Ledger):
         super().__init__(wall)
         self.path = Path(path)
         self._synchronous, self._busy_timeout_s = synchronous, busy_timeout_s
-        self._entries: list[Entry] = []
+        self._entries: list[EntryRow] = []
         self._book = Book(self.owner, wall, self._entries, self._load)
         self._writer = Writer(str(self.path), self._commit, self._finish)
         self._boxes: WeakKeyDictionary[asyncio.AbstractEventLoop, Mailbox] = WeakKeyDictionary()

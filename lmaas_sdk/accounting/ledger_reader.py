@@ -15,7 +15,7 @@ from lmaas_sdk.accounting.quantities import Limits, Quantities
 from lmaas_sdk.accounting.schema import APPLICATION_ID, SCHEMA_VERSION
 from lmaas_sdk.errors import LedgerError
 
-__all__ = ["AccountRow", "EntryRow", "LedgerReader", "OwnerRow", "parse_amount"]
+__all__ = ["AccountRow", "EntryRow", "LedgerReader", "OwnerRow", "parse_amount", "parse_amounts"]
 
 _BUSY_TIMEOUT_S = 30.0  # a reader waits only while a file is made, or closed by its last writer
 _AMOUNT = re.compile(r"-?[0-9]+(/0*[1-9][0-9]*)?", re.ASCII)
@@ -52,7 +52,7 @@ class AccountRow:
 
 
 class EntryRow(NamedTuple):
-    """One entry as it is stored; `parse_amount` reads its amounts."""
+    """One entry as it is stored; `parse_amounts` reads its amounts."""
 
     seq: int
     at: float
@@ -167,12 +167,14 @@ class LedgerReader:
 
     def _account(self, row: Sequence[Any]) -> AccountRow:
         try:
-            amounts = tuple(parse_amount(value) for value in row[6:])
+            limits, posted, pending = (parse_amounts(row[at : at + 4]) for at in (6, 10, 14))
         except ValueError as error:
             raise LedgerError(f"{self.path}: budget {row[0]!r}: {error}") from error
-        if None in amounts[4:]:
+        if None in posted or None in pending:
             raise LedgerError(f"{self.path}: budget {row[0]!r} has no balance")
         path, parent, is_aside, owner, is_overrun, is_released = row[:6]
+        if not isinstance(path, str) or not isinstance(parent, str | None):
+            raise LedgerError(f"{self.path}: {path!r} below {parent!r} is no budget's path")
         return AccountRow(
             path,
             parent,
@@ -180,9 +182,9 @@ class LedgerReader:
             owner,
             bool(is_overrun),
             bool(is_released),
-            amounts[:4],  # type: ignore[arg-type]  # only evaluations are ever fractions
-            amounts[4:8],  # type: ignore[arg-type]
-            amounts[8:],  # type: ignore[arg-type]
+            limits,
+            posted,  # type: ignore[arg-type]  # none is None
+            pending,  # type: ignore[arg-type]
         )
 
     def _check(self) -> None:
@@ -211,3 +213,15 @@ def parse_amount(value: object) -> int | Fraction | None:
     if not isinstance(value, str) or not _AMOUNT.fullmatch(value):
         raise ValueError(f"{value!r:.60} is not an amount")
     return Fraction(value) if "/" in value else int(value)
+
+
+def parse_amounts(columns: Sequence[object]) -> Limits:
+    """The amounts of a row, in the order of UNITS; None where it has none.
+
+    Raises:
+        ValueError: One is no amount, or part of something that only comes whole.
+    """
+    calls, evaluations, tokens, nanousd = map(parse_amount, columns)
+    if isinstance(calls, Fraction) or isinstance(tokens, Fraction) or isinstance(nanousd, Fraction):
+        raise ValueError(f"of {', '.join(map(repr, columns))} only evaluations come in parts")  # noqa: TRY004  (as above)
+    return calls, evaluations, tokens, nanousd

@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lmaas_sdk.accounting.book import Account, Balances, Entry
+from lmaas_sdk.accounting.book import Account, Balances, Entry, EntryRow
 from lmaas_sdk.accounting.quantities import Quantities
 from lmaas_sdk.accounting.schema import migrate
 from lmaas_sdk.errors import LedgerError
@@ -38,6 +38,7 @@ _SAVE_ACCOUNT = f"""INSERT INTO accounts ({_BALANCES}, path, parent, name, aside
   pending_calls = excluded.pending_calls, pending_evaluations = excluded.pending_evaluations,
   pending_tokens = excluded.pending_tokens, pending_nanousd = excluded.pending_nanousd,
   overrun = excluded.overrun, released = excluded.released"""  # noqa: S608  (constants)
+_AMOUNTS = slice(5, 9)  # calls, evaluations, tokens, nanousd
 _ENTRY_ROW = f"({', '.join('?' * len(Entry._fields))})"
 # Many rows in one statement cost a third of as many statements, and leave the other threads alone.
 _ADD_ENTRIES = {
@@ -132,7 +133,7 @@ class LedgerRows:
         self.connection.execute("RELEASE work")
         return result
 
-    def save(self, accounts: Iterable[Account], entries: Sequence[Entry], owner: str) -> None:
+    def save(self, accounts: Iterable[Account], entries: Sequence[EntryRow], owner: str) -> None:
         """Writes balances and adds entries."""
         self.connection.executemany(_SAVE_ACCOUNT, [_account_row(account, owner) for account in accounts])
         self._add(entries)
@@ -186,7 +187,7 @@ class LedgerRows:
         finally:
             self.connection.close()
 
-    def _add(self, entries: Sequence[Entry]) -> None:
+    def _add(self, entries: Sequence[EntryRow]) -> None:
         done = 0
         for count, sql in _ADD_ENTRIES.items():
             while len(entries) - done >= count:
@@ -229,12 +230,12 @@ def _account_row(account: Account, owner: str) -> tuple[object, ...]:
     )
 
 
-def _entry_row(entry: Entry) -> Entry:
-    amounts = entry[5:9]
-    for amount in amounts:
-        if type(amount) is not int or not -_LARGEST <= amount <= _LARGEST:
-            calls, evaluations, tokens, nanousd = map(to_column, amounts)
-            return entry._replace(calls=calls, evaluations=evaluations, tokens=tokens, nanousd=nanousd)
+def _entry_row(entry: EntryRow) -> EntryRow:
+    for amount in entry[_AMOUNTS]:
+        if amount is not None and (type(amount) is not int or not -_LARGEST <= amount <= _LARGEST):
+            spelled = Entry._make(entry)
+            amounts = spelled.calls, spelled.evaluations, spelled.tokens, spelled.nanousd
+            return (*entry[: _AMOUNTS.start], *map(to_column, amounts), *entry[_AMOUNTS.stop :])
     return entry
 
 

@@ -15,6 +15,7 @@ class Place:
     """What the entries so far say of one account.
 
     Attributes:
+        owner: Who has to release what was set aside; None for any other.
         limits: The last that an entry gives it.
         opened: Whether there is such an entry.
         posted: By its own transfers, those of its children left out.
@@ -33,13 +34,14 @@ class Place:
         "limits",
         "line",
         "opened",
+        "owner",
         "path",
         "paying",
         "posted",
     )
 
-    def __init__(self, path: str, above: Place | None, *, is_aside: bool) -> None:
-        self.path, self.is_aside = path, is_aside
+    def __init__(self, path: str, above: Place | None, *, is_aside: bool, owner: str | None) -> None:
+        self.path, self.is_aside, self.owner = path, is_aside, owner
         self.line: tuple[Place, ...] = (self,) if above is None else (self, *above.line)
         self.children: list[Place] = []
         self.is_overrun = self.is_released = self.is_told = self.opened = False

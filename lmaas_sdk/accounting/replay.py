@@ -170,9 +170,13 @@ class Replay:
         if place.is_aside and place.opened:
             self._add("limits", row[0], expected="never changed for what was set aside", found=_shown(limits))
         elif place.is_aside and len(place.line) > 1:
+            if place.owner not in (None, row[5]):
+                self._add("owner", row[0], expected=f"{place.owner!r}, who has to release it", found=repr(row[5]))
             self._grant(row[0], place.line[1], as_far_as_readable(limits))
         place.allow(limits)
         place.opened = True
+        if place.is_above_limits():
+            self._add("limits", row[0], expected=f"at least {_shown(place.committed)}", found=_shown(limits))
 
     def _release(self, row: tuple[Any, ...], place: Place) -> None:
         spent, posted = self._amounts(row), place.all_posted()
@@ -234,7 +238,9 @@ class Replay:
             amount = parse_amount(row[6 + at])
         except ValueError:
             amount = -1
-        if (amount is None and may_be_none) or (amount is not None and amount >= 0):
+        if amount is None and may_be_none:
+            return None
+        if amount is not None and amount >= 0 and (type(amount) is int or UNITS[at] == "evaluations"):
             return amount
         self._add(UNITS[at], row[0], expected="an amount from 0 up", found=repr(row[6 + at]))
         return 0

@@ -14,6 +14,7 @@ from lmaas_sdk.accounting.ledger_reader import AccountRow, LedgerReader
 from lmaas_sdk.accounting.places import Place
 from lmaas_sdk.accounting.quantities import ZERO, Quantities, added
 from lmaas_sdk.accounting.replay import Replay
+from lmaas_sdk.accounting.row_forms import check_rows
 from lmaas_sdk.accounting.schema import migrate
 from lmaas_sdk.errors import LedgerError
 
@@ -68,6 +69,7 @@ def verify_ledger(path: str | Path) -> Verification:
         try:
             _check_file(reader.connection, found)
             _check_schema(reader.connection, found)
+            check_rows(reader.connection, found)
             accounts = reader.accounts()
             replay = _replayed(reader, accounts, found)
         except (sqlite3.Error, LedgerError) as error:
@@ -97,8 +99,8 @@ def _places(accounts: Iterable[AccountRow], found: Discrepancies) -> dict[str, P
         above = account.path.rpartition("/")[0] or None
         if account.parent != above or (above is not None and above not in places):
             found.add("parent", f"account {account.path!r}", expected=repr(above), found=repr(account.parent))
-        place = Place(account.path, None if above is None else places.get(above), is_aside=account.is_aside)
-        places[account.path] = place
+        over = None if above is None else places.get(above)
+        places[account.path] = Place(account.path, over, is_aside=account.is_aside, owner=account.owner)
     return places
 
 
@@ -155,6 +157,8 @@ def _check_balances(
             for unit, one, other in zip(UNITS, expected, there, strict=True):
                 if one != other:
                     found.add(f"{what} {unit}", where, expected=one, found=other)
+        if not place.opened:
+            found.add("account", where, expected="an entry with its limits", found="none")
         if place.is_overrun != account.is_overrun:
             found.add("overrun", where, expected=place.is_overrun, found=account.is_overrun)
         if place.is_released != account.is_released:

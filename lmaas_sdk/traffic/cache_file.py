@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +15,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from lmaas_sdk.backend import FeatureReply, ScoreReply
-from lmaas_sdk.traffic.cache_rows import CacheRows
+from lmaas_sdk.traffic.cache_rows import FILE_ERRORS, CacheRows
 from lmaas_sdk.traffic.reply_bytes import reply_from_bytes, reply_to_bytes
 
 __all__ = ["FileCache", "open_cache"]
@@ -164,7 +163,7 @@ class FileCache:
             return None
         try:
             return work(self._rows)
-        except (sqlite3.Error, MemoryError) as error:
+        except FILE_ERRORS as error:
             level = logging.DEBUG if self._fails else logging.WARNING
             _logger.log(level, "the cache %s cannot be used now, so calls go without it: %s", self._path, error)
             if not self._fails:

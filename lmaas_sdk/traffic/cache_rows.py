@@ -9,7 +9,10 @@ from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 
-__all__ = ["APPLICATION_ID", "CacheRows", "CorruptEntry"]
+__all__ = ["APPLICATION_ID", "FILE_ERRORS", "CacheRows", "CorruptEntry"]
+
+# What a damaged file or a full disk may raise. SQLite's own messages may quote damaged bytes that are no text.
+FILE_ERRORS = (sqlite3.Error, MemoryError, UnicodeDecodeError)
 
 APPLICATION_ID = 0x6C6D6361  # "lmca": tells a cache from any other SQLite file
 _VERSION = 1
@@ -59,7 +62,7 @@ class CacheRows:
             raise ValueError(f"{path} cannot be opened as a cache ({error}): give another path") from error
         try:
             self._prepare(path)
-        except sqlite3.Error as error:
+        except FILE_ERRORS as error:
             self._connection.close()
             raise ValueError(
                 f"{path} cannot be used as a cache ({error}): give another path, or delete it if it was one"
@@ -81,7 +84,7 @@ class CacheRows:
 
         Raises:
             CorruptEntry: They are not those that were put there.
-            sqlite3.Error: They cannot be read.
+            FILE_ERRORS: They cannot be read.
         """
         rows = self._connection.execute(_GET, (query,)).fetchall()
         if not rows:
@@ -100,7 +103,7 @@ class CacheRows:
             used: Queries whose entries were used since the last time, in this order.
 
         Raises:
-            sqlite3.Error: It cannot be written; nothing has changed.
+            FILE_ERRORS: It cannot be written; nothing has changed.
         """
         with self._transaction():
             self._drop(query)
@@ -113,7 +116,7 @@ class CacheRows:
         """Deletes an entry.
 
         Raises:
-            sqlite3.Error: It cannot be written.
+            FILE_ERRORS: It cannot be written.
         """
         with self._transaction():
             self._drop(query)
@@ -122,7 +125,7 @@ class CacheRows:
         """Notes that entries were used, in this order.
 
         Raises:
-            sqlite3.Error: It cannot be written.
+            FILE_ERRORS: It cannot be written.
         """
         with self._transaction():
             self._connection.executemany(_TOUCH, [(query,) for query in used])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +21,7 @@ _OUTAGE_S = 5.0
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 30.0
 
+_logger = logging.getLogger("lmaas_sdk.circuit")
 _breakers: WeakKeyDictionary[Any, WeakKeyDictionary[Any, CircuitBreaker]] = WeakKeyDictionary()
 
 
@@ -108,6 +110,13 @@ class CircuitBreaker:
             self.is_open = True
             self._pause_s = min(max(_FIRST_PAUSE_S, 2 * self._pause_s), _LONGEST_PAUSE_S)
             self._probe_at = now_s + self._pause_s
+            _logger.warning(
+                "the backend does not answer: nothing is sent for %.1f s",
+                self._pause_s,
+                extra={"lmaas_failures": self._failures, "lmaas_pause_s": self._pause_s},
+            )
 
     def _answered(self) -> None:
+        if self.is_open:
+            _logger.info("the backend answers again", extra={"lmaas_failures": self._failures})
         self._failures, self._pause_s, self._last, self.is_open = 0, 0.0, None, False

@@ -110,7 +110,7 @@ def _new_window(what: str, limit: int, zone: str | None) -> Window:
     """A minute, a day of the zone's calendar or, without one, any 24 hours."""
     if what != "requests a day":
         return SlidingWindow(limit, MINUTE_S + MARGIN_S)
-    return SlidingWindow(limit, DAY_S + MARGIN_S) if zone is None else _LateDay(limit, ZoneInfo(zone))
+    return SlidingWindow(limit, DAY_S + MARGIN_S) if zone is None else _QuietMidnight(limit, ZoneInfo(zone))
 
 
 def check_ever_fits(tokens: int, limits: Limits) -> None:
@@ -129,8 +129,13 @@ def check_ever_fits(tokens: int, limits: Limits) -> None:
             raise QuotaExceeded(f"the quota allows no request at all ({name} is 0)", wait_s=float("inf"))
 
 
-class _LateDay(CalendarDay):
-    """A calendar day that begins a moment after midnight."""
+class _QuietMidnight(CalendarDay):
+    """A calendar day at whose ends nothing is sent: what is on its way at midnight could count on either side."""
 
-    def _turn(self, now_s: float) -> None:
-        super()._turn(now_s - MARGIN_S)
+    def wait_s(self, amount: int, now_s: float) -> float:
+        wait_s = super().wait_s(amount, now_s)
+        if wait_s > 0:
+            return wait_s + MARGIN_S
+        if (left_s := self.reset_s(now_s)) < MARGIN_S:
+            return left_s + MARGIN_S
+        return max(0.0, MARGIN_S - self.begun_s(now_s))

@@ -144,8 +144,15 @@ class CalendarDay:
 
     def reset_s(self, now_s: float) -> float:
         self._turn(now_s)
-        midnight = datetime.combine(self._day + timedelta(days=1), time.min, self._zone)
-        return midnight.timestamp() - now_s
+        return self._midnight_s(self._day + timedelta(days=1)) - now_s
+
+    def begun_s(self, now_s: float) -> float:
+        """Seconds since the day began."""
+        self._turn(now_s)
+        return now_s - self._midnight_s(self._day)
+
+    def _midnight_s(self, day: date) -> float:
+        return datetime.combine(day, time.min, self._zone).timestamp()
 
     def _turn(self, now_s: float) -> None:
         today = self._date(now_s)

@@ -117,7 +117,7 @@ class Run:
             generation_s=self._longest_s,
             generation=self._costs.generation,
             after=self._costs.after,
-            slots=most_at_once(client.backend.card),
+            slots=client.limits("score").concurrency or most_at_once(client.backend.card),
         )
 
     def _ended_by(self, end: LmaasError) -> Stopped:

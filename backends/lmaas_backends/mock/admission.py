@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime, time, timedelta
+from datetime import datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from lmaas_sdk.backend import Limits
 from lmaas_sdk.errors import InvalidQuery, RateLimited
+from lmaas_sdk.traffic.windows import DAY_S, MINUTE_S, CalendarDay, SlidingWindow, Window
 
 __all__ = ["Admission", "check_limits"]
-
-_MINUTE_S = 60.0
-_DAY_S = 86_400.0
 
 
 def check_limits(limits: Limits) -> None:
@@ -44,15 +39,15 @@ class Admission:
     """
 
     def __init__(self, limits: Limits, *, opened: datetime, opened_s: float) -> None:
-        self._limits, self._opened, self._opened_s = limits, opened, opened_s
-        self._minute = _Window(_MINUTE_S, limits.requests_per_minute)
-        self._tokens = _Window(_MINUTE_S, limits.tokens_per_minute)
-        calendar = None if limits.day_time_zone is None else _zone(limits.day_time_zone)
-        self._day: _Window | _CalendarDay
-        if calendar is None:
-            self._day = _Window(_DAY_S, limits.requests_per_day)
-        else:
-            self._day = _CalendarDay(calendar, limits.requests_per_day, self._wall)
+        self._limits = limits
+        self._offset_s = opened.timestamp() - opened_s
+        self._windows: list[tuple[Window, bool]] = []  # and whether tokens are counted, not requests
+        if limits.requests_per_minute is not None:
+            self._windows.append((SlidingWindow(limits.requests_per_minute, MINUTE_S), False))
+        if limits.tokens_per_minute is not None:
+            self._windows.append((SlidingWindow(limits.tokens_per_minute, MINUTE_S), True))
+        if limits.requests_per_day is not None:
+            self._windows.append((_day(limits.requests_per_day, limits.day_time_zone), False))
 
     def admit(self, *, tokens: int, in_flight: int, now_s: float) -> None:
         """Takes a request up, or refuses it.
@@ -69,65 +64,22 @@ class Admission:
             raise InvalidQuery(
                 f"the call takes {tokens} tokens and {limits.tokens_per_minute} a minute are allowed: send it in parts"
             )
-        asked = ((self._minute, 1), (self._tokens, tokens), (self._day, 1))
-        wait_s = max(window.wait_s(amount, now_s) for window, amount in asked)
+        asked = [
+            (window, tokens if in_tokens else 1, self._time_s(window, now_s)) for window, in_tokens in self._windows
+        ]
+        wait_s = max((window.wait_s(amount, at_s) for window, amount, at_s in asked), default=0.0)
         if wait_s > 0:
             raise RateLimited(f"a quota is used up: try again in {wait_s:.3f} s", retry_after_s=wait_s)
-        for window, amount in asked:
-            window.add(amount, now_s)
+        for window, amount, at_s in asked:
+            window.take(amount, at_s)
 
-    def _wall(self, now_s: float) -> datetime:
-        return self._opened + timedelta(seconds=now_s - self._opened_s)
-
-
-class _Window:
-    """An exact sliding window: at any instant, at most `limit` in the `span_s` seconds before it."""
-
-    def __init__(self, span_s: float, limit: int | None) -> None:
-        self._span_s, self._limit = span_s, limit
-        self._taken: deque[tuple[float, int]] = deque()  # (when it leaves the window, amount)
-        self._total = 0
-
-    def wait_s(self, amount: int, now_s: float) -> float:
-        """Seconds until `amount` more fits: 0 when it fits now."""
-        if self._limit is None:
-            return 0.0
-        while self._taken and self._taken[0][0] <= now_s:
-            self._total -= self._taken.popleft()[1]
-        excess, free_s = self._total + amount - self._limit, now_s
-        for leaves_s, freed in self._taken:
-            if excess <= 0:
-                break
-            excess, free_s = excess - freed, leaves_s
-        return free_s - now_s
-
-    def add(self, amount: int, now_s: float) -> None:
-        if self._limit is not None:
-            self._taken.append((now_s + self._span_s, amount))
-            self._total += amount
+    def _time_s(self, window: Window, now_s: float) -> float:
+        """Seconds since 1970 for a calendar; for the rest the loop's clock, whose small numbers are exact."""
+        return now_s + self._offset_s if isinstance(window, CalendarDay) else now_s
 
 
-@dataclass(slots=True)
-class _CalendarDay:
-    """A quota that starts anew at local midnight."""
-
-    zone: ZoneInfo
-    limit: int | None
-    wall: Callable[[float], datetime]
-    used: int = 0
-    midnight: datetime | None = None
-
-    def wait_s(self, amount: int, now_s: float) -> float:
-        now = self.wall(now_s)
-        if self.midnight is None or now >= self.midnight:
-            tomorrow = now.astimezone(self.zone).date() + timedelta(days=1)
-            self.midnight, self.used = datetime.combine(tomorrow, time(), self.zone), 0
-        if self.limit is None or self.used + amount <= self.limit:
-            return 0.0
-        return self.midnight.timestamp() - now.timestamp()
-
-    def add(self, amount: int, _now_s: float) -> None:
-        self.used += amount
+def _day(limit: int, zone: str | None) -> Window:
+    return SlidingWindow(limit, DAY_S) if zone is None else CalendarDay(limit, _zone(zone))
 
 
 def _zone(name: str) -> ZoneInfo:

@@ -35,8 +35,10 @@ __all__ = ["JSON", "TENSORS", "Message", "decode_message", "encode_message", "fr
 JSON = "application/json"
 TENSORS = "application/vnd.lmaas.tensors"
 
-_DTYPES = {"float32": "<f4", "float16": "<f2", "int64": "<i8"}
-_NAMES = {np.dtype(code): name for name, code in _DTYPES.items()}  # `dtype.name` is worked out anew at every look
+# Made once: numpy takes longer to read the name of a type than to read a small array of it.
+_DTYPES = {name: np.dtype(code) for name, code in {"float32": "<f4", "float16": "<f2", "int64": "<i8"}.items()}
+_NATIVE = {name: np.dtype(name) for name in _DTYPES}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _MOST_DIMENSIONS = 4
 _REMEMBERED_BYTES = 4096
 _Layout = tuple[str, str, tuple[int, ...], int]  # name, dtype, shape, bytes
@@ -161,11 +163,11 @@ def _description(spelled: Fields, name: str) -> tuple[str, tuple[int, ...]]:
 
 
 def _size(dtype: str, shape: tuple[int, ...]) -> int:
-    return math.prod(shape) * np.dtype(_DTYPES[dtype]).itemsize
+    return math.prod(shape) * _DTYPES[dtype].itemsize
 
 
 def _array(raw: bytes | memoryview, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
-    return np.frombuffer(raw, dtype=_DTYPES[dtype]).astype(dtype, copy=False).reshape(shape)
+    return np.frombuffer(raw, dtype=_DTYPES[dtype]).astype(_NATIVE[dtype], copy=False).reshape(shape)
 
 
 def _described(array: NDArray[Any]) -> dict[str, object]:
@@ -173,7 +175,7 @@ def _described(array: NDArray[Any]) -> dict[str, object]:
 
 
 def _raw(array: NDArray[Any]) -> bytes:
-    return np.ascontiguousarray(array, dtype=_DTYPES[_NAMES[array.dtype]]).tobytes()
+    return array.astype(_DTYPES[_NAMES[array.dtype]], copy=False).tobytes()  # in C order, however it lies in memory
 
 
 def _base64(array: NDArray[Any]) -> str:

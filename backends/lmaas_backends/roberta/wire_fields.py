@@ -74,7 +74,10 @@ class Fields:
         """The field `name`, which must be there and of this type. An integer is a number too; a boolean is not."""
         if name not in self._left:
             raise InvalidQuery(f"{self._where} lacks the field {name!r}")
-        return _checked(self._left.pop(name), kind, f"{self._where}.{name}")
+        value = self._left.pop(name)
+        if type(value) is kind and kind is not float:  # nearly always; the message need not be spelled then
+            return value
+        return _checked(value, kind, f"{self._where}.{name}")
 
     def maybe(self, name: str, kind: type[_T]) -> _T | None:
         """The field `name`, or None where it is missing or null."""

@@ -24,6 +24,7 @@ from lmaas_sdk.backend import (
     Usage,
 )
 from lmaas_sdk.errors import InvalidQuery
+from lmaas_sdk.finite import all_finite
 from lmaas_sdk.texts import LabelWords, Piece, PieceRule, TextSet
 from lmaas_sdk.tuning.subspace import Subspace
 
@@ -239,7 +240,7 @@ def _as_float32(array: NDArray[Any] | None) -> NDArray[np.float32] | None:
 
 def _floats(message: Message, name: str, dimensions: int) -> NDArray[np.float32]:
     array = _present(message, name)
-    if array.dtype.kind != "f" or array.ndim != dimensions or not np.isfinite(array).all():
+    if array.dtype.kind != "f" or array.ndim != dimensions or not all_finite(array):
         raise InvalidQuery(
             f"{name} is a finite array of floats with {dimensions} dimensions; this is {array.dtype} of shape "
             f"{array.shape}"

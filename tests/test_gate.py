@@ -1,0 +1,189 @@
+"""The gate in front of an endpoint: first come first served, and nothing left of whoever goes away."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections.abc import Callable
+
+import pytest
+
+from lmaas_sdk.backend import Limits
+from lmaas_sdk.errors import QuotaExceeded
+from lmaas_sdk.testing import run_virtual
+from lmaas_sdk.traffic.concurrency import AdaptiveConcurrency
+from lmaas_sdk.traffic.gate import Gate, Permit
+from lmaas_sdk.traffic.lane import loop_wall
+from lmaas_sdk.traffic.quota import MARGIN_S
+from lmaas_sdk.traffic.quota_memory import MemoryQuota
+
+MINUTE = 60 + MARGIN_S
+
+
+def new_gate(most: int = 16) -> Gate:
+    """A gate of the running loop."""
+    clock = asyncio.get_running_loop().time
+    return Gate(MemoryQuota(loop_wall()), AdaptiveConcurrency(most, clock))
+
+
+async def through(gate: Gate, tokens: int, limits: Limits, log: list[tuple[float, int]]) -> Permit:
+    """Goes through, and notes when."""
+    permit = await gate.enter(tokens, limits)
+    log.append((round(asyncio.get_running_loop().time(), 6), tokens))
+    return permit
+
+
+def times_of(limits: Limits, tokens: list[int], settle: Callable[[Permit], None] = lambda _: None) -> list[float]:
+    """When requests that all come at once go out."""
+
+    async def main() -> list[float]:
+        gate, log = new_gate(100), list[tuple[float, int]]()
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(through(gate, amount, limits, log)) for amount in tokens]
+            for task in tasks:
+                task.add_done_callback(lambda done: settle(done.result()))
+        assert [amount for _, amount in log] == tokens
+        return [when_s for when_s, _ in log]
+
+    return run_virtual(main())
+
+
+def test_requests_a_minute_go_out_as_early_as_they_may() -> None:
+    """So many at once, the next as soon as the first no longer counts."""
+    assert times_of(Limits(requests_per_minute=2), [1] * 5) == [0, 0, MINUTE, MINUTE, 2 * MINUTE]
+
+
+def test_a_large_request_is_not_starved_by_small_ones_behind_it() -> None:
+    """Who comes later waits behind it, even where it would fit now."""
+    assert times_of(Limits(tokens_per_minute=100), [60, 100, 10, 10]) == [0, MINUTE, 2 * MINUTE, 2 * MINUTE]
+
+
+def test_what_was_not_used_is_there_for_the_next_at_once() -> None:
+    """A request that took 10 of its 60 tokens frees 50 when it is answered."""
+    times = times_of(Limits(tokens_per_minute=100), [60, 60, 60], lambda permit: permit.settle(10))
+    assert times == [0, 0, 0]
+
+
+def test_what_was_refused_counts_nothing() -> None:
+    """It gives its place back; concurrency is halved for a while, which this gate has plenty of."""
+    assert times_of(Limits(requests_per_minute=1), [1, 1, 1], lambda permit: permit.refused()) == [0, 0, 0]
+
+
+def test_no_more_are_under_way_than_the_limit() -> None:
+    """The next goes out when one is back."""
+
+    async def main() -> list[float]:
+        gate, log = new_gate(), list[tuple[float, int]]()
+
+        async def one(number: int) -> None:
+            permit = await through(gate, number, Limits(concurrency=2), log)
+            await asyncio.sleep(10)
+            permit.settle(number)
+
+        async with asyncio.TaskGroup() as group:
+            for number in range(5):
+                group.create_task(one(number))
+        assert [number for _, number in log] == list(range(5))
+        return [when_s for when_s, _ in log]
+
+    assert run_virtual(main()) == [0, 0, 10, 10, 20]
+
+
+@pytest.mark.parametrize(
+    ("limits", "tokens"),
+    [
+        (Limits(tokens_per_minute=50), 51),
+        (Limits(requests_per_minute=0), 1),
+        (Limits(requests_per_day=0, day_time_zone="UTC"), 1),
+        (Limits(concurrency=0), 1),
+    ],
+    ids=str,
+)
+def test_what_can_never_go_out_is_refused_at_once(limits: Limits, tokens: int) -> None:
+    """No wait would help."""
+
+    async def main() -> QuotaExceeded:
+        with pytest.raises(QuotaExceeded) as refused:
+            await new_gate().enter(tokens, limits)
+        assert asyncio.get_running_loop().time() == 0
+        return refused.value
+
+    assert math.isinf(run_virtual(main()).wait_s)
+
+
+def test_a_wait_that_is_too_long_is_not_begun() -> None:
+    """It fails at once, with the seconds it would take, and who is behind it gets its place."""
+
+    async def main() -> tuple[float, float]:
+        gate, limits = new_gate(), Limits(tokens_per_minute=100)
+        await gate.enter(60, limits)
+        with pytest.raises(QuotaExceeded, match="max_wait_s") as refused:
+            await gate.enter(60, limits, patience_s=30)
+        await gate.enter(40, limits, patience_s=30)
+        return refused.value.wait_s, asyncio.get_running_loop().time()
+
+    assert run_virtual(main()) == (pytest.approx(MINUTE), 0)
+
+
+def test_before_wait_is_told_and_may_end_it() -> None:
+    """What it raises comes out, and nothing is left."""
+
+    async def main() -> tuple[list[float], float]:
+        gate, limits, told = new_gate(), Limits(requests_per_minute=1), list[float]()
+        await gate.enter(1, limits)
+
+        def refuse(wait_s: float) -> None:
+            told.append(round(wait_s, 6))
+            raise ValueError("no time")
+
+        with pytest.raises(ValueError, match="no time"):
+            await gate.enter(1, limits, before_wait=refuse)
+        await gate.enter(1, limits, before_wait=lambda wait_s: told.append(round(wait_s, 6)))
+        return told, asyncio.get_running_loop().time()
+
+    assert run_virtual(main()) == ([MINUTE, MINUTE], pytest.approx(MINUTE))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_thousand_random_cancellations_leave_nothing(seed: int) -> None:
+    """While they wait in line, for the quota, for a place, or are under way; the limit holds all the time."""
+    draw = random.Random(seed)
+    limits = Limits(requests_per_minute=50, tokens_per_minute=600, concurrency=5)
+
+    async def main() -> tuple[int, int]:
+        gate, sent, under_way, most = new_gate(), list[tuple[float, int]](), 0, 0
+        clock = asyncio.get_running_loop().time
+
+        async def one(tokens: int) -> None:
+            nonlocal under_way, most
+            permit = await gate.enter(tokens, limits)
+            under_way += 1
+            most = max(most, under_way)
+            sent.append((clock(), tokens))
+            try:
+                await asyncio.sleep(draw.random() * 3)
+            finally:
+                under_way -= 1
+                permit.settle(tokens)
+
+        tasks = []
+        for _ in range(1000):
+            tasks.append(asyncio.create_task(one(draw.randrange(1, 40))))
+            asyncio.get_running_loop().call_later(draw.random() * 60, tasks[-1].cancel)
+            await asyncio.sleep(draw.random() * 0.5)
+        await asyncio.wait(tasks)
+        for when_s, _ in sent:
+            within = [tokens for at_s, tokens in sent if when_s <= at_s < when_s + 60]
+            assert len(within) <= 50
+            assert sum(within) <= 600
+        assert len(asyncio.all_tasks()) == 1
+        await asyncio.sleep(61)
+        for _ in range(5):
+            await gate.enter(120, limits)
+        assert clock() - sent[-1][0] < 200
+        return sum(task.cancelled() for task in tasks), most
+
+    cancelled, most = run_virtual(main())
+    assert cancelled > 300
+    assert most == 5
