@@ -160,7 +160,7 @@ def test_exports_are_exact(tmp_path: Path) -> None:
 )
 def test_a_damaged_entry_ends_an_export(ledger_file: Path, change: str, said: str) -> None:
     """In both forms, with a message that names it, and what is before it written."""
-    damage(ledger_file, f"UPDATE entries SET {change} WHERE seq = 11")
+    damage(ledger_file, f"UPDATE entries SET {change} WHERE seq = 11")  # noqa: S608  (our own)
     for export in (export_csv, export_json):
         out = io.StringIO()
         with LedgerReader(ledger_file) as reader, pytest.raises(LedgerError, match=re.escape(said)):

@@ -91,7 +91,7 @@ DAMAGES = {
     "an unknown that is no post": ("UPDATE entries SET unknown = 1 WHERE seq = 7", "entry 7: unknown: expected 0"),
     "a mark that is none": ("UPDATE accounts SET overrun = 2 WHERE path = 'team'", "overrun: expected 0 or 1, found 2"),
     "another name": ("UPDATE accounts SET name = 'tea' WHERE path = 'team'", "'team': name: expected as in its path"),
-    "something set aside from nothing": ("UPDATE accounts SET aside = 1 WHERE path = 'team'", "'team': parent: expected"),
+    "an amount aside of nothing": ("UPDATE accounts SET aside = 1 WHERE path = 'team'", "'team': parent: expected"),
     "nobody to release it": ("UPDATE accounts SET owner = NULL WHERE aside = 1", "owner: expected who set it aside"),
     "another to release it": ("UPDATE accounts SET owner = 'x' WHERE aside = 1", "entry 17: owner: expected 'x', who"),
     "somebody to release nothing": ("UPDATE accounts SET owner = 'x' WHERE aside = 0", "none, it was not set aside"),
@@ -173,6 +173,22 @@ async def test_what_an_overrun_closes_grants_nothing(tmp_path: Path) -> None:
     assert [] == await asyncio.to_thread(wrong, path)
     await asyncio.to_thread(damage, path, again(3, "pending", transfer="'new'"))
     assert "entry 5: granted: expected nothing, 'team/run' is overrun" in str(await asyncio.to_thread(wrong, path))
+
+
+def test_what_is_released_can_be_used_again_and_no_more(tmp_path: Path) -> None:
+    """What a release and a correction after it give back is granted to the last call; one more is found."""
+    path = tmp_path / "ledger.db"
+    with open_ledger(path) as ledger:
+        team = Budget(calls=5, name="team", ledger=ledger)
+        aside = team.set_aside("part", Amounts(3))
+        hold = aside.reserve(Amounts(2))
+        hold.post_unknown()
+        aside.release()
+        hold.correct(Amounts(1))
+        team.reserve(Amounts(4))
+        assert [] == wrong(path)
+        damage(path, again(7, "pending", transfer="'new'", calls=1))
+        assert "entry 8: granted: expected at most 5 calls in 'team'" in str(wrong(path))
 
 
 def test_a_file_is_right_at_every_moment_it_is_written(tmp_path: Path) -> None:

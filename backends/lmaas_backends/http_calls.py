@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import json
 import math
 import urllib.request
 from types import TracebackType
-from urllib.parse import quote
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
 from yarl import URL
 
 from lmaas_backends.http_answers import Answer, Reply, Sent, read_answer, retry_after_s
+from lmaas_backends.masking import masking
 from lmaas_backends.roberta.wire_errors import error_from_answer
 from lmaas_sdk.errors import AttemptTimeout, BackendUnavailable, LmaasError, OutcomeUnknown, ProtocolError
 from lmaas_sdk.secret import Secret
@@ -34,6 +33,9 @@ class HttpCalls:
         api_key: Sent as a bearer token; it is in no repr and no error of this class.
         timeout_s: For a whole attempt.
         connect_timeout_s: For getting a connection.
+
+    Attributes:
+        masked: Gives a text without the API key and the proxy's password, which a server or proxy may have echoed.
     """
 
     def __init__(self, url: str, *, api_key: str | None, timeout_s: float, connect_timeout_s: float) -> None:
@@ -43,7 +45,7 @@ class HttpCalls:
         if api_key is not None and not (api_key.isascii() and api_key.isprintable() and " " not in api_key):
             raise ValueError("the API key holds a blank or a character that no header may hold: was it pasted whole?")
         self._api_key = api_key
-        self._hidden = set() if api_key is None else _spellings(api_key)
+        self.masked = masking(api_key)
         self._timeout_s, self._connect_timeout_s = timeout_s, connect_timeout_s
         self._session: aiohttp.ClientSession | None = None
         self._urls: dict[str, URL] = {}
@@ -56,7 +58,7 @@ class HttpCalls:
         if self._api_key is not None:
             headers["Authorization"] = Secret(f"Bearer {self._api_key}")
         proxy = _proxy_for(self.url)
-        self._hidden |= _spellings(proxy.password if proxy is not None else None)
+        self.masked = masking(self._api_key, proxy.password if proxy is not None else None)
         self._session = aiohttp.ClientSession(
             headers=headers,
             skip_auto_headers=("Accept", "Accept-Encoding"),  # logits do not compress
@@ -176,19 +178,6 @@ class HttpCalls:
             f"no server answers at {self.url} ({why}): is it running? "
             "Start one with `lmaas serve --model roberta-tiny --port 8080` and give its URL"
         )
-
-    def masked(self, text: str) -> str:
-        """A text without the API key and the proxy's password, which a server or a proxy may have echoed."""
-        for secret in sorted(self._hidden, key=len, reverse=True):
-            text = text.replace(secret, "***")
-        return text
-
-
-def _spellings(secret: str | None) -> set[Secret]:
-    """A secret as it is, and as JSON and a URL spell it."""
-    if not secret:
-        return set()
-    return {Secret(secret), Secret(json.dumps(secret)[1:-1]), Secret(quote(secret, safe=""))}
 
 
 def _checked(url: str) -> URL:

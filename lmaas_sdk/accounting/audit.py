@@ -117,7 +117,8 @@ def state_ledger(reader: LedgerReader, account: str | None = None) -> Statement:
     unknown, worst = 0, Amounts()
     for purpose, is_unknown, *values in reader.connection.execute(_SPENT, {"path": account}):
         amounts = _amounts(values)
-        by_purpose[purpose] = by_purpose.get(purpose, Amounts()) + amounts
+        name = str(purpose)  # in a damaged file it may be anything
+        by_purpose[name] = by_purpose.get(name, Amounts()) + amounts
         if is_unknown:
             unknown, worst = unknown + 1, worst + amounts
     return Statement(tuple(accounts), by_purpose, unknown, worst, _owners(reader, account))

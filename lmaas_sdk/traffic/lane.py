@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from lmaas_sdk.accounting.ledger import Ledger
 from lmaas_sdk.accounting.ledger_file import SqliteLedger
@@ -15,6 +15,7 @@ from lmaas_sdk.backend import Backend, Limits, ModelCard
 from lmaas_sdk.traffic.circuit import CircuitBreaker, breaker_of
 from lmaas_sdk.traffic.concurrency import AdaptiveConcurrency, most_at_once
 from lmaas_sdk.traffic.gate import Gate
+from lmaas_sdk.traffic.quota import QuotaBook
 from lmaas_sdk.traffic.quota_file import FileQuota
 from lmaas_sdk.traffic.quota_memory import MemoryQuota
 from lmaas_sdk.traffic.quota_presets import Quotas, quotas_of, stricter
@@ -39,6 +40,7 @@ class Lane:
 
 _Lanes = dict[tuple[str, str], Lane]
 _lanes: WeakKeyDictionary[Any, WeakKeyDictionary[Any, _Lanes]] = WeakKeyDictionary()
+_books: WeakKeyDictionary[Any, WeakValueDictionary[str, MemoryQuota]] = WeakKeyDictionary()
 
 
 def lane_of(backend: Backend, endpoint: str, *, ledger: Ledger, wall: Wall | None) -> Lane:
@@ -85,7 +87,16 @@ def loop_wall(base: Wall = time.time) -> Wall:
 
 
 def _new_lane(backend: Backend, endpoint: str, ledger: Ledger, wall: Wall) -> Lane:
-    scope = scope_of(backend, endpoint)
-    book = FileQuota(ledger, scope, wall) if isinstance(ledger, SqliteLedger) else MemoryQuota(wall)
     concurrency = AdaptiveConcurrency(most_at_once(backend.card), asyncio.get_running_loop().time)
-    return Lane(Gate(book, concurrency), breaker_of(backend))
+    return Lane(Gate(_book_of(backend, endpoint, ledger, wall), concurrency), breaker_of(backend))
+
+
+def _book_of(backend: Backend, endpoint: str, ledger: Ledger, wall: Wall) -> QuotaBook:
+    """Who counts: the ledger file; else one book for all backends of this loop with the same API key, if it has one."""
+    scope = scope_of(backend, endpoint)
+    if isinstance(ledger, SqliteLedger):
+        return FileQuota(ledger, scope, wall)
+    if not getattr(backend, "account", ""):
+        return MemoryQuota(wall)
+    books = _books.setdefault(asyncio.get_running_loop(), WeakValueDictionary())
+    return books.setdefault(scope, MemoryQuota(wall))

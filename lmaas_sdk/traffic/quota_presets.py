@@ -62,8 +62,8 @@ def quotas_of(given: Quotas | None, endpoint: str) -> Limits | None:
 def stricter(limits: Limits, others: Limits | None) -> Limits:
     """The smaller limit of the two, field by field.
 
-    Of two limits a day the smaller one holds, in its own time zone: a day of another zone that allows more could only
-    refuse what the smaller one has refused before, or else would have to be counted beside it.
+    Of two limits a day the smaller number holds, in its own time zone, and the other one is not kept: where both a
+    provider and a user count days, in different zones, the provider may still have to refuse.
     """
     if others is None:
         return limits

@@ -1,0 +1,112 @@
+"""Lanes: what the clients of a backend share on their way to an endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from lmaas_backends.mock import MockBackend
+from lmaas_sdk.accounting.ledger import MemoryLedger
+from lmaas_sdk.accounting.ledger_file import open_ledger
+from lmaas_sdk.backend import Limits
+from lmaas_sdk.errors import QuotaExceeded
+from lmaas_sdk.traffic.lane import lane_of, limits_of, loop_wall, scope_of
+
+ONE = Limits(requests_per_minute=1)
+
+
+def with_account(account: str) -> MockBackend:
+    """A backend behind an API key of that name."""
+    backend = MockBackend()
+    backend.account = account  # type: ignore[attr-defined]
+    return backend
+
+
+async def passes(backend: MockBackend, endpoint: str = "score") -> bool:
+    """Whether one more request goes out within a second."""
+    lane = lane_of(backend, endpoint, ledger=MemoryLedger(), wall=None)
+    try:
+        permit = await lane.gate.enter(1, ONE, patience_s=1)
+    except QuotaExceeded:
+        return False
+    permit.settle(1)
+    return True
+
+
+async def test_clients_of_one_backend_share_a_lane_and_endpoints_do_not() -> None:
+    """Each endpoint has a quota of its own; the circuit is the backend's."""
+    backend, ledger = MockBackend(), MemoryLedger()
+    score = lane_of(backend, "score", ledger=ledger, wall=None)
+    assert lane_of(backend, "score", ledger=MemoryLedger(), wall=None) is score
+    features = lane_of(backend, "features", ledger=ledger, wall=None)
+    assert features.gate is not score.gate
+    assert features.breaker is score.breaker
+    assert [await passes(backend), await passes(backend), await passes(backend, "features")] == [True, False, True]
+
+
+async def test_connections_with_one_api_key_share_its_quota() -> None:
+    """Another key has its own, and so have backends that tell of none."""
+    ann, again, bob = with_account("ann"), with_account("ann"), with_account("bob")
+    assert [await passes(backend) for backend in (ann, again, bob, MockBackend(), MockBackend())] == [
+        True,
+        False,
+        True,
+        True,
+        True,
+    ]
+
+
+async def test_a_ledger_file_has_lanes_of_its_own(tmp_path: Path) -> None:
+    """They count in the file."""
+    backend = MockBackend()
+    memory = lane_of(backend, "score", ledger=MemoryLedger(), wall=None)
+    async with open_ledger(tmp_path / "l.ledger") as ledger:
+        shared = lane_of(backend, "score", ledger=ledger, wall=None)
+        assert shared is not memory
+        assert shared is lane_of(backend, "score", ledger=ledger, wall=None)
+        (await shared.gate.enter(1, ONE)).settle(1)
+        await ledger.flush()
+        rows = await ledger.execute(lambda rows: rows.execute("SELECT scope, kind FROM quota_events").fetchall())
+    assert rows == [("mock/score", "take"), ("mock/score", "settle")]
+
+
+def test_every_event_loop_has_lanes_of_its_own() -> None:
+    """What waits in one loop cannot be woken by another."""
+    backend = MockBackend()
+
+    async def lane() -> object:
+        return lane_of(backend, "score", ledger=MemoryLedger(), wall=None)
+
+    assert asyncio.run(lane()) is not asyncio.run(lane())
+
+
+def test_a_scope_names_key_and_endpoint() -> None:
+    """A key means one call only within it."""
+    assert scope_of(MockBackend(name="m"), "score") == "m/score"
+    assert scope_of(with_account("3fa1"), "features") == "mock/features@3fa1"
+
+
+def test_the_smaller_limit_of_card_and_user_holds() -> None:
+    """Field by field, and by endpoint."""
+    card = MockBackend(limits=Limits(requests_per_minute=10, tokens_per_minute=100)).card
+    given = {"score": Limits(requests_per_minute=20, tokens_per_minute=50, concurrency=3)}
+    assert limits_of(card, "score", given) == Limits(requests_per_minute=10, tokens_per_minute=50, concurrency=3)
+    assert limits_of(card, "features", given) == card.limits
+    assert limits_of(MockBackend().card, "score", "wudao-2021") == Limits(
+        requests_per_day=100, day_time_zone="Asia/Shanghai"
+    )
+
+
+@pytest.mark.parametrize(("given", "error"), [("wudao", ValueError), (7, TypeError), ({"score": 7}, TypeError)])
+def test_senseless_quotas_are_refused(given: object, error: type[Exception]) -> None:
+    """The message names what there is."""
+    with pytest.raises(error, match=r"wudao-2021|Limits"):
+        limits_of(MockBackend().card, "score", given)  # type: ignore[arg-type]
+
+
+async def test_the_wall_goes_with_the_loop() -> None:
+    """It begins at the time given, and nobody sets it back."""
+    wall = loop_wall(lambda: 5000.0)
+    assert 0 <= wall() - 5000.0 < 60
