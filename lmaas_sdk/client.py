@@ -6,10 +6,10 @@ Nothing reaches a backend but through here, so no call can go out that no budget
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import copy
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 from lmaas_sdk.accounting.bill import BARE_CALL, Bill
 from lmaas_sdk.accounting.budget import Budget, Reservation
@@ -44,20 +44,22 @@ from lmaas_sdk.reply_checks import check_reply, check_usage
 from lmaas_sdk.texts import TextSet
 from lmaas_sdk.traffic.cache import MemoryCache, ReplyCache
 from lmaas_sdk.traffic.gate import Permit
-from lmaas_sdk.traffic.lane import Lane, lane_of, limits_of, scope_of
+from lmaas_sdk.traffic.lane import limits_of
 from lmaas_sdk.traffic.quota_presets import Quotas
 from lmaas_sdk.traffic.retry import BeforeWait, Patience, RetryPolicy
 from lmaas_sdk.traffic.reuse import Reuse
+from lmaas_sdk.traffic.routes import Route, Routes
 from lmaas_sdk.tuning.subspace import Subspace
 
 __all__ = ["Call", "Client", "OnWait"]
 
 OnWait = BeforeWait
 _Reply = ScoreReply | FeatureReply
+_Send = Callable[[Call, Reservation | None, bool], Awaitable[_Reply]]
+_T = TypeVar("_T")
 
 _REFUSED = (AuthenticationFailed, InvalidQuery, PaymentRequired, TaskError, UnknownDataset, Unsupported)
 _CLOCK_SLACK_S = 0.01  # a timer may fire a tick before its time by another clock
-_NO_LIMIT = contextlib.nullcontext()
 _logger = logging.getLogger("lmaas_sdk.client")
 
 
@@ -97,6 +99,7 @@ class Client:
         self._retry = retry or RetryPolicy()
         self._retries = self._retry.new_budget()
         self._quotas, self._wall = quotas, wall
+        self._routes = self._new_routes()
         self._reuse = Reuse(backend.card, MemoryCache() if cache is True else cache or None)
         self._on_wait = on_wait
 
@@ -119,6 +122,8 @@ class Client:
         """
         other = copy.copy(self)
         other._purse = Purse(budget, spare)
+        if budget.ledger is not self.budget.ledger:
+            other._routes = other._new_routes()
         return other
 
     def limits(self, endpoint: Endpoint) -> Limits:
@@ -210,20 +215,14 @@ class Client:
 
     async def _answered(self, call: Call, hold: Reservation | None, *, again: bool = False) -> _Reply:
         """The answer: from the cache, from an identical call under way, or from the backend."""
-        begun = False
-
-        async def send() -> _Reply:
-            nonlocal begun
-            begun = True
-            return await self._sent(call, hold, again=again)
-
+        sending = _Sending(self._sent, call, hold, again=again)
         try:
-            reply, was_free = await self._reuse.answer(call, send)
+            reply, was_free = await self._reuse.answer(call, sending.begin)
             if was_free:
                 await self._count_only(call, hold)
         finally:
             # What was begun resolves the reservation by itself, for others too who wait for the same call.
-            if hold is not None and hold.is_pending and not begun:
+            if hold is not None and hold.is_pending and not sending.is_begun:
                 hold.void()
         return reply
 
@@ -234,28 +233,28 @@ class Client:
         await bill.open()
         bill.post(counted)
 
-    async def _sent(self, call: Call, hold: Reservation | None, *, again: bool) -> _Reply:
+    async def _sent(self, call: Call, hold: Reservation | None, again: bool) -> _Reply:
         self._retries.earn()
+        route = self._routes.to(endpoint_of(call.query))
         bill = Bill(
             self._purse,
             self.spend,
-            self._label(call),
+            Label(call.purpose, route.scope, call.key),
             worst=call.worst,
             bills_once=self.backend.card.capabilities.idempotent,
             hold=hold,
             again=again,
         )
         patience = self._patience()
-        lane = lane_of(self.backend, endpoint_of(call.query), ledger=self.budget.ledger, wall=self._wall)
         try:
-            return await patience.call(lambda: self._attempt(call, bill, patience, lane))
+            return await patience.call(self._attempt, call, bill, patience, route)
         finally:
             bill.close()
 
-    async def _attempt(self, call: Call, bill: Bill, patience: Patience, lane: Lane) -> _Reply:
+    async def _attempt(self, call: Call, bill: Bill, patience: Patience, route: Route) -> _Reply:
         await bill.open()
-        with lane.breaker.attempt():
-            permit = await self._permitted(call, patience, lane)
+        with route.lane.breaker.attempt():
+            permit = await self._permitted(call, patience, route)
             try:
                 reply = await self._exchanged(call, bill, patience)
             except BaseException as error:
@@ -265,17 +264,12 @@ class Client:
         self._settle(call, reply, bill)
         return reply
 
-    async def _permitted(self, call: Call, patience: Patience, lane: Lane) -> Permit:
+    async def _permitted(self, call: Call, patience: Patience, route: Route) -> Permit:
         """Waits for the provider's quota and for a place among the requests under way."""
-        wall_s = self.budget.remaining_s()
+        left_s, may_wait = patience.quota_left_s, patience.wait_for_quota
+        entered = route.lane.gate.enter(call.worst.tokens, route.limits, patience_s=left_s, before_wait=may_wait)
         try:
-            async with _NO_LIMIT if wall_s is None else asyncio.timeout(wall_s):
-                return await lane.gate.enter(
-                    call.worst.tokens,
-                    self.limits(endpoint_of(call.query)),
-                    patience_s=patience.quota_left_s,
-                    before_wait=patience.wait_for_quota,
-                )
+            return await _within(self.budget.remaining_s(), entered)
         except TimeoutError:
             self.budget.check_open(_CLOCK_SLACK_S)
             raise
@@ -285,26 +279,26 @@ class Client:
         await bill.mark_sent()
         wall_s = self.budget.remaining_s()
         bounds = [s for s in (wall_s, patience.left_s, self._retry.attempt_timeout_s) if s is not None]
+        bound_s = min(bounds, default=None)
         try:
-            async with asyncio.timeout(min(bounds)) if bounds else _NO_LIMIT:
-                reply = await self._asked(call)
+            reply = await _within(bound_s, self._asked(call))
         except TimeoutError as error:
-            if wall_s is not None and wall_s <= min(bounds):
+            if wall_s is not None and wall_s == bound_s:
                 self.budget.check_open(_CLOCK_SLACK_S)
             raise AttemptTimeout(f"no answer in time to {call.key!r}") from error
         check_usage(call.query, reply)
         return reply
 
-    async def _asked(self, call: Call) -> _Reply:
+    def _asked(self, call: Call) -> Awaitable[_Reply]:
         if isinstance(call.query, FeatureQuery):
-            return await self.backend.features(call.query, key=call.key)
-        return await self.backend.score(call.query, key=call.key)
+            return self.backend.features(call.query, key=call.key)
+        return self.backend.score(call.query, key=call.key)
 
     def _settle(self, call: Call, reply: _Reply, bill: Bill) -> None:
         worst, actual = call.worst, actual_amounts(call, reply.usage, self.backend.card.price)
         bill.settle(actual)
         check_reply(call.query, reply)
-        if (worst - actual).is_negative:
+        if actual.is_over(worst):
             unit = "tokens" if actual.tokens > worst.tokens else "nanousd"
             limit, billed = getattr(worst, unit), getattr(actual, unit)
             why = "the worst case of this call, which the provider's bill is above"
@@ -325,7 +319,39 @@ class Client:
             self._on_wait(wait_s, error)
 
     def _label(self, call: Call) -> Label:
-        return Label(call.purpose, scope_of(self.backend, endpoint_of(call.query)), call.key)
+        return Label(call.purpose, self._routes.to(endpoint_of(call.query)).scope, call.key)
+
+    def _new_routes(self) -> Routes:
+        return Routes(self.backend, self.budget.ledger, quotas=self._quotas, wall=self._wall)
+
+
+class _Sending:
+    """A call that is sent if nobody has its answer.
+
+    Attributes:
+        is_begun: Whether it was sent; then it resolves its reservation by itself.
+    """
+
+    __slots__ = ("_again", "_call", "_hold", "_send", "is_begun")
+
+    def __init__(self, send: _Send, call: Call, hold: Reservation | None, *, again: bool) -> None:
+        self._send, self._call, self._hold, self._again = send, call, hold, again
+        self.is_begun = False
+
+    def begin(self) -> Awaitable[_Reply]:
+        """Sends it; what comes back has to be awaited at once."""
+        self.is_begun = True
+        return self._send(self._call, self._hold, self._again)
+
+
+def _within(limit_s: float | None, awaited: Awaitable[_T]) -> Awaitable[_T]:
+    """The same with a deadline, if there is one: most calls have none, and then nothing is put around them."""
+    return awaited if limit_s is None else _timed(limit_s, awaited)
+
+
+async def _timed(limit_s: float, awaited: Awaitable[_T]) -> _T:
+    async with asyncio.timeout(limit_s):
+        return await awaited
 
 
 def _resolve(permit: Permit, bill: Bill, error: BaseException) -> None:

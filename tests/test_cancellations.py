@@ -34,7 +34,7 @@ async def cancelled_calls(client: Client, draw: random.Random) -> int:
         query = ScoreQuery(TEXTS, subspace=SUBSPACE, Z=np.full((1, 4), number // 2, np.float32))
         call = client.call(query, f"call {number}", purpose="train", token_counts=(TOKENS,))
         tasks.append(asyncio.create_task(client.score(call)))
-        loop.call_later(draw.random() * 0.5, tasks[-1].cancel)
+        loop.call_later(draw.random() ** 4 * 0.5, tasks[-1].cancel)  # most of them soon: a call takes milliseconds
         await asyncio.sleep(draw.random() * 0.001)
     await asyncio.wait(tasks)
     for task in tasks:

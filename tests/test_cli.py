@@ -90,6 +90,8 @@ def test_tune_prints_a_table_and_draws_a_picture(data: Path, capsys: pytest.Capt
         (["--words", "bad"], 2, "positive"),
         (["--model", "http://127.0.0.1:9"], 4, "127.0.0.1:9"),
         (["--metric", "f2"], 2, "f2"),
+        (["--cache", "c", "--no-cache"], 2, "exclude each other"),
+        (["--ledger", "missing/l.ledger"], 2, "missing/l.ledger"),
     ],
 )
 def test_mistakes_end_with_a_message_and_a_code(
@@ -101,6 +103,34 @@ def test_mistakes_end_with_a_message_and_a_code(
     assert said in printed.err
     assert printed.err.startswith("lmaas tune: ")
     assert printed.out == ""
+
+
+def test_runs_on_one_ledger_share_a_budget_and_its_books_are_right(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the first run left is all that the second has; other limits under the name are refused; `verify` agrees."""
+    ledger = str(data.parent / "spend.ledger")
+    shared = ["--ledger", ledger, "--budget-name", "team", "--budget-evaluations", "60", "--json"]
+    assert main(tune(data, *shared, "--no-dev")) == 3
+    assert json.loads(capsys.readouterr().out)["evaluations"] == 60
+    assert main(tune(data, *shared, "--no-dev")) == 2
+    assert "'team' allows 60 evaluations: 60 posted" in capsys.readouterr().err
+    assert main(tune(data, "--ledger", ledger, "--budget-name", "team", "--budget-evaluations", "80")) == 2
+    assert "lmaas ledger limits" in capsys.readouterr().err
+    assert main(["ledger", "limits", ledger, "team", "--evaluations", "80"]) == 0
+    assert main(tune(data, *shared[:-3], "--budget-evaluations", "80", "--no-dev", "--json")) == 3
+    assert main(["ledger", "verify", ledger]) == 0
+
+
+def test_a_second_run_is_answered_from_the_cache_on_disk(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same bytes, and no call; with --no-cache every call is sent."""
+    cache, reports = str(data.parent / "answers.cache"), []
+    for more in (["--cache", cache], ["--cache", cache], ["--no-cache"]):
+        assert main(tune(data, "--budget-evaluations", "40", "--json", *more)) == 3
+        reports.append(json.loads(capsys.readouterr().out))
+    assert [report["calls"] > 0 for report in reports] == [True, False, True]
+    assert [report["evaluations"] for report in reports] == [40, 40, 40]
+    assert len({json.dumps(report["curve"]) for report in reports if "curve" in report}) <= 1
 
 
 def test_output_folder_is_tried_before_anything_is_spent(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,7 @@ def printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     """What the Python blocks of the page print, run one after another."""
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     names: dict[str, object] = {"__name__": "page"}
     for block in blocks:
         exec(compile(block, "docs/ledger.md", "exec"), names)  # noqa: S102 - our own page
@@ -28,8 +28,8 @@ def printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 def test_the_examples_run(printed: list[str]) -> None:
     """They print what the page says beside them."""
-    assert ["budget 200 1800", "True", "True"] == printed[:3]
-    assert re.findall(r"print\(.*\)  # (.*)", PAGE) == printed[:3]
+    assert ["budget 200 1800", "team/tuesday calls 0.5 5", "True", "True"] == printed[:4]
+    assert re.findall(r"print\(.*\)  # (.*)", PAGE) == printed[:4]
 
 
 def test_the_commands_run(printed: list[str], capsys: pytest.CaptureFixture[str]) -> None:

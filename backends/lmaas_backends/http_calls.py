@@ -38,6 +38,8 @@ class HttpCalls:
         masked: Gives a text without the API key and the proxy's password, which a server or proxy may have echoed.
     """
 
+    url = URL()  # what reports an error in `__init__` asks for the `repr`
+
     def __init__(self, url: str, *, api_key: str | None, timeout_s: float, connect_timeout_s: float) -> None:
         api_key = None if api_key is None else Secret(api_key)  # no variable shows it, whatever is raised below
         self.url = _checked(url)

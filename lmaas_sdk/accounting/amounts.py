@@ -59,6 +59,15 @@ class Amounts:
         """Whether any unit is below 0."""
         return self.calls < 0 or self.evaluations < 0 or self.tokens < 0 or self.nanousd < 0
 
+    def is_over(self, most: Amounts) -> bool:
+        """Whether any unit is above that of `most`."""
+        return (
+            self.calls > most.calls
+            or self.evaluations > most.evaluations
+            or self.tokens > most.tokens
+            or self.nanousd > most.nanousd
+        )
+
     def to_dict(self) -> dict[str, int | float]:
         """Plain numbers for JSON; money stays in whole nano-dollars."""
         evaluations = int(self.evaluations) if self.evaluations == int(self.evaluations) else float(self.evaluations)

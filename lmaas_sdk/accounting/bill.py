@@ -95,7 +95,7 @@ class Bill:
             self.post(actual)
             return
         first, *others = sorted(lost, key=lambda one: one.amounts.tokens, reverse=True)
-        within = not (first.amounts - actual).is_negative  # more than the worst case cannot be put in its place
+        within = not actual.is_over(first.amounts)  # more than the worst case cannot be put in its place
         self._correct(first, actual if within else BARE_CALL)
         for other in others:
             self._correct(other, BARE_CALL.at_most(other.amounts))

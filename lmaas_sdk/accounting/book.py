@@ -218,7 +218,8 @@ class Book:
         amounts, label = row or _NO_AMOUNTS, transfer.label
         when = self._wall() if at is None else at
         names = label.purpose, label.endpoint, label.key
-        self._entries.append((when, kind, transfer.id, transfer.account.path, self._owner, *amounts, *names, int(unknown)))
+        place = transfer.id, transfer.account.path, self._owner
+        self._entries.append((when, kind, *place, *amounts, *names, int(unknown)))
 
     def _write(self, kind: str, account: Account, row: Limits) -> None:
         self.changed[account] = None

@@ -84,6 +84,7 @@ class Budget:
         self._opened = Opened(self.ledger.account(name, None, limits=limits))
         self.ledger.open_account(self._opened, None, limits)
         self._line: tuple[Budget, ...] = (self,)
+        self._timed = tuple(budget for budget in self._line if budget._wall.limit_s is not None)
         self._warns = on_warning is not None
 
     @classmethod
@@ -95,6 +96,7 @@ class Budget:
         child._thresholds = Thresholds((), None) if like is None else like._thresholds.again()
         child._children = {}
         child._line = (child, *parent._line)
+        child._timed = tuple(budget for budget in child._line if budget._wall.limit_s is not None)
         child._warns = parent._warns or child._thresholds.on_warning is not None
         return child
 
@@ -158,8 +160,10 @@ class Budget:
 
     def remaining_s(self) -> float | None:
         """Seconds a run may still take, here and in every budget above; None: no limit, or no run is on."""
+        if not self._timed:
+            return None
         with self._wall_lock:
-            left = [budget._wall.left_s for budget in self._line]
+            left = [budget._wall.left_s for budget in self._timed]
         return min((seconds for seconds in left if seconds is not None), default=None)
 
     def child(self, name: str, limits: Budget | None = None, *, unique: bool = False) -> Budget:
@@ -216,6 +220,16 @@ class Budget:
             ValueError: Reservations in it are still pending, or budgets set aside from it are not released.
         """
         self.ledger.release(self._opened.account)
+
+    async def ready(self) -> None:
+        """Returns once the ledger has it, so that what it shows is what is there.
+
+        Raises:
+            LedgerConflict: The ledger knows it, or one above it, with other limits.
+        """
+        await self.ledger.flush()
+        for budget in self._line:
+            budget._opened.check()
 
     def reserve(self, amounts: Amounts, label: Label = _NO_LABEL) -> Reservation:
         """Takes `amounts` from here and every budget above, or nothing at all.
@@ -300,9 +314,7 @@ class Budget:
                 return
 
     def _check_wall(self, wait_s: float) -> None:
-        for budget in self._line:
-            if budget._wall.limit_s is None:
-                continue
+        for budget in self._timed:
             with self._wall_lock:
                 left_s, used_s = budget._wall.left_s, budget._wall.used_s
             if left_s is not None and left_s <= wait_s:

@@ -178,6 +178,8 @@ class Ledger(ABC):
 
         A key means a call only within its endpoint; the empty key means none.
         """
+        if not self._unknown:
+            return []
         with self.lock:
             return list(self._unknown.get((endpoint, key), {}).values())
 

@@ -18,7 +18,8 @@ __all__ = [
 
 DONE, USAGE, BUDGET_ENDED, UNAVAILABLE, INTERRUPTED = 0, 2, 3, 4, 130
 EXIT_CODES_HELP = (
-    "Exit codes: 0 done; 2 the command, its data or its budget cannot be used as given; "
+    "Exit codes: 0 done; 1 `ledger verify` found something wrong; "
+    "2 the command, its data or its budget cannot be used as given; "
     "3 the budget or a quota ended the run (its result is written); 4 the backend is unavailable, or failed later on "
     "(then the result so far is written); 130 interrupted (likewise, unless interrupted twice)."
 )

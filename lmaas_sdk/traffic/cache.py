@@ -12,6 +12,7 @@ from lmaas_sdk.backend import FeatureReply, ScoreReply, Usage
 
 __all__ = ["MemoryCache", "ReplyCache", "kept_reply", "kept_words"]
 
+_NO_USAGE = Usage()
 _OVERHEAD_BYTES = 500  # of an entry, beside its reply
 _WORD_OVERHEAD_BYTES = 60
 
@@ -76,13 +77,13 @@ class MemoryCache:
 def kept_reply(reply: ScoreReply | FeatureReply) -> ScoreReply | FeatureReply:
     """A copy that nobody can change and nobody is billed for."""
     if isinstance(reply, ScoreReply):
-        return ScoreReply(_copied(reply.logits), Usage(), kept_words(reply.words))
+        return ScoreReply(_copied(reply.logits), _NO_USAGE, kept_words(reply.words))
     return FeatureReply(
         features=_copied(reply.features),
         lengths=_copied(reply.lengths),
         layer_mean=_copied(reply.layer_mean),
         layer_std=_copied(reply.layer_std),
-        usage=Usage(),
+        usage=_NO_USAGE,
     )
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -61,31 +61,13 @@ class CircuitBreaker:
         self._probing = False
         self._last: BackendError | None = None
 
-    @contextmanager
-    def attempt(self) -> Iterator[None]:
+    def attempt(self) -> AbstractContextManager[None]:
         """Around one attempt; what it raises is counted.
 
         Raises:
-            CircuitOpen: The backend is down and it is not time for a probe, or one is on its way.
+            CircuitOpen: On entering: the backend is down and it is not time for a probe, or one is on its way.
         """
-        probe = self.is_open
-        if probe:
-            self._begin_probe()
-        try:
-            yield
-        except (BackendUnavailable, OutcomeUnknown) as error:
-            self._failed(error, probe)
-            raise
-        except RateLimited:
-            raise
-        except BackendError:
-            self._answered()
-            raise
-        else:
-            self._answered()
-        finally:
-            if probe:
-                self._probing = False
+        return _Attempt(self)
 
     def _begin_probe(self) -> None:
         now_s = asyncio.get_running_loop().time()
@@ -120,3 +102,24 @@ class CircuitBreaker:
         if self.is_open:
             _logger.info("the backend answers again", extra={"lmaas_failures": self._failures})
         self._failures, self._pause_s, self._last, self.is_open = 0, 0.0, None, False
+
+
+class _Attempt(AbstractContextManager[None]):
+    __slots__ = ("_breaker", "_is_probe")
+
+    def __init__(self, breaker: CircuitBreaker) -> None:
+        self._breaker, self._is_probe = breaker, False
+
+    def __enter__(self) -> None:
+        if self._breaker.is_open:
+            self._breaker._begin_probe()
+            self._is_probe = True
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        breaker = self._breaker
+        if isinstance(error, (BackendUnavailable, OutcomeUnknown)):
+            breaker._failed(error, self._is_probe)
+        elif error is None or (isinstance(error, BackendError) and not isinstance(error, RateLimited)):
+            breaker._answered()
+        if self._is_probe:
+            breaker._probing = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Generic, TypeVar
 
 __all__ = ["Coalescer"]
@@ -77,13 +78,12 @@ class Coalescer(Generic[T]):
     def _begin(self, digest: str, start: Callable[[], Awaitable[T]]) -> _Shared[T]:
         shared: _Shared[T] = _Shared(start)
         self._under_way[digest] = shared
-
-        def end(_: asyncio.Task[T]) -> None:
-            del self._under_way[digest]
-            shared.wake()
-
-        shared.task.add_done_callback(end)
+        shared.task.add_done_callback(partial(self._end, digest, shared))
         return shared
+
+    def _end(self, digest: str, shared: _Shared[T], _: asyncio.Task[T]) -> None:
+        del self._under_way[digest]
+        shared.wake()
 
     def _is_no_answer(self, shared: _Shared[T]) -> bool:
         """Whether it ended for a reason that only concerns those who asked before."""

@@ -47,6 +47,8 @@ class Quota:
     def __init__(self) -> None:
         self._windows: dict[_Name, Window] = {}
         self._taken: dict[str, list[tuple[_Name, Taken]]] = {}
+        self._asked_by: Limits | None = None
+        self._asked: list[tuple[_Name, Window]] = []
 
     def knows(self, limits: Limits) -> bool:
         """Whether all that was taken so far counts in the windows of these limits."""
@@ -63,7 +65,8 @@ class Quota:
 
     def wait_s(self, tokens: int, limits: Limits, now_s: float) -> float:
         """Seconds until one more request of so many tokens fits; 0 now. Times are seconds since 1970."""
-        return max((self._window(name).wait_s(_amount(name, tokens), now_s) for name in _names(limits)), default=0.0)
+        waits_s = [window.wait_s(_amount(name, tokens), now_s) for name, window in self._of(limits)]
+        return max(waits_s, default=0.0)
 
     def take(self, ticket: str, tokens: int, now_s: float) -> None:
         """Counts a request as of now, whether it fits or not."""
@@ -80,6 +83,13 @@ class Quota:
         """The request counts nothing."""
         for name, taken in self._taken.pop(ticket, ()):
             self._windows[name].correct(taken, 0)
+
+    def _of(self, limits: Limits) -> list[tuple[_Name, Window]]:
+        """The windows of these limits; those who ask one after the other nearly always have the same."""
+        if limits is not self._asked_by:
+            self._asked = [(name, self._window(name)) for name in _names(limits)]
+            self._asked_by = limits
+        return self._asked
 
     def _window(self, name: _Name) -> Window:
         window = self._windows.get(name)

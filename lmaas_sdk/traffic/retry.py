@@ -6,7 +6,8 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import partial
+from typing import ParamSpec, TypeVar
 
 import tenacity
 
@@ -16,6 +17,7 @@ from lmaas_sdk.traffic.retry_budget import RetryBudget
 __all__ = ["BeforeWait", "Patience", "RetryPolicy"]
 
 BeforeWait = Callable[[float, BaseException | None], None]
+P = ParamSpec("P")
 T = TypeVar("T")
 
 _SHORTEST_QUOTA_WAIT_S = 0.01  # 429s count as no attempt, so without a wait they could go on for ever
@@ -88,8 +90,8 @@ class Patience:
         self._clock = asyncio.get_running_loop().time
         self._ends_at = None if policy.total_timeout_s is None else self._clock() + policy.total_timeout_s
 
-    async def call(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Makes an attempt, and again where its error says so.
+    async def call(self, attempt: Callable[P, Awaitable[T]], *args: P.args, **named: P.kwargs) -> T:
+        """Makes an attempt, with these arguments, and again where its error says so.
 
         Raises:
             QuotaExceeded: Waiting for the quota would take longer than allowed.
@@ -97,12 +99,17 @@ class Patience:
             BaseException: What the last attempt raised.
         """
         try:
-            return await attempt()
+            return await attempt(*args, **named)
         except Retryable as error:
-            failed = [error]
+            failed = error
+        return await self._again(partial(attempt, *args, **named), failed)
+
+    async def _again(self, attempt: Callable[[], Awaitable[T]], error: Retryable) -> T:
+        """Goes on after the first failure: a controller costs a tenth of a call, so only calls that fail make one."""
+        failed = [error]
 
         async def once_more() -> T:
-            if failed:  # the controller is made for calls that fail: what it costs is a tenth of a call
+            if failed:
                 raise failed.pop()
             return await attempt()
 

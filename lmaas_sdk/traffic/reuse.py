@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from lmaas_sdk.backend import FeatureReply, ModelCard, ScoreReply
 from lmaas_sdk.calls import Call
@@ -50,11 +51,11 @@ class Reuse:
         known = await cache.get(digest)
         if known is not None:
             return known, True
-
-        async def send_and_keep() -> _Reply:
-            reply = await send()
-            await cache.put(digest, reply)
-            return reply
-
-        reply, joined = await self._in_flight.run(digest, send_and_keep)
+        reply, joined = await self._in_flight.run(digest, partial(_send_and_keep, send, cache, digest))
         return (kept_reply(reply), True) if joined else (reply, False)
+
+
+async def _send_and_keep(send: Callable[[], Awaitable[_Reply]], cache: ReplyCache, digest: str) -> _Reply:
+    reply = await send()
+    await cache.put(digest, reply)
+    return reply

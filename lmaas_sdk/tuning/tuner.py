@@ -109,6 +109,7 @@ class Tuner:
             BudgetTooSmall: The budget cannot pay for one generation; nothing was sent.
             EmptyClass: A class has no training example.
             TaskError: The data are unusable otherwise; nothing was sent.
+            LedgerConflict: The budget is in its ledger with other limits.
             BudgetExceeded, QuotaExceeded, BackendError: It ended before the first generation was done.
         """
         retry = self._retry if max_wait_s is None else replace(self._retry, max_wait_s=max_wait_s)
@@ -122,6 +123,7 @@ class Tuner:
             cache=self._cache,
             on_wait=_waiting(listen),
         )
+        await client.budget.ready()
         with _clock_of(self.budget), self._stoppable() as stop:
             try:
                 return await self._fit(client, datasets, listen=listen, stop=stop)
