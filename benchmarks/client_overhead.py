@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib.metadata
+import gc
 import importlib.util
 import json
-import os
-import platform
 import statistics
 import struct
 import subprocess
@@ -30,6 +28,7 @@ from typing import Any
 import aiohttp
 import numpy as np
 
+from benchmarks.figures import tell
 from benchmarks.stub_server import CARD, MODEL, TEXTS, TOKENS
 from lmaas_backends.roberta.protocol import TENSORS
 from lmaas_backends.roberta.wire_queries import score_message
@@ -82,6 +81,7 @@ async def measure(url: str, *, calls: int, rounds: int) -> list[dict[str, Any]]:
         for turn in range(rounds + 1):
             async for name, send in senders(url, concurrency):
                 first = (turn + 1) * calls
+                gc.collect()  # each pays for its own garbage
                 taken = await cpu_s_a_call(send, calls=calls, concurrency=concurrency, first=first)
                 if turn:  # the first round warms up
                     times.setdefault(name, []).append(taken)
@@ -166,13 +166,6 @@ def stub() -> Iterator[str]:
         process.communicate()
 
 
-def environment() -> dict[str, str | int | None]:
-    """What the figures depend on."""
-    packages = ("aiohttp", "tenacity", "numpy", "openai")
-    found = {name: importlib.metadata.version(name) for name in packages if importlib.util.find_spec(name)}
-    return {"python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count()} | found
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--calls", type=int, default=1000, help="a round")
@@ -181,10 +174,8 @@ def main() -> None:
     args = parser.parse_args()
     with stub() as url:
         rows = asyncio.run(measure(url, calls=args.calls, rounds=args.rounds))
-    found = {"rows": rows, "calls": args.calls, "rounds": args.rounds, "environment": environment()}
-    print(json.dumps(found, indent=2))
-    if args.json is not None:
-        args.json.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
+    found = {"rows": rows, "calls": args.calls, "rounds": args.rounds}
+    tell(found, "benchmarks.client_overhead", args.json)
 
 
 if __name__ == "__main__":

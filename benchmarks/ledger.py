@@ -1,10 +1,9 @@
-"""What booking costs: reservations in memory, and in a file that survives a kill.
+"""What booking costs: reserve and post in memory, on a ledger file, by four processes, and on a file of a million rows.
 
-    python -m benchmarks.ledger [--seconds 2] [--json FILE]
+    python -m benchmarks.ledger [--json FILE]
 
-A pair is a reservation and its post, on a budget with every limit and one parent. In memory: CPU of this process. In a
-file: 50 tasks at once, wall time, with and without the durable mark "sent" between the two. Bars: at most 40
-microseconds in memory, at least 4000 pairs a second in the file with synchronous=NORMAL.
+A pair is a reservation and what resolves it, in a budget below another. The bars: at most 40 us of CPU a pair in
+memory, and at least 4,000 pairs a second on a file at synchronous=NORMAL with 50 tasks at once.
 """
 
 from __future__ import annotations
@@ -12,103 +11,157 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import json
-import os
-import platform
-import sqlite3
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
-from lmaas_sdk import Amounts, Budget, open_ledger
+from benchmarks.figures import tell
+from lmaas_sdk import Amounts, Budget
 from lmaas_sdk.accounting.ledger import Ledger
-from lmaas_sdk.accounting.ledger_file import Synchronous
+from lmaas_sdk.accounting.ledger_file import Synchronous, open_ledger
+from lmaas_sdk.accounting.transfers import Label
+from lmaas_sdk.accounting.verification import verify_ledger
 
-MANY = 10**12
-AMOUNTS = Amounts(1, 20, 1000, 400_000)
 TASKS = 50
-ROUNDS = 5
+PROCESSES = 4
+MODES: tuple[Synchronous, ...] = ("NORMAL", "FULL")
+
+_MANY = 10**12
+_WORST, _ACTUAL = Amounts(1, 1, 1024, 2048), Amounts(1, 1, 1000, 2000)
+_BATCH = 500
+_START_S = 3.0  # in which every process has started and imported what it needs
 
 
-def new_budget(ledger: Ledger | None = None) -> Budget:
-    """Every limit, and one parent."""
-    parent = Budget(calls=MANY, evaluations=MANY, tokens=MANY, usd=MANY, name="parent", ledger=ledger)
-    return parent.child("run", Budget(calls=MANY, evaluations=MANY, tokens=MANY, usd=MANY))
+def below(ledger: Ledger | None = None) -> Budget:
+    """A budget below another, both with every limit."""
+    parent = Budget(calls=_MANY, evaluations=_MANY, tokens=_MANY, usd=_MANY, name="team", ledger=ledger)
+    return parent.child("run", Budget(calls=_MANY, evaluations=_MANY, tokens=_MANY, usd=_MANY))
 
 
-def memory_us(pairs: int = 20_000) -> float:
-    """CPU microseconds of a pair in memory: the median of several rounds."""
-    taken = []
-    for _ in range(ROUNDS):
-        budget = new_budget()
-        gc.collect()
-        started = time.process_time()
-        for _ in range(pairs):
-            budget.reserve(AMOUNTS).post(AMOUNTS)
-        taken.append((time.process_time() - started) / pairs * 1e6)
-    return round(statistics.median(taken), 1)
+def in_memory_us(pairs: int) -> float:
+    """CPU microseconds of a reservation and its posting, in memory."""
+    budget = below()
+    gc.collect()
+    started = time.process_time()
+    for _ in range(pairs):
+        budget.reserve(_WORST).post(_ACTUAL)
+    return (time.process_time() - started) / pairs * 1e6
 
 
-async def pairs_a_second(path: Path, seconds: float, *, synchronous: Synchronous, sent: bool) -> float:
-    """Pairs a second in a file, of 50 tasks."""
+async def book(budget: Budget, numbers: range, *, mark_sent: bool) -> None:
+    """Pairs one after the other, as one task of a run would."""
+    for number in numbers:
+        (hold,) = await budget.hold_all([_WORST], [Label("train", "model/score", f"call {number}")])
+        if mark_sent:
+            await hold.mark_sent()
+        hold.post(_ACTUAL)
+
+
+async def on_file_s(path: Path, pairs: int, *, synchronous: Synchronous = "NORMAL", mark_sent: bool = True) -> float:
+    """Seconds of so many pairs on a file with 50 tasks at once, until the last one is booked."""
     async with open_ledger(path, synchronous=synchronous) as ledger:
-        budget, pairs = new_budget(ledger), 0
-        started = time.perf_counter()
-
-        async def worker() -> None:
-            nonlocal pairs
-            while time.perf_counter() - started < seconds:
-                (hold,) = await budget.hold_all([AMOUNTS])
-                if sent:
-                    await hold.mark_sent()
-                hold.post(AMOUNTS)
-                pairs += 1
-
-        async with asyncio.TaskGroup() as group:
-            for _ in range(TASKS):
-                group.create_task(worker())
+        budget = below(ledger)
         await ledger.flush()
-        return round(pairs / (time.perf_counter() - started))
+        started = time.perf_counter()
+        async with asyncio.TaskGroup() as group:
+            for task in range(TASKS):
+                group.create_task(book(budget, range(task, pairs, TASKS), mark_sent=mark_sent))
+        await ledger.flush()
+        return time.perf_counter() - started
 
 
-async def four_processes(path: Path, seconds: float) -> int:
-    """Pairs a second of four processes on one file, together."""
-    command = [sys.executable, "-m", "benchmarks.ledger", "--worker", str(path), "--seconds", str(seconds)]
-    programs = [await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE) for _ in range(4)]
-    told = [await program.communicate() for program in programs]
-    return round(sum(float(out) for out, _ in told))
+def rate_on_file(folder: Path, pairs: int, synchronous: Synchronous, *, mark_sent: bool) -> float:
+    """Pairs a second in a file of its own."""
+    path = folder / f"{synchronous}-{mark_sent}-{time.time_ns()}.ledger"
+    return pairs / asyncio.run(on_file_s(path, pairs, synchronous=synchronous, mark_sent=mark_sent))
 
 
-def measure(seconds: float) -> dict[str, object]:
+def _share(path: Path, pairs: int, begin_at: float) -> float:
+    """What one of several processes on one file does; seconds from the common beginning to its end."""
+    time.sleep(max(0.0, begin_at - time.time()))
+    asyncio.run(on_file_s(path, pairs))
+    return time.time() - begin_at
+
+
+def rate_of_processes(folder: Path, pairs: int) -> float:
+    """Pairs a second of four processes with 50 tasks each, on one file and one cap, each pair marked as sent."""
+    path = folder / f"shared-{time.time_ns()}.ledger"
+    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
+        share = partial(_share, path, pairs // PROCESSES, time.time() + _START_S)
+        took_s = [done.result() for done in [pool.submit(share) for _ in range(PROCESSES)]]
+    return pairs / max(took_s)
+
+
+def fill(path: Path, entries: int) -> None:
+    """A file with so many entries of pairs, booked in large batches."""
+    with open_ledger(path) as ledger:
+        budget = below(ledger)
+        for start in range(0, entries // 2, _BATCH):
+            count = min(_BATCH, entries // 2 - start)
+            labels = [Label("train", "model/score", f"call {start + number}") for number in range(count)]
+            for hold in budget.reserve_all([_WORST] * count, labels):
+                hold.post(_ACTUAL)
+
+
+def on_large_file(folder: Path, entries: int) -> dict[str, float]:
+    """Seconds to open a file of so many entries and its budgets, and to verify it."""
+    path = folder / "large.ledger"
+    fill(path, entries)
+    started = time.perf_counter()
+    with open_ledger(path) as ledger:
+        below(ledger)
+        opened_s = time.perf_counter() - started
+    started = time.perf_counter()
+    assert verify_ledger(path).is_right
+    verified_s = time.perf_counter() - started
+    size_mb = path.stat().st_size / 1e6
+    return {
+        "entries": entries,
+        "size_mb": round(size_mb, 1),
+        "open_s": round(opened_s, 3),
+        "verify_s": round(verified_s, 1),
+    }
+
+
+def several(measure: Callable[[], float], rounds: int) -> dict[str, Any]:
+    """The median of several rounds, and each of them."""
+    found = [round(measure(), 1) for _ in range(rounds)]
+    return {"median": round(statistics.median(found), 1), "rounds": found}
+
+
+def measure(folder: Path, *, pairs: int, rounds: int, entries: int) -> dict[str, Any]:
     """All figures."""
-    found: dict[str, object] = {"memory_us_a_pair": memory_us()}
-    kinds: tuple[tuple[Synchronous, bool], ...] = (("NORMAL", False), ("NORMAL", True), ("FULL", False), ("FULL", True))
-    with tempfile.TemporaryDirectory() as folder:
-        for synchronous, sent in kinds:
-            name = f"{synchronous.lower()}{'_with_sent' if sent else ''}_pairs_a_second"
-            path = Path(folder) / name
-            found[name] = asyncio.run(pairs_a_second(path, seconds, synchronous=synchronous, sent=sent))
-        found["four_processes_pairs_a_second"] = asyncio.run(four_processes(Path(folder) / "shared", seconds))
-    versions = {"python": platform.python_version(), "sqlite": sqlite3.sqlite_version}
-    return found | {"environment": versions | {"machine": platform.machine(), "cores": os.cpu_count()}}
+    rates = {
+        f"{mode}{', marked as sent' if mark else ''}": several(
+            partial(rate_on_file, folder, pairs, mode, mark_sent=mark), rounds
+        )
+        for mode in MODES
+        for mark in (False, True)
+    }
+    return {
+        "in_memory_us_a_pair": several(partial(in_memory_us, pairs), rounds),
+        "pairs_a_second_on_a_file": rates,
+        "pairs_a_second_of_4_processes": several(partial(rate_of_processes, folder, pairs), rounds),
+        "large_file": on_large_file(folder, entries),
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement in a file")
+    parser.add_argument("--pairs", type=int, default=20_000, help="a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--entries", type=int, default=1_000_000, help="of the large file")
     parser.add_argument("--json", type=Path, help="write the figures and the environment there")
-    parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.worker is not None:
-        print(asyncio.run(pairs_a_second(args.worker, args.seconds, synchronous="NORMAL", sent=True)))
-        return
-    found = measure(args.seconds)
-    print(json.dumps(found, indent=2))
-    if args.json is not None:
-        args.json.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
+    with tempfile.TemporaryDirectory() as folder:
+        found = measure(Path(folder), pairs=args.pairs, rounds=args.rounds, entries=args.entries)
+    tell({**found, "pairs": args.pairs, "tasks": TASKS}, "benchmarks.ledger", args.json)
 
 
 if __name__ == "__main__":

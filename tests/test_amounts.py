@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -42,3 +43,11 @@ def test_thirds_of_an_evaluation_add_up_to_one() -> None:
 def test_a_part_of_an_evaluation_reads_as_a_float() -> None:
     """JSON has no fractions."""
     assert Amounts(evaluations=Fraction(5, 2)).to_dict()["evaluations"] == 2.5
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_one_unit_above_is_over(unit: str) -> None:
+    """Whatever the others are; as much in every unit is not over."""
+    most = Amounts(2, Fraction(5, 2), 30, 400)
+    assert not most.is_over(most)
+    assert replace(Amounts(), **{unit: getattr(most, unit) + 1}).is_over(most)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import ipaddress
 import math
 import urllib.request
@@ -49,6 +50,7 @@ class HttpCalls:
         self._api_key = api_key
         self.masked = masking(api_key)
         self._timeout_s, self._connect_timeout_s = timeout_s, connect_timeout_s
+        self.account = "" if api_key is None else _account(self.url, api_key)
         self._session: aiohttp.ClientSession | None = None
         self._urls: dict[str, URL] = {}
 
@@ -180,6 +182,12 @@ class HttpCalls:
             f"no server answers at {self.url} ({why}): is it running? "
             "Start one with `lmaas serve --model roberta-tiny --port 8080` and give its URL"
         )
+
+
+def _account(url: URL, api_key: str) -> str:
+    """Names a key at a server, without telling it: equal for equal keys, and of no use at any other server."""
+    salt = hashlib.blake2b(str(url).encode(), digest_size=32).digest()
+    return hashlib.blake2b(api_key.encode("ascii"), key=salt, digest_size=6).hexdigest()
 
 
 def _checked(url: str) -> URL:

@@ -106,6 +106,8 @@ class RemoteBackend:
         z_dtype: Of Z on the wire.
 
     Attributes:
+        account: Names the API key, without telling it, among those of this server; "" without a key. Quotas are counted
+            by it, and in it a call's key means one call.
         bytes_up, bytes_down: Bytes of all score calls so far, failed attempts included: request or status line, headers
             and body as HTTP/1.1 has them. Below that (TLS, TCP) nothing is counted, nor are registrations.
     """
@@ -114,6 +116,7 @@ class RemoteBackend:
         self, http: HttpCalls, card: ModelCard, *, media_type: str = TENSORS, z_dtype: str = "float32"
     ) -> None:
         self.card = card
+        self.account = http.account
         self.bytes_up = 0
         self.bytes_down = 0
         self._http, self._media_type = http, media_type

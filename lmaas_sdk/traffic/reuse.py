@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Any
 
 from lmaas_sdk.backend import FeatureReply, ModelCard, ScoreReply
 from lmaas_sdk.calls import Call
 from lmaas_sdk.errors import BudgetExceeded, QuotaExceeded
-from lmaas_sdk.traffic.cache import ReplyCache, kept_reply
+from lmaas_sdk.traffic.cache import MemoryCache, ReplyCache, kept_reply
 from lmaas_sdk.traffic.coalesce import Coalescer
 from lmaas_sdk.traffic.query_digest import query_digest
 
@@ -26,13 +27,14 @@ class Reuse:
     Args:
         card: Of the backend. One that is not deterministic answers equal queries differently, so there only attempts
             at the very same call are put together, and nothing is kept.
-        cache: Where answers are kept; None: neither kept nor put together.
+        cache: Where answers are kept; None: neither kept nor put together. A card that does not name its engine is
+            trusted for as long as it is open, so its answers are kept in memory alone.
     """
 
     def __init__(self, card: ModelCard, cache: ReplyCache | None) -> None:
         self._card, self._cache = card, cache
-        self._keeps = card.capabilities.deterministic
-        self._in_flight: Coalescer[_Reply] = Coalescer(_OWN_AFFAIRS)
+        self._keeps = card.capabilities.deterministic and (bool(card.fingerprint) or isinstance(cache, MemoryCache))
+        self._in_flight: Coalescer[Any] = Coalescer(_OWN_AFFAIRS)
 
     async def answer(self, call: Call, send: Callable[[], Awaitable[_Reply]]) -> tuple[_Reply, bool]:
         """The answer to a call, and whether it cost nothing.
@@ -48,14 +50,15 @@ class Reuse:
         if not self._keeps:
             reply, joined = await self._in_flight.run(f"{digest}/{call.key}", send)
             return (kept_reply(reply), True) if joined else (reply, False)
-        known = await cache.get(digest)
-        if known is not None:
-            return known, True
-        reply, joined = await self._in_flight.run(digest, partial(_send_and_keep, send, cache, digest))
-        return (kept_reply(reply), True) if joined else (reply, False)
+        (reply, was_kept), joined = await self._in_flight.run(digest, partial(_found_or_sent, send, cache, digest))
+        return (kept_reply(reply), True) if joined else (reply, was_kept)
 
 
-async def _send_and_keep(send: Callable[[], Awaitable[_Reply]], cache: ReplyCache, digest: str) -> _Reply:
+async def _found_or_sent(send: Callable[[], Awaitable[_Reply]], cache: ReplyCache, digest: str) -> tuple[_Reply, bool]:
+    """The answer, and whether it was in the cache: looked up within the shared call, so that nobody looks too early."""
+    known = await cache.get(digest)
+    if known is not None:
+        return known, True
     reply = await send()
     await cache.put(digest, reply)
-    return reply
+    return reply, False
