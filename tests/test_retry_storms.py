@@ -99,7 +99,9 @@ def test_a_tuner_waits_and_asks_again_and_loses_no_candidate() -> None:
     """The run through the storm has the bytes of the run in fair weather."""
 
     async def main(backend: MockBackend) -> tuple[bytes, float]:
-        tuner = Tuner(backend, budget=Budget(evaluations=200), preset=SMALL, seed=3)
+        # so many attempts that it is the retry budget, as it is by default, that ends the calls
+        retry = RetryPolicy(attempts=20)
+        tuner = Tuner(backend, budget=Budget(evaluations=200), preset=SMALL, seed=3, retry=retry)
         result = await tuner.fit(TRAIN)
         assert result.failure is None
         return result.core.to_bytes(), float(result.core.evaluations)
