@@ -126,6 +126,91 @@ def test_a_wait_that_is_too_long_is_not_begun() -> None:
     assert run_virtual(main()) == (pytest.approx(MINUTE), 0)
 
 
+def test_waiting_behind_others_is_waiting_too() -> None:
+    """Who comes while the first waits for longer than it would is refused at once; who stands there already, too, as
+    soon as the waits before it come to more than its patience; who has the patience goes through."""
+
+    async def main() -> list[tuple[str, float]]:
+        gate, limits, ends = new_gate(), Limits(requests_per_minute=1), list[tuple[str, float]]()
+        clock = asyncio.get_running_loop().time
+
+        async def one(name: str, patience_s: float | None) -> None:
+            try:
+                await gate.enter(1, limits, patience_s=patience_s)
+            except QuotaExceeded as refused:
+                name += f" waits {refused.wait_s:.0f}"
+            ends.append((name, round(clock())))
+
+        async with asyncio.TaskGroup() as group:
+            for name, patience_s in (("a", None), ("b", None), ("c", 90.0), ("d", 150.0), ("e", 30.0)):
+                group.create_task(one(name, patience_s))
+            await asyncio.sleep(20)
+            group.create_task(one("f", 39.0))
+            group.create_task(one("g", 400.0))
+        return ends
+
+    assert run_virtual(main()) == [
+        ("a", 0),
+        ("e waits 60", 0),
+        ("f waits 40", 20),
+        ("b", 60),
+        ("c waits 60", 60),
+        ("d", 120),
+        ("g", 181),
+    ]
+
+
+def test_waiting_for_a_place_needs_no_patience() -> None:
+    """It has no known end, and is not what max_wait_s is about."""
+
+    async def main() -> float:
+        gate, limits = new_gate(), Limits(concurrency=1)
+        clock = asyncio.get_running_loop().time
+
+        async def one() -> None:
+            permit = await gate.enter(1, limits, patience_s=5)
+            await asyncio.sleep(10)
+            permit.settle(1)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(6):
+                group.create_task(one())
+        return clock()
+
+    assert run_virtual(main()) == 60
+
+
+def test_cancelling_the_first_in_line_lets_the_next_go_first() -> None:
+    """Also at the moment at which its turn came."""
+
+    async def main() -> list[float]:
+        gate, limits, log = new_gate(), Limits(requests_per_minute=1), list[tuple[float, int]]()
+        tasks = [asyncio.create_task(through(gate, number, limits, log)) for number in range(5)]
+        await asyncio.sleep(1)
+        tasks[1].cancel()
+        tasks[3].cancel()
+        await asyncio.sleep(0)
+        tasks[2].cancel()
+        await asyncio.wait(tasks)
+        assert [number for _, number in log] == [0, 4]
+        return [when_s for when_s, _ in log]
+
+    assert run_virtual(main()) == [0, MINUTE]
+
+
+def test_a_permit_is_used_once() -> None:
+    """A second answer to the same request would free a place that another one has."""
+
+    async def main() -> None:
+        permit = await new_gate().enter(1, Limits())
+        permit.settle(1)
+        for again in (permit.refused, permit.give_back, lambda: permit.settle(None)):
+            with pytest.raises(RuntimeError, match="used once"):
+                again()
+
+    run_virtual(main())
+
+
 def test_before_wait_is_told_and_may_end_it() -> None:
     """What it raises comes out, and nothing is left."""
 
@@ -160,12 +245,16 @@ def test_a_thousand_random_cancellations_leave_nothing(seed: int) -> None:
             permit = await gate.enter(tokens, limits)
             under_way += 1
             most = max(most, under_way)
-            sent.append((clock(), tokens))
+            sent.append(entry := (clock(), tokens))
             try:
                 await asyncio.sleep(draw.random() * 3)
             finally:
                 under_way -= 1
-                permit.settle(tokens)
+                if draw.random() < 0.2:
+                    permit.give_back()
+                    sent.remove(entry)
+                else:
+                    permit.settle(draw.choice([tokens, None]))
 
         tasks = []
         for _ in range(1000):
@@ -173,6 +262,7 @@ def test_a_thousand_random_cancellations_leave_nothing(seed: int) -> None:
             asyncio.get_running_loop().call_later(draw.random() * 60, tasks[-1].cancel)
             await asyncio.sleep(draw.random() * 0.5)
         await asyncio.wait(tasks)
+        assert not gate._line
         for when_s, _ in sent:
             within = [tokens for at_s, tokens in sent if when_s <= at_s < when_s + 60]
             assert len(within) <= 50

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,42 @@ async def test_connections_with_one_api_key_share_its_quota() -> None:
         True,
         True,
     ]
+
+
+async def test_connections_with_one_api_key_wait_in_one_line() -> None:
+    """What one gives back lets the other's request out."""
+    one, other = (lane_of(with_account("ann"), "score", ledger=MemoryLedger(), wall=None) for _ in range(2))
+    limits = Limits(concurrency=1)
+    permit = await one.gate.enter(1, limits)
+    waiting = asyncio.create_task(other.gate.enter(1, limits))
+    await asyncio.sleep(0)
+    permit.settle(1)
+    async with asyncio.timeout(10):
+        (await waiting).settle(1)
+
+
+async def test_what_a_closed_connection_sent_counts_for_the_next() -> None:
+    """With the same key."""
+    first = with_account("ann")
+    assert await passes(first)
+    await first.aclose()
+    del first
+    gc.collect()
+    assert not await passes(with_account("ann"))
+
+
+def test_loops_that_are_closed_are_forgotten() -> None:
+    """Though what waits in a loop refers to it."""
+    backend, gone = with_account("ann"), list[weakref.ref[asyncio.AbstractEventLoop]]()
+
+    async def use() -> None:
+        await passes(backend)
+        gone.append(weakref.ref(asyncio.get_running_loop()))
+
+    asyncio.run(use())
+    asyncio.run(use())
+    gc.collect()
+    assert gone[0]() is None
 
 
 async def test_a_ledger_file_has_lanes_of_its_own(tmp_path: Path) -> None:

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
+import random
 import sqlite3
 import sys
+from dataclasses import replace
 from pathlib import Path
+from zoneinfo import ZoneInfoNotFoundError
+
+import pytest
 
 from lmaas_sdk.accounting.ledger_file import SqliteLedger, open_ledger
 from lmaas_sdk.backend import Limits
 from lmaas_sdk.traffic.concurrency import AdaptiveConcurrency
 from lmaas_sdk.traffic.gate import Gate
 from lmaas_sdk.traffic.quota_file import FileQuota
+from lmaas_sdk.traffic.quota_memory import MemoryQuota
 
 SCOPE = "model/score@account"
 PROGRAM = Path(__file__).with_name("quota_process.py")
@@ -38,6 +45,11 @@ async def times_of(programs: list[asyncio.subprocess.Process]) -> list[float]:
 def quota(ledger: SqliteLedger, clock: list[float]) -> FileQuota:
     """A quota whose time is set."""
     return FileQuota(ledger, SCOPE, lambda: clock[0])
+
+
+def gate(ledger: SqliteLedger) -> Gate:
+    """A gate on a file."""
+    return Gate(FileQuota(ledger, SCOPE), AdaptiveConcurrency(64, asyncio.get_running_loop().time))
 
 
 async def test_four_processes_share_a_quota_for_the_day(tmp_path: Path) -> None:
@@ -90,8 +102,7 @@ async def test_what_the_dead_had_comes_back(tmp_path: Path) -> None:
     assert program.stdout is not None
     await program.stdout.readline()
     async with open_ledger(path) as ledger:
-        gate = Gate(FileQuota(ledger, SCOPE), AdaptiveConcurrency(64, asyncio.get_running_loop().time))
-        waiting = asyncio.create_task(gate.enter(1, limits))
+        waiting = asyncio.create_task(gate(ledger).enter(1, limits))
         done, _ = await asyncio.wait([waiting], timeout=0.3)
         assert not done
         program.kill()
@@ -123,15 +134,15 @@ async def test_a_cancelled_wait_leaves_no_ticket(tmp_path: Path) -> None:
     """Who is behind it goes on at once."""
     limits = Limits(requests_per_minute=1)
     async with open_ledger(tmp_path / "l.ledger") as ledger:
-        gate = Gate(FileQuota(ledger, SCOPE), AdaptiveConcurrency(64, asyncio.get_running_loop().time))
-        permit = await gate.enter(1, limits)
-        waiting = asyncio.create_task(gate.enter(1, limits))
+        way_out = gate(ledger)
+        permit = await way_out.enter(1, limits)
+        waiting = asyncio.create_task(way_out.enter(1, limits))
         await asyncio.sleep(0.05)
         waiting.cancel()
         await asyncio.wait([waiting])
         permit.give_back()
         async with asyncio.timeout(10):
-            await gate.enter(1, limits)
+            await way_out.enter(1, limits)
 
 
 async def test_limits_that_are_new_count_what_was_taken_before(tmp_path: Path) -> None:
@@ -145,11 +156,137 @@ async def test_limits_that_are_new_count_what_was_taken_before(tmp_path: Path) -
             book.settle(f"{number}", 1)
         assert await book.take("x", 1, day) > 0
         book.refund("x")
+        await ledger.flush()
+        known = book._known
         assert await book.take("y", 1, minute) == 0
+        assert await book.take("z", 1, replace(day, requests_per_day=6)) == 0
+        assert await book.take("7", 1, replace(minute, requests_per_minute=7)) == 0
+        assert await book.take("8", 1, replace(minute, requests_per_minute=7)) > 0
+        assert book._known is known
+
+
+async def test_a_time_zone_that_does_not_exist_spoils_nothing(tmp_path: Path) -> None:
+    """Whoever asks by it is refused, and the others go on."""
+    async with open_ledger(tmp_path / "l.ledger") as ledger:
+        book, limits = quota(ledger, [1_000_000.0]), Limits(requests_per_minute=2)
+        assert await book.take("a", 1, limits) == 0
+        with pytest.raises(ZoneInfoNotFoundError):
+            await book.take("b", 1, Limits(requests_per_day=4, day_time_zone="Mars/Olympus"))
+        assert [await book.take(ticket, 1, limits) > 0 for ticket in "cd"] == [False, True]
+
+
+async def test_a_step_that_fails_is_forgotten_as_the_file_forgets_it(tmp_path: Path) -> None:
+    """What was undone in the file counts nowhere."""
+    clock, limits = [1_000_000.0], Limits(requests_per_minute=1)
+    async with open_ledger(tmp_path / "l.ledger") as ledger:
+        book = quota(ledger, clock)
+
+        def fail(rows: sqlite3.Connection) -> None:
+            book._write(rows, "take", "a", 1, at_s=clock[0])
+            raise ValueError("a disk that is full")
+
+        with pytest.raises(ValueError, match="full"):
+            await ledger.execute(book._in_step(fail))
+        assert await book.take("b", 1, limits) == 0
+        assert await quota(ledger, clock).take("c", 1, limits) > 0
+
+
+async def test_a_ledger_that_is_closed_with_permits_out_hinders_nobody(tmp_path: Path) -> None:
+    """Neither the one that closes it nor the next process, which gets the place."""
+    path, limits = tmp_path / "l.ledger", Limits(concurrency=1)
+    async with open_ledger(path) as ledger:
+        permit = await gate(ledger).enter(1, limits)
+    permit.settle(1)
+    async with open_ledger(path) as ledger, asyncio.timeout(20):
+        (await gate(ledger).enter(1, limits)).settle(1)
+
+
+async def test_a_process_that_is_stopped_in_line_is_passed(tmp_path: Path) -> None:
+    """It lives, and holds its file; but who waits asks again, and it does not. When it goes on it gets in line."""
+    clock, limits = [1_000_000.0], Limits(tokens_per_minute=100)
+    async with open_ledger(tmp_path / "l.ledger") as one, open_ledger(tmp_path / "l.ledger") as other:
+        here, there = quota(one, clock), quota(other, clock)
+        assert await here.take("old", 50, limits) == 0
+        assert await there.take("stopped", 100, limits) > 0
+        for _ in range(6):  # here asks every ten seconds
+            assert await here.take("waits", 60, limits) > 0
+            clock[0] += 10
+        clock[0] += 1
+        async with asyncio.timeout(20):
+            while await here.take("waits", 60, limits) > 0:  # noqa: ASYNC110  (it looks for the silent once a second)
+                await asyncio.sleep(0.05)
+        assert await there.take("stopped", 100, limits) > 0
+        clock[0] += 61
+        assert await there.take("stopped", 100, limits) == 0
+
+
+async def test_a_wait_is_looked_into_now_and_then(tmp_path: Path) -> None:
+    """Other processes give back without telling; a wait of a day is not looked into every second."""
+    async with open_ledger(tmp_path / "l.ledger") as ledger:
+        book = quota(ledger, [0.0])
+        assert book.pause_s(math.inf) < 0.2
+        assert [book.pause_s(wait_s) for wait_s in (0.01, 5.0, 60.0, 86_400.0)] == [0.01, 1.0, 3.75, 5400.0]
+
+
+async def test_two_processes_decide_as_one_would(tmp_path: Path) -> None:
+    """At random: who is let through, and who waits for how long, is what a single count in memory says."""
+    draw, clock = random.Random(3), [1_000_000.0]
+    limits = Limits(requests_per_minute=12, tokens_per_minute=100, requests_per_day=150, concurrency=6)
+    async with open_ledger(tmp_path / "l.ledger") as one, open_ledger(tmp_path / "l.ledger") as other:
+        books, memory = (quota(one, clock), quota(other, clock)), MemoryQuota(lambda: clock[0])
+        under_way: dict[str, FileQuota] = {}
+        taken = 0
+        for number in range(600):
+            book, ticket, tokens = draw.choice(books), f"{number}", draw.randrange(1, 40)
+            wait_s = await book.take(ticket, tokens, limits)
+            assert wait_s == await memory.take(ticket, tokens, limits)
+            if wait_s == 0:
+                under_way[ticket], taken = book, taken + 1
+            else:
+                book.refund(ticket)
+            for done in [ticket for ticket in under_way if draw.random() < 0.3]:
+                ask, amount = draw.choice([("settle", (draw.randrange(30),)), ("refund", ())])
+                getattr(under_way.pop(done), ask)(done, *amount)
+                getattr(memory, ask)(done, *amount)
+            for ledger in (one, other):
+                await ledger.flush()
+            clock[0] += draw.choice([0.0, 1.5, 4.0, 30.0])
+        assert 150 < taken < 600
+
+
+async def test_forgetting_changes_no_decision(tmp_path: Path) -> None:
+    """Five days of random requests: one file is pruned, and opened anew now and then; the other one is neither."""
+    draw, clock = random.Random(7), [1_000_000.0]
+    limits = Limits(requests_per_minute=3, requests_per_day=40, day_time_zone="Europe/Berlin", concurrency=5)
+    async with open_ledger(tmp_path / "pruned") as one, open_ledger(tmp_path / "whole") as other:
+        pruned, whole = quota(one, clock), quota(other, clock)
+        whole._prune_at_s = math.inf
+        under_way: list[str] = []
+        for number in range(700):
+            if draw.random() < 0.05:
+                pruned = quota(one, clock)
+            waits = [await book.take(f"{number}", 1, limits) for book in (pruned, whole)]
+            assert waits[0] == waits[1]
+            if waits[0] == 0:
+                under_way.append(f"{number}")
+            done = [f"{number}"] if waits[0] else [under_way.pop(0)] if draw.random() < 0.9 else []
+            for ticket in done:
+                for book in (pruned, whole):
+                    if waits[0]:
+                        book.refund(ticket)
+                    else:
+                        book.settle(ticket, 1)
+            clock[0] += draw.choice([1.0, 15.0, 1200.0])
+        counts = [await ledger.execute(_count) for ledger in (one, other)]
+        assert counts[0] < counts[1] / 2
+
+
+def _count(rows: sqlite3.Connection) -> int:
+    return int(rows.execute("SELECT count(*) FROM quota_events").fetchone()[0])
 
 
 async def test_old_events_are_forgotten_and_those_under_way_are_not(tmp_path: Path) -> None:
-    """After a day and an hour nothing needs them; a request that is still under way keeps its place."""
+    """After more than a day nothing needs them; a request that is still under way keeps its place."""
     clock, limits = [1_000_000.0], Limits(requests_per_minute=100, concurrency=2)
     path = tmp_path / "l.ledger"
     async with open_ledger(path) as ledger:
@@ -159,7 +296,7 @@ async def test_old_events_are_forgotten_and_those_under_way_are_not(tmp_path: Pa
             if number:
                 book.settle(f"{number}", 1)
         await ledger.flush()
-        clock[0] += 26 * 3600
+        clock[0] += 28 * 3600
         fresh = quota(ledger, clock)
         assert await fresh.take("new", 1, limits) == 0
         assert await fresh.take("newer", 1, limits) > 0

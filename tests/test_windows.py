@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmaas_sdk.traffic.windows import DAY_S, MINUTE_S, CalendarDay, SlidingWindow
+from lmaas_sdk.traffic.windows import DAY_S, MINUTE_S, CalendarDay, SlidingWindow, Taken
 
 BERLIN = ZoneInfo("Europe/Berlin")
 PAUSES_S = st.sampled_from([0.0, 0.5, 1.0, 7.25, 20.0, 59.5, 60.0, 61.0])
@@ -47,6 +47,72 @@ def test_no_stretch_of_a_minute_ever_holds_more_than_the_limit(limit: int, steps
             window.correct(handle, after)
             taken.append((when_s, after, handle))
         assert used() <= limit
+
+
+@given(
+    st.integers(1, 12),
+    st.lists(
+        st.tuples(st.floats(0, 90, allow_nan=False), st.integers(1, 8), st.integers(0, 40), st.integers(0, 8)),
+        max_size=40,
+    ),
+)
+def test_any_half_open_minute_holds_at_most_the_limit(limit: int, steps: list[tuple[float, int, int, int]]) -> None:
+    """Arbitrary times; any amount taken so far is corrected downwards, in time or late; each wait is the shortest."""
+    window, now_s = SlidingWindow(limit), 0.0
+    taken: list[Taken] = []
+
+    def used(from_s: float) -> int:
+        return sum(one.amount for one in taken if from_s <= one.at_s < from_s + MINUTE_S)
+
+    for pause_s, amount, which, lower in steps:
+        now_s += pause_s
+        wait_s = window.wait_s(amount, now_s)
+        if wait_s == 0:
+            taken.append(window.take(amount, now_s))
+        elif not math.isinf(wait_s):
+            now_s = next(one.at_s + MINUTE_S for one in taken if one.at_s + MINUTE_S - now_s == wait_s)
+            assert window.wait_s(amount, now_s) == 0
+        if taken and taken[which % len(taken)].amount > lower:
+            window.correct(taken[which % len(taken)], lower)
+        for one in taken:
+            assert used(one.at_s) <= limit
+
+
+@given(
+    st.integers(1, 5),
+    st.sampled_from([(2026, 3, 28), (2026, 10, 24)]),
+    st.lists(st.tuples(st.floats(-7200, 30_000, allow_nan=False), st.integers(1, 3), st.booleans()), max_size=40),
+)
+def test_a_local_day_holds_at_most_the_limit(
+    limit: int, begins: tuple[int, int, int], steps: list[tuple[float, int, bool]]
+) -> None:
+    """Over both changes of clocks, with a clock that is set back now and then: what is taken counts on the latest day
+    that was ever seen, and not on the one before."""
+    window, now_s = CalendarDay(limit, BERLIN), at(*begins)
+    today, used = datetime.fromtimestamp(now_s, BERLIN).date(), limit - window.remaining(now_s)
+    for pause_s, amount, gives_back in steps:
+        now_s += pause_s
+        date = datetime.fromtimestamp(now_s, BERLIN).date()
+        if date > today:
+            today, used = date, 0
+        assert window.remaining(now_s) == limit - used
+        assert (window.wait_s(amount, now_s) == 0) == (used + amount <= limit)
+        if used + amount <= limit:
+            one = window.take(amount, now_s)
+            used += amount
+            if gives_back:
+                window.correct(one, 0)
+                used -= amount
+
+
+def test_a_correction_after_its_time_is_known_by_a_clock_set_back_too() -> None:
+    """What ended before the clock was set back gives nothing back after it."""
+    window = SlidingWindow(10)
+    old = window.take(6, 100.0)
+    assert window.remaining(200.0) == 10
+    window.take(10, 50.0)
+    window.correct(old, 0)
+    assert window.remaining(51.0) == 0
 
 
 def test_the_wait_is_as_long_as_it_has_to_be() -> None:

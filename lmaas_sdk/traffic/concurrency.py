@@ -24,6 +24,9 @@ class AdaptiveConcurrency:
     A 429 halves the limit, once for all the requests that were sent before it; so many answers as the limit is raise it
     by one, up to the maximum. Who was refused waits outside for as long as the provider said: others go on.
 
+    A storm in which nothing is answered halves the limit again and again, and says nothing of how many the provider
+    bears: up to where it was before, it is then raised by one for each answer (as in the slow start of RFC 5681).
+
     Args:
         most: The maximum, which it starts at.
         clock: Seconds that only move forward.
@@ -32,6 +35,9 @@ class AdaptiveConcurrency:
     def __init__(self, most: int, clock: Callable[[], float]) -> None:
         self._most, self._clock = most, clock
         self._limit = float(most)
+        self._before = self._limit  # the limit when it was halved, and in a storm when it was halved first
+        self._storm_up_to = 1.0  # up to here one more is tried for each answer
+        self._was_answered = True  # of the requests that were sent since
         self._under_way = 0
         self._halved_at_s = -math.inf
         self._first_after = 0  # the number of the first request that was sent after the limit was halved
@@ -58,16 +64,26 @@ class AdaptiveConcurrency:
         self._under_way += 1
         self.number += 1
 
-    def leave(self, *, answered: bool) -> None:
-        """One is back; `answered`: by an answer that says that all is well."""
+    def leave(self, number: int, *, answered: bool) -> None:
+        """The request of that number is back; `answered`: by an answer that says that all is well."""
         self._under_way -= 1
         if answered:
-            self._limit = min(self._limit + 1 / self._limit, self._most)
+            self._was_answered |= number >= self._first_after
+            step = 1.0 if self._limit < self._storm_up_to else 1 / self._limit
+            self._limit = min(self._limit + step, self._most)
 
     def refused(self, number: int) -> None:
         """The request of that number is back with a 429."""
         self._under_way -= 1
         now_s = self._clock()
         if number >= self._first_after and now_s - self._halved_at_s >= _COOL_DOWN_S:
-            self._limit = max(1.0, self._limit / 2)
+            self._halve()
             self._halved_at_s, self._first_after = now_s, self.number + 1
+
+    def _halve(self) -> None:
+        if self._was_answered:
+            self._before, self._was_answered = self._limit, False
+            self._storm_up_to = 1.0
+        else:
+            self._storm_up_to = self._before
+        self._limit = max(1.0, self._limit / 2)

@@ -9,7 +9,9 @@ import asyncio
 import itertools
 import math
 import uuid
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from lmaas_sdk.backend import Limits
 from lmaas_sdk.errors import QuotaExceeded
@@ -20,6 +22,30 @@ __all__ = ["Gate", "Permit"]
 
 _tickets = itertools.count()
 _PROCESS = uuid.uuid4().hex[:12]
+_SLACK_S = 0.001  # a wait that was begun must not be found too long because of the last digits of a clock
+
+
+@dataclass(slots=True, eq=False)
+class _Asker:
+    """Who stands in line.
+
+    Args:
+        ticket: Its name.
+        tokens: The most that its request may take.
+        limits: The quota that holds for it.
+        until_waited_s: How long the first in line may have waited for the quota in all, until this one gives up.
+        turn: Done when it has not to stand there any longer; None: it was the first.
+        refusal: Why it gives up.
+        has_asked: Whether the book may know it.
+    """
+
+    ticket: str
+    tokens: int
+    limits: Limits
+    until_waited_s: float
+    turn: asyncio.Future[None] | None = None
+    refusal: QuotaExceeded | None = None
+    has_asked: bool = False
 
 
 class Gate:
@@ -32,8 +58,11 @@ class Gate:
 
     def __init__(self, book: QuotaBook, concurrency: AdaptiveConcurrency) -> None:
         self._book, self._concurrency = book, concurrency
-        self._line = asyncio.Lock()  # asyncio's locks are given in the order in which they were asked for
+        self._line: deque[_Asker] = deque()
         self._changed = asyncio.Event()
+        # Seconds that were waited for the quota by whoever was first; the wait under way, from when to when.
+        self._waited_s = 0.0
+        self._waits: tuple[float, float] | None = None
 
     async def enter(
         self,
@@ -48,7 +77,8 @@ class Gate:
         Args:
             tokens: The most that the request may take.
             limits: The quota that holds for it.
-            patience_s: Most seconds to wait for the quota; None: as long as it takes.
+            patience_s: Most seconds to wait for the quota, those in line behind others who wait for it included; None:
+                as long as it takes. A wait for a place has no known end and is not counted.
             before_wait: Called before a wait for the quota with its seconds; what it raises ends the wait.
 
         Raises:
@@ -57,53 +87,90 @@ class Gate:
         check_ever_fits(tokens, limits)
         if limits.concurrency is not None:
             self._concurrency.allow(limits.concurrency)
-        ticket = f"{_PROCESS}-{next(_tickets)}"
-        async with self._line:
-            try:
-                await self._admitted(
-                    lambda: self._book.take(ticket, tokens, limits), patience_s=patience_s, before_wait=before_wait
-                )
-            except BaseException:
-                self._book.refund(ticket)
-                raise
-        return Permit(self, ticket, tokens)
+        asker = _Asker(f"{_PROCESS}-{next(_tickets)}", tokens, limits, self._until_waited_s(patience_s))
+        if self._line:
+            self._check_line(asker)
+            asker.turn = asyncio.get_running_loop().create_future()
+        self._line.append(asker)
+        try:
+            await _turn_of(asker)
+            await self._admitted(asker, before_wait)
+        except BaseException:
+            if asker.has_asked:
+                self._book.refund(asker.ticket)
+            raise
+        finally:
+            self._leave(asker)
+        return Permit(self, asker.ticket, tokens)
 
-    async def _admitted(
-        self,
-        take: Callable[[], Awaitable[float]],
-        *,
-        patience_s: float | None,
-        before_wait: Callable[[float], None] | None,
-    ) -> None:
-        clock = asyncio.get_running_loop().time
-        until_s = math.inf if patience_s is None else clock() + patience_s
-        told = False
+    async def _admitted(self, asker: _Asker, before_wait: Callable[[float], None] | None) -> None:
         while True:
             self._changed.clear()
             if not self._concurrency.has_room:
                 await self._changed.wait()
                 continue
-            wait_s = await take()
+            asker.has_asked = True
+            wait_s = await self._book.take(asker.ticket, asker.tokens, asker.limits)
             if wait_s <= 0:
                 self._concurrency.enter()
                 return
-            if clock() + wait_s > until_s and not math.isinf(wait_s):
-                raise _too_long(wait_s, patience_s)
-            if before_wait is not None and not told and not math.isinf(wait_s):
-                told = True
-                before_wait(wait_s)
-            await self._wait(wait_s)
+            if not math.isinf(wait_s):
+                self._give_up(asker, wait_s)
+                if before_wait is not None:
+                    before_wait(wait_s)
+                    before_wait = None
+            await self._pause(wait_s)
 
-    async def _wait(self, wait_s: float) -> None:
-        """Until so many seconds have passed, or something was given back."""
+    async def _pause(self, wait_s: float) -> None:
+        """Until it is time to ask again, or something was given back."""
+        clock = asyncio.get_running_loop().time
+        begun_s = clock()
+        self._waits = None if math.isinf(wait_s) else (begun_s, begun_s + wait_s)
+        pause_s = self._book.pause_s(wait_s)
         try:
-            async with asyncio.timeout(None if math.isinf(wait_s) else wait_s):
+            async with asyncio.timeout(None if math.isinf(pause_s) else pause_s):
                 await self._changed.wait()
         except TimeoutError:
             pass
+        finally:
+            if self._waits is not None:
+                self._waits = None
+                self._waited_s += clock() - begun_s
 
-    def _wake(self) -> None:
-        self._changed.set()
+    def _until_waited_s(self, patience_s: float | None) -> float:
+        if patience_s is None:
+            return math.inf
+        ago_s = 0.0 if self._waits is None else asyncio.get_running_loop().time() - self._waits[0]
+        return self._waited_s + ago_s + patience_s
+
+    def _check_line(self, asker: _Asker) -> None:
+        """Refuses who would have to wait too long already for the first in line."""
+        if self._waits is not None:
+            begun_s, ends_s = self._waits
+            if self._waited_s + ends_s - begun_s > asker.until_waited_s + _SLACK_S:
+                raise _too_long(ends_s - asyncio.get_running_loop().time())
+
+    def _give_up(self, first: _Asker, wait_s: float) -> None:
+        """Ends the waiting of all whose patience ends before the wait of the first.
+
+        Raises:
+            QuotaExceeded: The first has not the patience for it.
+        """
+        may_wait_s = self._waited_s + wait_s - _SLACK_S
+        if first.until_waited_s < may_wait_s:
+            raise _too_long(wait_s)
+        for asker in self._line:
+            if asker.until_waited_s < may_wait_s and asker.refusal is None:
+                asker.refusal = _too_long(wait_s)
+                _wake(asker)
+
+    def _leave(self, asker: _Asker) -> None:
+        if self._line[0] is not asker:
+            self._line.remove(asker)
+            return
+        self._line.popleft()
+        if self._line:
+            _wake(self._line[0])
 
 
 class Permit:
@@ -112,34 +179,53 @@ class Permit:
     __slots__ = ("_gate", "_number", "_ticket", "_tokens")
 
     def __init__(self, gate: Gate, ticket: str, tokens: int) -> None:
-        self._gate, self._ticket, self._tokens = gate, ticket, tokens
+        self._gate: Gate | None = gate
+        self._ticket, self._tokens = ticket, tokens
         self._number = gate._concurrency.number
 
     def settle(self, tokens: int | None) -> None:
         """It was answered and took so many tokens; None: nobody knows, so what was asked for stays counted."""
-        gate = self._gate
+        gate = self._used()
+        gate._concurrency.leave(self._number, answered=tokens is not None)
         gate._book.settle(self._ticket, self._tokens if tokens is None else tokens)
-        gate._concurrency.leave(answered=tokens is not None)
-        gate._wake()
+        gate._changed.set()
 
     def refused(self) -> None:
         """The provider said that it is too much (429): it counts nothing, and fewer go out at once for a while."""
-        gate = self._gate
-        gate._book.refund(self._ticket)
+        gate = self._used()
         gate._concurrency.refused(self._number)
-        gate._wake()
+        gate._book.refund(self._ticket)
+        gate._changed.set()
 
     def give_back(self) -> None:
         """It was not sent, or nobody took it."""
-        gate = self._gate
+        gate = self._used()
+        gate._concurrency.leave(self._number, answered=False)
         gate._book.refund(self._ticket)
-        gate._concurrency.leave(answered=False)
-        gate._wake()
+        gate._changed.set()
+
+    def _used(self) -> Gate:
+        gate, self._gate = self._gate, None
+        if gate is None:
+            raise RuntimeError("a permit is used once")
+        return gate
 
 
-def _too_long(wait_s: float, patience_s: float | None) -> QuotaExceeded:
+async def _turn_of(asker: _Asker) -> None:
+    if asker.turn is not None:
+        await asker.turn
+    if asker.refusal is not None:
+        raise asker.refusal
+
+
+def _wake(asker: _Asker) -> None:
+    if asker.turn is not None and not asker.turn.done():
+        asker.turn.set_result(None)
+
+
+def _too_long(wait_s: float) -> QuotaExceeded:
     return QuotaExceeded(
-        f"the quota is used up for {wait_s:.1f} s, and this call may still wait {patience_s or 0.0:.1f} s: "
-        "allow a longer wait (max_wait_s), or come back later",
+        f"the quota is used up for {wait_s:.1f} s, longer than this call may wait: allow a longer wait (max_wait_s), "
+        "or come back later",
         wait_s=wait_s,
     )

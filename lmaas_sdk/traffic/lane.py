@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary, WeakValueDictionary
+from weakref import WeakKeyDictionary
 
 from lmaas_sdk.accounting.ledger import Ledger
 from lmaas_sdk.accounting.ledger_file import SqliteLedger
@@ -38,9 +38,20 @@ class Lane:
     breaker: CircuitBreaker
 
 
-_Lanes = dict[tuple[str, str], Lane]
-_lanes: WeakKeyDictionary[Any, WeakKeyDictionary[Any, _Lanes]] = WeakKeyDictionary()
-_books: WeakKeyDictionary[Any, WeakValueDictionary[str, MemoryQuota]] = WeakKeyDictionary()
+class _OfLoop:
+    """What one event loop has.
+
+    Attributes:
+        lanes: By backend; within it by endpoint and opening of a ledger file.
+        gates: By scope, of backends that tell their API key apart: what these have sent counts after they are closed.
+    """
+
+    def __init__(self) -> None:
+        self.lanes: WeakKeyDictionary[Any, dict[tuple[str, str], Lane]] = WeakKeyDictionary()
+        self.gates: dict[str, Gate] = {}
+
+
+_loops: dict[asyncio.AbstractEventLoop, _OfLoop] = {}
 
 
 def lane_of(backend: Backend, endpoint: str, *, ledger: Ledger, wall: Wall | None) -> Lane:
@@ -54,18 +65,16 @@ def lane_of(backend: Backend, endpoint: str, *, ledger: Ledger, wall: Wall | Non
         ledger: Where quotas are counted, if it is a file that processes share.
         wall: Seconds since 1970; None: the loop's clock, set to the time of day once.
     """
-    of_loop = _lanes.setdefault(asyncio.get_running_loop(), WeakKeyDictionary())
+    of_loop = _of_loop()
     try:
-        lanes = of_loop.get(backend)
-        if lanes is None:
-            lanes = of_loop[backend] = {}
+        lanes = of_loop.lanes.setdefault(backend, {})
     except TypeError:
         lanes = {}
     name = (endpoint, ledger.owner if isinstance(ledger, SqliteLedger) else "")
-    lane = lanes.get(name)
-    if lane is None:
-        lane = lanes[name] = _new_lane(backend, endpoint, ledger, wall or loop_wall())
-    return lane
+    if name not in lanes:
+        gate = _gate_of(backend, endpoint, ledger, wall=wall or loop_wall(), gates=of_loop.gates)
+        lanes[name] = Lane(gate, breaker_of(backend))
+    return lanes[name]
 
 
 def scope_of(backend: Backend, endpoint: str) -> str:
@@ -86,17 +95,30 @@ def loop_wall(base: Wall = time.time) -> Wall:
     return lambda: offset_s + clock()
 
 
-def _new_lane(backend: Backend, endpoint: str, ledger: Ledger, wall: Wall) -> Lane:
-    concurrency = AdaptiveConcurrency(most_at_once(backend.card), asyncio.get_running_loop().time)
-    return Lane(Gate(_book_of(backend, endpoint, ledger, wall), concurrency), breaker_of(backend))
+def _of_loop() -> _OfLoop:
+    """What the running loop has; what closed loops had is dropped, which gates would keep alive by themselves."""
+    loop = asyncio.get_running_loop()
+    if loop not in _loops:
+        for closed in [other for other in _loops if other.is_closed()]:
+            _loops.pop(closed, None)
+        _loops[loop] = _OfLoop()
+    return _loops[loop]
 
 
-def _book_of(backend: Backend, endpoint: str, ledger: Ledger, wall: Wall) -> QuotaBook:
-    """Who counts: the ledger file; else one book for all backends of this loop with the same API key, if it has one."""
+def _gate_of(backend: Backend, endpoint: str, ledger: Ledger, *, wall: Wall, gates: dict[str, Gate]) -> Gate:
+    """One for itself; in memory, one for all backends of the same API key, so that each sees what the others give back.
+
+    In a file it is the file that they share.
+    """
     scope = scope_of(backend, endpoint)
     if isinstance(ledger, SqliteLedger):
-        return FileQuota(ledger, scope, wall)
+        return _new_gate(backend, FileQuota(ledger, scope, wall))
     if not getattr(backend, "account", ""):
-        return MemoryQuota(wall)
-    books = _books.setdefault(asyncio.get_running_loop(), WeakValueDictionary())
-    return books.setdefault(scope, MemoryQuota(wall))
+        return _new_gate(backend, MemoryQuota(wall))
+    if scope not in gates:
+        gates[scope] = _new_gate(backend, MemoryQuota(wall))
+    return gates[scope]
+
+
+def _new_gate(backend: Backend, book: QuotaBook) -> Gate:
+    return Gate(book, AdaptiveConcurrency(most_at_once(backend.card), asyncio.get_running_loop().time))

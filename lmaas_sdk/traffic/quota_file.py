@@ -6,25 +6,87 @@ inside the transaction in which it decides. So all decide alike, and in turn.
 
 from __future__ import annotations
 
+import json
+import math
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import TypeVar
 
 from lmaas_sdk.accounting.ledger_file import SqliteLedger
 from lmaas_sdk.backend import Limits
+from lmaas_sdk.errors import LedgerError
 from lmaas_sdk.traffic.quota import Quota
 
 __all__ = ["FileQuota"]
 
-_POLL_S = 0.1  # another process does not tell when it gives back
+T = TypeVar("T")
+
+# Another process does not tell when it gives back. Where that is all that is waited for, it is looked for often; a wait
+# whose end is known is interrupted now and then.
+_POLL_S, _LOOK_S, _LOOKS = 0.05, 1.0, 16
 _LOOK_FOR_DEAD_EVERY_S = 1.0
-_KEPT_S = 25 * 3600.0  # no window is longer
+_HEARD_EVERY_S, _SILENT_S = 10.0, 40.0  # who waits asks again; who is stopped does not, and must not stop the others
+_KEPT_S = 27 * 3600.0  # no window is longer
+_PRUNE_EVERY_S = 3600.0
 _INSERT = "INSERT INTO quota_events (scope, kind, grant_id, owner, at, tokens) VALUES (?, ?, ?, ?, ?, ?)"
 _SELECT = "SELECT seq, kind, grant_id, owner, at, tokens FROM quota_events WHERE scope = ? AND seq > ? ORDER BY seq"
-_PRUNE = """DELETE FROM quota_events WHERE scope = ? AND at < ? AND grant_id NOT IN (
-  SELECT grant_id FROM quota_events WHERE scope = ? GROUP BY grant_id
-  HAVING sum(kind IN ('settle', 'refund', 'leave')) = 0
-)"""
+# Times go up with the rows, so it reads no more rows than it deletes.
+_PRUNE = """DELETE FROM quota_events WHERE scope = :scope AND seq < coalesce(
+  (SELECT seq FROM quota_events WHERE scope = :scope AND at >= :since ORDER BY seq LIMIT 1), :all
+) AND grant_id NOT IN (SELECT value FROM json_each(:open))"""
+
+
+class _Known:
+    """What is known of the file: all of it, up to a row.
+
+    Args:
+        learned: What has to be counted.
+
+    Attributes:
+        seq: The row.
+        newest_s: The latest time of a row; rows are written with times that go up.
+        quota: What was taken.
+        line: Owners of those who ask, by ticket, first come first.
+        heard_s: When they asked last.
+        under_way: Owners of those who are under way, by ticket.
+    """
+
+    def __init__(self, learned: Iterable[Limits]) -> None:
+        self.seq, self.newest_s = 0, 0.0
+        self.quota = Quota()
+        for limits in learned:
+            self.quota.learn(limits)
+        self.line: dict[str, str] = {}
+        self.heard_s: dict[str, float] = {}
+        self.under_way: dict[str, str] = {}
+
+    def play(self, seq: int, kind: str, ticket: str, *, owner: str, at_s: float, tokens: int) -> None:
+        """Takes in the next row."""
+        self.seq, self.newest_s = seq, max(self.newest_s, at_s)
+        if kind == "ask":
+            self.line.setdefault(ticket, owner)
+            self.heard_s[ticket] = at_s
+            return
+        self.line.pop(ticket, None)
+        self.heard_s.pop(ticket, None)
+        if kind == "take":
+            self.quota.take(ticket, tokens, at_s)
+            self.under_way[ticket] = owner
+            return
+        self.under_way.pop(ticket, None)
+        if kind == "settle":
+            self.quota.settle(ticket, tokens)
+        else:
+            self.quota.refund(ticket)
+
+    def wait_s(self, ticket: str, tokens: int, limits: Limits, now_s: float) -> float:
+        """Seconds until this request may be taken; infinity: until others give back, or go before it."""
+        wait_s = self.quota.wait_s(tokens, limits, now_s)
+        is_first = next(iter(self.line), ticket) == ticket
+        is_full = limits.concurrency is not None and len(self.under_way) >= limits.concurrency
+        return wait_s if wait_s > 0 or (is_first and not is_full) else math.inf
 
 
 class FileQuota:
@@ -38,16 +100,16 @@ class FileQuota:
 
     def __init__(self, ledger: SqliteLedger, scope: str, wall: Callable[[], float] = time.time) -> None:
         self._ledger, self._scope, self._wall = ledger, scope, wall
-        self._looked_s = -_LOOK_FOR_DEAD_EVERY_S
-        self._seq, self._newest_s = 0, 0.0
+        self._looked_s = -math.inf
+        self._prune_at_s = -math.inf
         self._learned: list[Limits] = []
-        self._quota = Quota()
-        self._line: dict[str, str] = {}  # owners of those who ask, by ticket, first come first
-        self._under_way: dict[str, str] = {}
+        self._known = _Known(())
 
     async def take(self, ticket: str, tokens: int, limits: Limits) -> float:
-        now_s = self._wall()
-        return await self._ledger.execute(lambda rows: self._take(rows, ticket, tokens, limits=limits, now_s=now_s))
+        return await self._ledger.execute(self._in_step(lambda rows: self._take(rows, ticket, tokens, limits=limits)))
+
+    def pause_s(self, wait_s: float) -> float:
+        return _POLL_S if math.isinf(wait_s) else min(wait_s, max(_LOOK_S, wait_s / _LOOKS))
 
     def settle(self, ticket: str, tokens: int) -> None:
         self._note("settle", ticket, tokens)
@@ -56,82 +118,79 @@ class FileQuota:
         self._note("refund", ticket, 0)
 
     def _note(self, kind: str, ticket: str, tokens: int) -> None:
-        now_s = self._wall()
-
         def note(rows: sqlite3.Connection) -> None:
-            self._catch_up(rows)
-            if ticket in self._under_way or ticket in self._line:
-                self._write(rows, kind, ticket, tokens, at_s=now_s)
+            if ticket in self._known.under_way or ticket in self._known.line:
+                self._write(rows, kind, ticket, tokens, at_s=self._wall())
 
-        self._ledger.perform(note)
+        with suppress(LedgerError):  # a file that is closed, or broken: others will find its owner dead
+            self._ledger.perform(self._in_step(note))
 
-    def _take(self, rows: sqlite3.Connection, ticket: str, tokens: int, *, limits: Limits, now_s: float) -> float:
-        if not self._quota.knows(limits):
-            self._learned.append(limits)
-            self._forget()
-            rows.execute(_PRUNE, (self._scope, now_s - _KEPT_S, self._scope))
-        self._catch_up(rows)
-        now_s = max(now_s, self._newest_s)
-        wait_s = self._wait_s(ticket, tokens, limits, now_s)
-        if wait_s > 0 and self._blocking_owners() and self._buried(rows, now_s):
-            wait_s = self._wait_s(ticket, tokens, limits, now_s)
+    def _in_step(self, work: Callable[[sqlite3.Connection], T]) -> Callable[[sqlite3.Connection], T]:
+        """The same, knowing all that is in the file; if it fails it is undone in the file, and so forgotten here."""
+
+        def in_step(rows: sqlite3.Connection) -> T:
+            try:
+                self._catch_up(rows)
+                return work(rows)
+            except BaseException:
+                self._known = _Known(self._learned)
+                raise
+
+        return in_step
+
+    def _take(self, rows: sqlite3.Connection, ticket: str, tokens: int, *, limits: Limits) -> float:
+        self._learn(rows, limits)
+        wall_s = self._wall()
+        self._prune(rows, wall_s)
+        now_s = max(wall_s, self._known.newest_s)  # later by another's clock, or by this one before it was set back
+        wait_s = self._known.wait_s(ticket, tokens, limits, now_s)
+        if wait_s > 0 and self._buried(rows, now_s, but=ticket):
+            wait_s = self._known.wait_s(ticket, tokens, limits, now_s)
         if wait_s <= 0:
             self._write(rows, "take", ticket, tokens, at_s=now_s)
-        elif ticket not in self._line:
+            return 0.0
+        if now_s - self._known.heard_s.get(ticket, -math.inf) >= _HEARD_EVERY_S:
             self._write(rows, "ask", ticket, tokens, at_s=now_s)
-        return wait_s
+        return wait_s + now_s - wall_s
 
-    def _wait_s(self, ticket: str, tokens: int, limits: Limits, now_s: float) -> float:
-        wait_s = self._quota.wait_s(tokens, limits, now_s)
-        is_first = next(iter(self._line), ticket) == ticket
-        is_full = limits.concurrency is not None and len(self._under_way) >= limits.concurrency
-        return wait_s if is_first and not is_full else max(wait_s, _POLL_S)
+    def _learn(self, rows: sqlite3.Connection, limits: Limits) -> None:
+        """Counts what is asked about here for the first time, from all that is in the file."""
+        if self._known.quota.knows(limits):
+            return
+        self._known = _Known([*self._learned, limits])
+        self._learned.append(limits)  # if it can be: there might be no such time zone
+        self._catch_up(rows)
 
-    def _blocking_owners(self) -> set[str]:
-        return {*self._line.values(), *self._under_way.values()} - {self._ledger.owner}
+    def _prune(self, rows: sqlite3.Connection, now_s: float) -> None:
+        if now_s < self._prune_at_s:
+            return
+        self._prune_at_s = now_s + _PRUNE_EVERY_S
+        under_way = json.dumps([*self._known.line, *self._known.under_way])
+        since = {"scope": self._scope, "since": now_s - _KEPT_S, "all": self._known.seq + 1, "open": under_way}
+        rows.execute(_PRUNE, since)
 
-    def _buried(self, rows: sqlite3.Connection, now_s: float) -> bool:
-        """Takes the dead out of the line and from those under way; whether there were any."""
-        clock_s = time.monotonic()
+    def _buried(self, rows: sqlite3.Connection, now_s: float, *, but: str) -> bool:
+        """Takes the dead and the silent out of the line, and the dead from those under way; whether there were any."""
+        clock_s, known = time.monotonic(), self._known
         if clock_s - self._looked_s < _LOOK_FOR_DEAD_EVERY_S:
             return False
         self._looked_s = clock_s
-        dead = {owner for owner in self._blocking_owners() if not self._ledger.is_alive(owner)}
-        for ticket in [ticket for ticket, owner in self._line.items() if owner in dead]:
+        owners = {*known.line.values(), *known.under_way.values()}
+        dead = {owner for owner in owners if not self._ledger.is_alive(owner)}
+        silent = {ticket for ticket, heard_s in known.heard_s.items() if now_s - heard_s > _SILENT_S} - {but}
+        gone = [ticket for ticket, owner in known.line.items() if owner in dead or ticket in silent]
+        lost = [ticket for ticket, owner in known.under_way.items() if owner in dead]
+        for ticket in gone:
             self._write(rows, "leave", ticket, 0, at_s=now_s)
-        for ticket in [ticket for ticket, owner in self._under_way.items() if owner in dead]:
-            self._write(rows, "settle", ticket, self._quota.taken_tokens(ticket), at_s=now_s)
-        return bool(dead)
+        for ticket in lost:
+            self._write(rows, "settle", ticket, known.quota.taken_tokens(ticket), at_s=now_s)
+        return bool(gone or lost)
 
     def _write(self, rows: sqlite3.Connection, kind: str, ticket: str, tokens: int, *, at_s: float) -> None:
-        owner = self._ledger.owner
+        owner, at_s = self._ledger.owner, max(at_s, self._known.newest_s)
         cursor = rows.execute(_INSERT, (self._scope, kind, ticket, owner, at_s, tokens))
-        self._play(cursor.lastrowid or 0, kind, ticket, owner=owner, at_s=at_s, tokens=tokens)
+        self._known.play(cursor.lastrowid or 0, kind, ticket, owner=owner, at_s=at_s, tokens=tokens)
 
     def _catch_up(self, rows: sqlite3.Connection) -> None:
-        for seq, kind, ticket, owner, at_s, tokens in rows.execute(_SELECT, (self._scope, self._seq)):
-            self._play(seq, kind, ticket, owner=owner, at_s=at_s, tokens=tokens)
-
-    def _play(self, seq: int, kind: str, ticket: str, *, owner: str, at_s: float, tokens: int) -> None:
-        self._seq, self._newest_s = seq, max(self._newest_s, at_s)
-        if kind == "ask":
-            self._line[ticket] = owner
-            return
-        self._line.pop(ticket, None)
-        if kind == "take":
-            self._quota.take(ticket, tokens, at_s)
-            self._under_way[ticket] = owner
-            return
-        self._under_way.pop(ticket, None)
-        if kind == "settle":
-            self._quota.settle(ticket, tokens)
-        else:
-            self._quota.refund(ticket)
-
-    def _forget(self) -> None:
-        """As if no row had been seen: a window that is new has to count the old ones too."""
-        self._seq, self._newest_s = 0, 0.0
-        self._quota = Quota()
-        for limits in self._learned:
-            self._quota.learn(limits)
-        self._line, self._under_way = {}, {}
+        for seq, kind, ticket, owner, at_s, tokens in rows.execute(_SELECT, (self._scope, self._known.seq)):
+            self._known.play(seq, kind, ticket, owner=owner, at_s=at_s, tokens=tokens)

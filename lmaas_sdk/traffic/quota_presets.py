@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from lmaas_sdk.backend import Limits
+from lmaas_sdk.traffic.quota import TwoDays
 
 __all__ = ["QUOTA_PRESETS", "Quotas", "quotas_of", "stricter"]
 
@@ -44,11 +46,13 @@ def quotas_of(given: Quotas | None, endpoint: str) -> Limits | None:
         endpoint: "score" or "features".
 
     Raises:
-        ValueError: No preset has that name.
+        ValueError: No preset or time zone has that name.
         TypeError: It is nothing of that kind.
     """
-    if given is None or isinstance(given, Limits):
-        return given
+    if given is None:
+        return None
+    if isinstance(given, Limits):
+        return _with_a_zone(given)
     if isinstance(given, str):
         if given not in QUOTA_PRESETS:
             raise ValueError(f"no quota preset is called {given!r}: there is {', '.join(sorted(QUOTA_PRESETS))}")
@@ -56,20 +60,37 @@ def quotas_of(given: Quotas | None, endpoint: str) -> Limits | None:
     values: object = given
     if not isinstance(values, Mapping) or not all(isinstance(limits, Limits) for limits in values.values()):
         raise TypeError(f"quotas are Limits, a mapping of endpoints to Limits or a preset's name, not {given!r:.80}")
-    return given.get(endpoint)
+    limits = given.get(endpoint)
+    return None if limits is None else _with_a_zone(limits)
+
+
+def _with_a_zone(limits: Limits) -> Limits:
+    """The same, if its days are those of a time zone that exists."""
+    try:
+        if limits.day_time_zone is not None:
+            ZoneInfo(limits.day_time_zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError(f"day_time_zone is a zone like 'Asia/Shanghai', not {limits.day_time_zone!r}") from error
+    return limits
 
 
 def stricter(limits: Limits, others: Limits | None) -> Limits:
-    """The smaller limit of the two, field by field.
-
-    Of two limits a day the smaller number holds, in its own time zone, and the other one is not kept: where both a
-    provider and a user count days, in different zones, the provider may still have to refuse.
-    """
+    """The smaller limit of the two, field by field; days of different time zones are counted both."""
     if others is None:
         return limits
     smaller = {name: _smaller(getattr(limits, name), getattr(others, name)) for name in _COUNTED}
-    of_day = others if _is_smaller(others.requests_per_day, limits.requests_per_day) else limits
-    return Limits(**smaller, requests_per_day=of_day.requests_per_day, day_time_zone=of_day.day_time_zone)
+    by_day, other = limits, others
+    if _is_smaller(others.requests_per_day, limits.requests_per_day):
+        by_day, other = others, limits
+    if other.requests_per_day is None or other.day_time_zone == by_day.day_time_zone:
+        return Limits(**smaller, requests_per_day=by_day.requests_per_day, day_time_zone=by_day.day_time_zone)
+    return TwoDays(
+        **smaller,
+        requests_per_day=by_day.requests_per_day,
+        day_time_zone=by_day.day_time_zone,
+        other_per_day=other.requests_per_day,
+        other_time_zone=other.day_time_zone,
+    )
 
 
 _COUNTED = ("requests_per_minute", "tokens_per_minute", "concurrency")

@@ -24,12 +24,14 @@ class Taken:
     Attributes:
         at_s: When.
         amount: How much of it counts.
+        is_over: It counts no longer.
     """
 
-    __slots__ = ("amount", "at_s")
+    __slots__ = ("amount", "at_s", "is_over")
 
     def __init__(self, at_s: float, amount: int) -> None:
         self.at_s, self.amount = at_s, amount
+        self.is_over = False
 
 
 class Window(Protocol):
@@ -93,9 +95,9 @@ class SlidingWindow:
         return taken
 
     def correct(self, taken: Taken, amount: int) -> None:
-        if self._taken and taken.at_s >= self._taken[0].at_s:
+        if not taken.is_over:
             self._used += amount - taken.amount
-        taken.amount = amount
+            taken.amount = amount
 
     def remaining(self, now_s: float) -> int:
         self._expire(now_s)
@@ -108,7 +110,9 @@ class SlidingWindow:
 
     def _expire(self, now_s: float) -> None:
         while self._taken and self._taken[0].at_s + self._span_s <= now_s:
-            self._used -= self._taken.popleft().amount
+            taken = self._taken.popleft()
+            taken.is_over = True
+            self._used -= taken.amount
 
 
 class CalendarDay:
@@ -120,7 +124,7 @@ class CalendarDay:
     def __init__(self, limit: int, zone: ZoneInfo) -> None:
         self.limit = limit
         self._zone = zone
-        self._day = date.min
+        self._begins_s = self._ends_s = -math.inf
         self._used = 0
 
     def wait_s(self, amount: int, now_s: float) -> float:
@@ -131,12 +135,12 @@ class CalendarDay:
     def take(self, amount: int, now_s: float) -> Taken:
         self._turn(now_s)
         self._used += amount
-        return Taken(now_s, amount)
+        return Taken(max(now_s, self._begins_s), amount)
 
     def correct(self, taken: Taken, amount: int) -> None:
-        if self._date(taken.at_s) >= self._day:
+        if taken.at_s >= self._begins_s:
             self._used += amount - taken.amount
-        taken.amount = amount
+            taken.amount = amount
 
     def remaining(self, now_s: float) -> int:
         self._turn(now_s)
@@ -144,20 +148,20 @@ class CalendarDay:
 
     def reset_s(self, now_s: float) -> float:
         self._turn(now_s)
-        return self._midnight_s(self._day + timedelta(days=1)) - now_s
+        return self._ends_s - now_s
 
     def begun_s(self, now_s: float) -> float:
         """Seconds since the day began."""
         self._turn(now_s)
-        return now_s - self._midnight_s(self._day)
+        return now_s - self._begins_s
+
+    def _turn(self, now_s: float) -> None:
+        if now_s < self._ends_s:
+            return
+        today = datetime.fromtimestamp(now_s, self._zone).date()
+        begins_s, self._ends_s = self._midnight_s(today), self._midnight_s(today + timedelta(days=1))
+        if begins_s > self._begins_s:
+            self._begins_s, self._used = begins_s, 0
 
     def _midnight_s(self, day: date) -> float:
         return datetime.combine(day, time.min, self._zone).timestamp()
-
-    def _turn(self, now_s: float) -> None:
-        today = self._date(now_s)
-        if today > self._day:
-            self._day, self._used = today, 0
-
-    def _date(self, at_s: float) -> date:
-        return datetime.fromtimestamp(at_s, self._zone).date()
