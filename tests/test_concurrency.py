@@ -121,7 +121,7 @@ async def arrivals(client: Client, every_s: float, until_s: float) -> list[float
 def test_after_a_storm_of_429s_the_rate_is_back_within_a_minute(
     limits: Limits, latency_s: float, every_s: float
 ) -> None:
-    """Whatever the rate and latency, a storm is over a minute after it, with 90 % of what was allowed before it."""
+    """Twenty seconds of 429s alone, every fifth of them with ten minutes to wait; then 90 % of what is allowed."""
 
     async def main() -> tuple[int, float, float]:
         clock, refused = asyncio.get_running_loop().time, 0
