@@ -27,7 +27,7 @@ class SetClock:
 
 
 def test_it_is_halved_once_for_all_that_were_sent_before() -> None:
-    """Sixteen refusals of one round are one piece of news; one of the next round is another, after the cool-down."""
+    """Refusals of one round are one piece of news, however late; the next round is another, after a second."""
     clock = SetClock()
     concurrency = AdaptiveConcurrency(16, clock)
     numbers = []
@@ -36,12 +36,15 @@ def test_it_is_halved_once_for_all_that_were_sent_before() -> None:
         numbers.append(concurrency.number)
     assert not concurrency.has_room
     for number in numbers:
+        clock.now += 2
         concurrency.refused(number)
     assert concurrency.limit == 8
-    for clock.now in (0.5, 1.5):
+    clock.now = 0.0
+    concurrency = AdaptiveConcurrency(8, clock)
+    for clock.now in (0.0, 0.5, 1.5, 1.6):
         concurrency.enter()
         concurrency.refused(concurrency.number)
-    assert concurrency.limit == 4
+    assert concurrency.limit == 2
 
 
 def test_so_many_answers_as_the_limit_raise_it_by_one_up_to_the_maximum() -> None:

@@ -145,8 +145,8 @@ def test_waiting_behind_others_is_waiting_too() -> None:
             for name, patience_s in (("a", None), ("b", None), ("c", 90.0), ("d", 150.0), ("e", 30.0)):
                 group.create_task(one(name, patience_s))
             await asyncio.sleep(20)
-            group.create_task(one("f", 39.0))
-            group.create_task(one("g", 400.0))
+            for name, patience_s in (("f", 39.0), ("g", 45.0), ("h", 400.0)):
+                group.create_task(one(name, patience_s))
         return ends
 
     assert run_virtual(main()) == [
@@ -155,9 +155,27 @@ def test_waiting_behind_others_is_waiting_too() -> None:
         ("f waits 40", 20),
         ("b", 60),
         ("c waits 60", 60),
+        ("g waits 60", 60),
         ("d", 120),
-        ("g", 181),
+        ("h", 181),
     ]
+
+
+def test_who_stands_in_line_hears_of_a_wait_that_is_too_long() -> None:
+    """As soon as the first in line does, which has waited for a place until then."""
+
+    async def main() -> float:
+        gate, limits = new_gate(1), Limits(requests_per_minute=1)
+        permit = await gate.enter(1, limits)
+        first, second = (asyncio.create_task(gate.enter(1, limits, patience_s=most_s)) for most_s in (None, 30))
+        await asyncio.sleep(10)
+        permit.settle(1)
+        with pytest.raises(QuotaExceeded):
+            await second
+        first.cancel()
+        return asyncio.get_running_loop().time()
+
+    assert run_virtual(main()) == 10
 
 
 def test_waiting_for_a_place_needs_no_patience() -> None:

@@ -95,18 +95,22 @@ async def test_a_reopened_file_remembers(tmp_path: Path) -> None:
 
 
 async def test_what_the_dead_had_comes_back(tmp_path: Path) -> None:
-    """A process that is killed under way frees its place; what it took goes on counting."""
+    """One that is killed under way frees its place, one that is killed in line its turn; what was taken counts on."""
     path = tmp_path / "l.ledger"
     limits = Limits(concurrency=1, requests_per_minute=2)
     program = await start(path, "hold", 0.0, concurrency=1, requests_per_minute=2)
     assert program.stdout is not None
     await program.stdout.readline()
+    behind = await start(path, "hold", 0.0, concurrency=1, requests_per_minute=2)
     async with open_ledger(path) as ledger:
+        while "ask" not in await ledger.execute(_kinds):  # noqa: ASYNC110  (another process writes it)
+            await asyncio.sleep(0.05)
         waiting = asyncio.create_task(gate(ledger).enter(1, limits))
         done, _ = await asyncio.wait([waiting], timeout=0.3)
         assert not done
-        program.kill()
-        await program.wait()
+        for killed in (behind, program):
+            killed.kill()
+            await killed.communicate()
         async with asyncio.timeout(20):
             permit = await waiting
         permit.settle(1)
@@ -177,9 +181,10 @@ async def test_a_time_zone_that_does_not_exist_spoils_nothing(tmp_path: Path) ->
 
 async def test_a_step_that_fails_is_forgotten_as_the_file_forgets_it(tmp_path: Path) -> None:
     """What was undone in the file counts nowhere."""
-    clock, limits = [1_000_000.0], Limits(requests_per_minute=1)
+    clock, limits = [1_000_000.0], Limits(requests_per_minute=2)
     async with open_ledger(tmp_path / "l.ledger") as ledger:
         book = quota(ledger, clock)
+        assert await book.take("first", 1, limits) == 0
 
         def fail(rows: sqlite3.Connection) -> None:
             book._write(rows, "take", "a", 1, at_s=clock[0])
@@ -269,16 +274,19 @@ async def test_forgetting_changes_no_decision(tmp_path: Path) -> None:
             assert waits[0] == waits[1]
             if waits[0] == 0:
                 under_way.append(f"{number}")
-            done = [f"{number}"] if waits[0] else [under_way.pop(0)] if draw.random() < 0.9 else []
-            for ticket in done:
-                for book in (pruned, whole):
-                    if waits[0]:
-                        book.refund(ticket)
-                    else:
-                        book.settle(ticket, 1)
+            for book in (pruned, whole):
+                if waits[0]:
+                    book.refund(f"{number}")
+                for ticket in under_way[:-3]:  # three are under way for long
+                    book.settle(ticket, 1)
+            under_way = under_way[-3:]
             clock[0] += draw.choice([1.0, 15.0, 1200.0])
         counts = [await ledger.execute(_count) for ledger in (one, other)]
         assert counts[0] < counts[1] / 2
+
+
+def _kinds(rows: sqlite3.Connection) -> list[str]:
+    return [kind for (kind,) in rows.execute("SELECT kind FROM quota_events")]
 
 
 def _count(rows: sqlite3.Connection) -> int:
@@ -302,3 +310,35 @@ async def test_old_events_are_forgotten_and_those_under_way_are_not(tmp_path: Pa
         assert await fresh.take("newer", 1, limits) > 0
         rows = await ledger.execute(lambda rows: rows.execute("SELECT grant_id FROM quota_events").fetchall())
     assert {grant for (grant,) in rows} == {"0", "new", "newer"}
+
+
+async def test_the_dead_leave_what_they_took_also_to_who_counts_no_tokens(tmp_path: Path) -> None:
+    """Whoever clears up after them may keep other limits; the tokens go on counting for everybody."""
+    clock, path = [1_000_000.0], tmp_path / "l.ledger"
+    tokens = Limits(tokens_per_minute=1000)
+    async with open_ledger(path) as gone:
+        assert await quota(gone, clock).take("lost", 900, tokens) == 0
+    async with open_ledger(path) as ledger:
+        assert await quota(ledger, clock).take("one", 1, Limits(concurrency=1)) == 0
+        assert await quota(ledger, clock).take("next", 900, tokens) > 50
+
+
+async def test_who_was_idle_for_long_reads_the_file_anew(tmp_path: Path) -> None:
+    """What it missed may have been pruned: a request that is long over takes no place for ever."""
+    clock, path, limits = [1_000_000.0], tmp_path / "l.ledger", Limits(concurrency=1)
+    async with open_ledger(path) as one, open_ledger(path) as other:
+        idle, busy = quota(one, clock), quota(other, clock)
+        assert await busy.take("a", 1, limits) == 0
+        assert await idle.take("b", 1, limits) > 0
+        idle.refund("b")
+        await one.flush()
+        busy.settle("a", 1)
+        clock[0] += 30 * 3600
+        assert await busy.take("c", 1, limits) == 0
+        busy.settle("c", 1)
+        await other.flush()
+        clock[0] += 2 * 3600
+        assert await busy.take("d", 1, limits) == 0
+        busy.settle("d", 1)
+        await other.flush()
+        assert await idle.take("e", 1, limits) == 0

@@ -30,6 +30,7 @@ _LOOK_FOR_DEAD_EVERY_S = 1.0
 _HEARD_EVERY_S, _SILENT_S = 10.0, 40.0  # who waits asks again; who is stopped does not, and must not stop the others
 _KEPT_S = 27 * 3600.0  # no window is longer
 _PRUNE_EVERY_S = 3600.0
+_FRESH_S = _KEPT_S / 2  # what was read longer ago may lack rows that another process has pruned since
 _INSERT = "INSERT INTO quota_events (scope, kind, grant_id, owner, at, tokens) VALUES (?, ?, ?, ?, ?, ?)"
 _SELECT = "SELECT seq, kind, grant_id, owner, at, tokens FROM quota_events WHERE scope = ? AND seq > ? ORDER BY seq"
 # Times go up with the rows, so it reads no more rows than it deletes.
@@ -51,6 +52,7 @@ class _Known:
         line: Owners of those who ask, by ticket, first come first.
         heard_s: When they asked last.
         under_way: Owners of those who are under way, by ticket.
+        asked: Tokens that these were taken with, whether or not tokens are counted here.
     """
 
     def __init__(self, learned: Iterable[Limits]) -> None:
@@ -61,6 +63,7 @@ class _Known:
         self.line: dict[str, str] = {}
         self.heard_s: dict[str, float] = {}
         self.under_way: dict[str, str] = {}
+        self.asked: dict[str, int] = {}
 
     def play(self, seq: int, kind: str, ticket: str, *, owner: str, at_s: float, tokens: int) -> None:
         """Takes in the next row."""
@@ -73,9 +76,10 @@ class _Known:
         self.heard_s.pop(ticket, None)
         if kind == "take":
             self.quota.take(ticket, tokens, at_s)
-            self.under_way[ticket] = owner
+            self.under_way[ticket], self.asked[ticket] = owner, tokens
             return
         self.under_way.pop(ticket, None)
+        self.asked.pop(ticket, None)
         if kind == "settle":
             self.quota.settle(ticket, tokens)
         else:
@@ -101,7 +105,7 @@ class FileQuota:
     def __init__(self, ledger: SqliteLedger, scope: str, wall: Callable[[], float] = time.time) -> None:
         self._ledger, self._scope, self._wall = ledger, scope, wall
         self._looked_s = -math.inf
-        self._prune_at_s = -math.inf
+        self._prune_at_s = self._read_s = -math.inf
         self._learned: list[Limits] = []
         self._known = _Known(())
 
@@ -183,7 +187,7 @@ class FileQuota:
         for ticket in gone:
             self._write(rows, "leave", ticket, 0, at_s=now_s)
         for ticket in lost:
-            self._write(rows, "settle", ticket, known.quota.taken_tokens(ticket), at_s=now_s)
+            self._write(rows, "settle", ticket, known.asked[ticket], at_s=now_s)
         return bool(gone or lost)
 
     def _write(self, rows: sqlite3.Connection, kind: str, ticket: str, tokens: int, *, at_s: float) -> None:
@@ -192,5 +196,9 @@ class FileQuota:
         self._known.play(cursor.lastrowid or 0, kind, ticket, owner=owner, at_s=at_s, tokens=tokens)
 
     def _catch_up(self, rows: sqlite3.Connection) -> None:
+        wall_s = self._wall()
+        if wall_s - self._read_s > _FRESH_S:
+            self._known = _Known(self._learned)
+        self._read_s = wall_s
         for seq, kind, ticket, owner, at_s, tokens in rows.execute(_SELECT, (self._scope, self._known.seq)):
             self._known.play(seq, kind, ticket, owner=owner, at_s=at_s, tokens=tokens)
