@@ -20,7 +20,7 @@ _THOUSAND_A_DAY = Limits(requests_per_day=1000, day_time_zone=_SHANGHAI)
 QUOTA_PRESETS: Mapping[str, Mapping[str, Limits]] = MappingProxyType(
     {
         # The WuDao API in 2021 (Sun et al. 2022, section 1): nine endpoints, each with its own quota a day. Two of them
-        # answered with features. "score" and "features" are what this SDK calls; the other names are descriptions of ours.
+        # answered with features. "score" and "features" are what this SDK calls; the other names describe the rest.
         "wudao-2021": MappingProxyType(
             {
                 "score": _HUNDRED_A_DAY,
