@@ -1,5 +1,7 @@
 """Tune language models that can only be called, within a budget that cannot be overrun."""
 
+import logging
+
 from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.budget import Budget, BudgetWarning, Reservation
 from lmaas_sdk.accounting.ledger import Ledger, MemoryLedger
@@ -82,6 +84,8 @@ from lmaas_sdk.tuning.prompt import TunedPrompt
 from lmaas_sdk.tuning.result import TuningResult
 from lmaas_sdk.tuning.subspace import Subspace
 from lmaas_sdk.tuning.tuner import Tuner
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # a program says where records go, or they go nowhere
 
 __all__ = [
     "MASK",

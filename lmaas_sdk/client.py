@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
@@ -60,7 +59,6 @@ _T = TypeVar("_T")
 
 _REFUSED = (AuthenticationFailed, InvalidQuery, PaymentRequired, TaskError, UnknownDataset, Unsupported)
 _CLOCK_SLACK_S = 0.01  # a timer may fire a tick before its time by another clock
-_logger = logging.getLogger("lmaas_sdk.client")
 
 
 class Client:
@@ -142,7 +140,7 @@ class Client:
         wall = asyncio.timeout(self.budget.remaining_s())
         try:
             async with wall:
-                return await self._patience().call(lambda: self._counted(texts, subspace))
+                return await self._patience(Label(endpoint="register")).call(lambda: self._counted(texts, subspace))
         except TimeoutError as error:
             if wall.expired():
                 self.budget.check_open(_CLOCK_SLACK_S)
@@ -236,16 +234,17 @@ class Client:
     async def _sent(self, call: Call, hold: Reservation | None, again: bool) -> _Reply:
         self._retries.earn()
         route = self._routes.to(endpoint_of(call.query))
+        label = Label(call.purpose, route.scope, call.key)
         bill = Bill(
             self._purse,
             self.spend,
-            Label(call.purpose, route.scope, call.key),
+            label,
             worst=call.worst,
             bills_once=self.backend.card.capabilities.idempotent,
             hold=hold,
             again=again,
         )
-        patience = self._patience()
+        patience = self._patience(label)
         try:
             return await patience.call(self._attempt, call, bill, patience, route)
         finally:
@@ -304,8 +303,8 @@ class Client:
             why = "the worst case of this call, which the provider's bill is above"
             raise BudgetExceeded(self.budget.name, unit, limit=limit, posted=billed, pending=0, asked=0, why=why)
 
-    def _patience(self) -> Patience:
-        return Patience(self._retry, self._retries, self.before_wait)
+    def _patience(self, label: Label) -> Patience:
+        return Patience(self._retry, self._retries, self.before_wait, label=label)
 
     def before_wait(self, wait_s: float, error: BaseException | None) -> None:
         """What has to happen before any wait of a call.
@@ -314,7 +313,6 @@ class Client:
             BudgetExceeded: The wall time would be over after it.
         """
         self.budget.check_open(wait_s)
-        _logger.debug("waiting %.3f s (%s)", wait_s, error or "for the quota", extra={"wait_s": wait_s})
         if self._on_wait is not None:
             self._on_wait(wait_s, error)
 

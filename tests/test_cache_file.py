@@ -72,7 +72,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    caplog.set_level(logging.DEBUG, "lmaas_sdk.cache")
+    caplog.set_level(logging.DEBUG, "lmaas_sdk.traffic")
     return caplog
 
 

@@ -6,6 +6,7 @@ entries go. Every operation checks first and changes afterwards, so one that is 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,13 +14,14 @@ from lmaas_sdk.accounting.accounts import Account, Balances, Entry, EntryRow
 from lmaas_sdk.accounting.amounts import UNITS
 from lmaas_sdk.accounting.quantities import ZERO, Limits, Quantities, added, is_over, less, unspent
 from lmaas_sdk.errors import LedgerConflict
+from lmaas_sdk.logs import amount_fields, call_fields, log_event
 
 if TYPE_CHECKING:
     from lmaas_sdk.accounting.transfers import Transfer
 
 __all__ = ["Account", "Balances", "Book", "Entries", "Entry", "EntryRow"]
 
-
+_log = logging.getLogger("lmaas_sdk.accounting")
 _NO_AMOUNTS = (None, None, None, None)
 
 
@@ -131,6 +133,7 @@ class Book:
         if is_over(actual, transfer.amounts):
             for here in transfer.account.line:
                 here.now = here.now._replace(overrun=True)
+            _log_overrun(transfer)
         self._note("post", transfer, actual, unknown=unknown)
 
     def void(self, transfer: Transfer) -> None:
@@ -224,6 +227,20 @@ class Book:
     def _write(self, kind: str, account: Account, row: Limits) -> None:
         self.changed[account] = None
         self._entries.append((self._wall(), kind, None, account.path, self._owner, *row, "", "", "", 0))
+
+
+def _log_overrun(transfer: Transfer) -> None:
+    over = [max(0, amount) for amount in less(transfer.posted, transfer.amounts)]
+    log_event(
+        _log,
+        logging.WARNING,
+        "overrun",
+        "the bill of call %(call)r is above its reservation: budget %(budget)r and all above it are closed",
+        **call_fields(transfer.label),
+        budget=transfer.account.path,
+        transfer=transfer.id,
+        **amount_fields(over, "over_"),
+    )
 
 
 def _conflict(account: Account, limits: Limits) -> str:

@@ -50,7 +50,7 @@ class Budget:
         clock: Seconds that only move forward; a virtual clock in simulations.
         ledger: Where it is booked; a budget of the same name and limits that is there goes on. None: in memory.
         warn_at: Parts of a limit at which `on_warning` is called, once each.
-        on_warning: Called when what is posted passes such a part.
+        on_warning: Called when what is posted passes such a part; None: a warning is logged.
 
     Raises:
         ValueError: A limit is negative, the name is empty or holds a "/", or a part is not above 0 and at most 1.
@@ -85,7 +85,7 @@ class Budget:
         self.ledger.open_account(self._opened, None, limits)
         self._line: tuple[Budget, ...] = (self,)
         self._timed = tuple(budget for budget in self._line if budget._wall.limit_s is not None)
-        self._warns = on_warning is not None
+        self._set_watches()
 
     @classmethod
     def _under(cls, parent: Budget, name: str, opened: Opened, like: Budget | None) -> Budget:
@@ -97,7 +97,7 @@ class Budget:
         child._children = {}
         child._line = (child, *parent._line)
         child._timed = tuple(budget for budget in child._line if budget._wall.limit_s is not None)
-        child._warns = parent._warns or child._thresholds.on_warning is not None
+        child._set_watches()
         return child
 
     def __repr__(self) -> str:
@@ -333,11 +333,22 @@ class Budget:
         return transfers
 
     def _reservations(self, transfers: Sequence[Transfer], requests: Sequence[Amounts]) -> list[Reservation]:
+        within = self._log_passed if self._logging else None
         after = self._warn if self._warns else None
         return [
-            Reservation(self.ledger, transfer, request, after=after)
+            Reservation(self.ledger, transfer, request, within=within, after=after)
             for transfer, request in zip(transfers, requests, strict=True)
         ]
+
+    def _set_watches(self) -> None:
+        self._warns = any(budget._thresholds.on_warning is not None for budget in self._line)
+        line = [(budget._thresholds, budget._opened.account) for budget in self._line]
+        self._logging = tuple((thresholds, account) for thresholds, account in line if thresholds.are_logged)
+
+    def _log_passed(self) -> None:
+        for thresholds, account in self._logging:
+            if thresholds.may_pass(account.now):
+                thresholds.log(account.path, account.now)
 
     def _warn(self) -> None:
         for budget in self._line:

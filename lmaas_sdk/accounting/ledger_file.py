@@ -310,7 +310,7 @@ class SqliteLedger(Ledger):
         self._recovery.of_the_dead(book, rows, self._wall())
 
     def _end(self, book: Book) -> None:
-        self._recovery.of(book, self._file, self.owner)
+        self._recovery.of_itself(book, self._file)
         owners.end(self._file.connection, self.owner, at=self._wall(), how="closed")
 
     def _finish(self, is_whole: bool) -> None:

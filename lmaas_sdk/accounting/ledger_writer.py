@@ -12,10 +12,11 @@ from typing import Any
 
 from lmaas_sdk.accounting.operations import Mailbox, Operation
 from lmaas_sdk.errors import LedgerError
+from lmaas_sdk.logs import log_event
 
 __all__ = ["Writer"]
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("lmaas_sdk.accounting")
 _MOST_AT_ONCE = 512
 
 
@@ -139,10 +140,16 @@ class Writer:
                 self._commit(batch)
             except BaseException as error:  # whatever it is, nobody may wait for ever, and nothing more be booked
                 self._failure = error
-                _log.error("%s cannot be written any more: %r", self._name, error)
+                self._tell_failure(batch, error)
         if self._failure is not None:
             for operation in batch:
                 operation.error = self._refusal()
+
+    def _tell_failure(self, batch: Sequence[Operation[Any]], error: BaseException) -> None:
+        if self._ends is not None and batch[0] is self._ends[0]:
+            return  # it was never opened, as the error tells whoever opens it
+        message = "%(file)s cannot be written any more: %(problem)s"
+        log_event(_log, logging.ERROR, "ledger_unwritable", message, file=self._name, problem=repr(error))
 
     def _hand_over(self, batch: Sequence[Operation[Any]]) -> None:
         boxes: dict[Mailbox, list[Operation[Any]]] = {}
@@ -157,7 +164,8 @@ class Writer:
             elif operation.mailbox is not None:
                 boxes.setdefault(operation.mailbox, []).append(operation)
             elif operation.error is not None and self._failure is None:
-                _log.error("%s refused a booking: %s", self._name, operation.error)
+                message, problem = "%(file)s refused a booking: %(problem)s", str(operation.error)
+                log_event(_log, logging.ERROR, "booking_refused", message, file=self._name, problem=problem)
         for mailbox, operations in boxes.items():
             mailbox.deliver(operations)
 

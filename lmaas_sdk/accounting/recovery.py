@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from lmaas_sdk.accounting import owners
@@ -15,14 +16,37 @@ from lmaas_sdk.accounting.book import Book
 from lmaas_sdk.accounting.ledger_rows import LedgerRows
 from lmaas_sdk.accounting.owners import OwnerLock
 from lmaas_sdk.accounting.transfers import Label, Reservation, Transfer
+from lmaas_sdk.logs import log_event
 
 if TYPE_CHECKING:
     from lmaas_sdk.accounting.ledger_file import SqliteLedger
 
 __all__ = ["Recovery"]
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("lmaas_sdk.accounting")
 _LOOK_EVERY_S = 1.0
+
+
+@dataclass(slots=True)
+class _Left:
+    """How much there was to put in order.
+
+    Args:
+        owners: Who left it.
+        unknown: Transfers that were sent.
+        void: Transfers that were not.
+        released: Amounts that were set aside.
+    """
+
+    owners: int = 0
+    unknown: int = 0
+    void: int = 0
+    released: int = 0
+
+    @property
+    def is_any(self) -> bool:
+        """Whether there was anything."""
+        return self.unknown + self.void + self.released > 0
 
 
 class Recovery:
@@ -55,33 +79,46 @@ class Recovery:
         if now_s - self._looked_s < _LOOK_EVERY_S:
             return False
         self._looked_s = now_s
-        others = owners.unended(rows.connection, but=self._ledger.owner)
-        return sum(self._of_one(book, rows, owner, at=at) for owner in others) > 0  # all of them, not up to the first
+        left = _Left()
+        for owner in owners.unended(rows.connection, but=self._ledger.owner):
+            self._of_one(book, rows, owner, at=at, left=left)
+        if left.owners:
+            _tell(left, rows, "ledger_recovered", "%(file)s: what %(owners)d processes that died had left is resolved")
+        return left.is_any
 
-    def of(self, book: Book, rows: LedgerRows, owner: str) -> bool:
-        """Resolves what one owner left; whether there was anything."""
-        any_left = False
+    def of_itself(self, book: Book, rows: LedgerRows) -> None:
+        """Resolves what this opening leaves."""
+        left = _Left(owners=1)
+        self._of(book, rows, self._ledger.owner, left=left)
+        if left.unknown:
+            _tell(left, rows, "ledger_closed_early", "%(file)s was closed with %(unknown)d calls under way")
+
+    def _of(self, book: Book, rows: LedgerRows, owner: str, *, left: _Left) -> None:
         for (number, path, *label), amounts, is_sent in rows.unresolved(owner):
-            any_left = True
             transfer = Transfer(self._ledger.account_at(path), amounts, Label(*label), id=number)
             transfer.state, transfer.is_sent = "pending", is_sent
             if is_sent:
+                left.unknown += 1
                 book.post(transfer, amounts, unknown=True)
                 self._ledger.note_unknown(Reservation.of_unknown(self._ledger, transfer))
             else:
+                left.void += 1
                 book.void(transfer)
         for path in rows.aside_of(owner):
-            any_left = True
+            left.released += 1
             book.release(self._ledger.account_at(path))
-        return any_left
 
-    def _of_one(self, book: Book, rows: LedgerRows, owner: str, *, at: float) -> bool:
+    def _of_one(self, book: Book, rows: LedgerRows, owner: str, *, at: float, left: _Left) -> None:
         lock = OwnerLock(rows.path, owner)
         with lock.if_dead() as is_dead:
             if not is_dead:
-                return False
-            any_left = self.of(book, rows, owner)
+                return
+            left.owners += 1
+            self._of(book, rows, owner, left=left)
             owners.end(rows.connection, owner, at=at, how="recovered")
             lock.path.unlink(missing_ok=True)
-        _log.info("%s: what a process that died had left was %s", rows.path, "resolved" if any_left else "nothing")
-        return any_left
+
+
+def _tell(left: _Left, rows: LedgerRows, event: str, message: str) -> None:
+    level = logging.WARNING if left.is_any else logging.INFO
+    log_event(_log, level, event, message, file=str(rows.path), **asdict(left))

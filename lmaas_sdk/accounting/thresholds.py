@@ -10,10 +10,13 @@ from fractions import Fraction
 from lmaas_sdk.accounting.amounts import UNITS
 from lmaas_sdk.accounting.book import Balances
 from lmaas_sdk.accounting.limits import checked_fractions
+from lmaas_sdk.accounting.quantities import Limits
+from lmaas_sdk.logs import log_event, plain
 
 __all__ = ["BudgetWarning", "OnWarning", "Thresholds"]
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("lmaas_sdk.accounting")
+_NEVER = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class Thresholds:
 
     Args:
         warn_at: Parts of every limit.
-        on_warning: Told of them; None: nobody is.
+        on_warning: Told of them; None: the log is.
 
     Raises:
         ValueError: A part is not above 0 and at most 1.
@@ -53,10 +56,18 @@ class Thresholds:
         self.fractions = checked_fractions(warn_at)
         self.on_warning = on_warning
         self._told: set[tuple[str, Fraction]] = set()
+        # Below all of these nothing new is passed. Whole numbers: every post is compared with them.
+        self._next: tuple[float, ...] = (_NEVER,) * len(UNITS)
+        self._next_of: Limits | None = None
 
     def again(self) -> Thresholds:
         """The same for another budget, with nothing told yet."""
         return Thresholds(map(float, self.fractions), self.on_warning)
+
+    @property
+    def are_logged(self) -> bool:
+        """Whether there are any, and nobody to call."""
+        return self.on_warning is None and bool(self.fractions)
 
     def tell(self, path: str, balances: Balances) -> None:
         """Calls `on_warning` for every threshold passed since. What it raises is logged: the booking stands."""
@@ -66,9 +77,49 @@ class Thresholds:
             try:
                 self.on_warning(warning)
             except Exception:
-                _log.exception("on_warning of budget %r failed", path)
+                extra = {"lmaas_event": "warning_callback_failed", "lmaas_budget": path}
+                _log.exception("on_warning of budget %(budget)r failed", {"budget": path}, extra=extra)
+
+    def log(self, path: str, balances: Balances) -> None:
+        """Logs every threshold passed since."""
+        for warning in self._passed(path, balances):
+            log_event(
+                _log,
+                logging.WARNING,
+                "budget_threshold",
+                "budget %(budget)r has posted %(posted)s of %(limit)s %(unit)s",
+                budget=path,
+                unit=warning.unit,
+                fraction=warning.fraction,
+                limit=plain(warning.limit),
+                posted=plain(warning.posted),
+                pending=plain(warning.pending),
+            )
+
+    def may_pass(self, balances: Balances) -> bool:
+        """Whether there may be something to tell: quick, and False after nearly every post."""
+        limits, posted = balances.limits, balances.posted
+        if limits is not self._next_of and limits != self._next_of:
+            self._look_ahead(limits)
+        calls, evaluations, tokens, nanousd = self._next
+        return posted[0] >= calls or posted[1] >= evaluations or posted[2] >= tokens or posted[3] >= nanousd
 
     def _passed(self, path: str, balances: Balances) -> list[BudgetWarning]:
+        if not self.may_pass(balances):
+            return []
+        passed = self._newly_passed(path, balances)
+        self._look_ahead(balances.limits)
+        return passed
+
+    def _look_ahead(self, limits: Limits) -> None:
+        """Notes from where on a post may pass something: never too high, and less than one too low."""
+        self._next_of = limits
+        self._next = tuple(
+            next((int(limit * part) for part in self.fractions if limit and (unit, part) not in self._told), _NEVER)
+            for unit, limit in zip(UNITS, limits, strict=True)
+        )
+
+    def _newly_passed(self, path: str, balances: Balances) -> list[BudgetWarning]:
         passed = []
         for unit, limit, posted, pending in zip(UNITS, balances.limits, balances.posted, balances.pending, strict=True):
             for fraction in self.fractions if limit else ():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -10,12 +11,15 @@ from typing import TYPE_CHECKING
 
 from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.quantities import ZERO, Quantities, as_amounts, is_over, quantities
+from lmaas_sdk.logs import amount_fields, call_fields, log_event
 
 if TYPE_CHECKING:
-    from lmaas_sdk.accounting.book import Account
+    from lmaas_sdk.accounting.book import Account, Book
     from lmaas_sdk.accounting.ledger import Ledger
 
 __all__ = ["Label", "Reservation", "Transfer", "new_id"]
+
+_log = logging.getLogger("lmaas_sdk.accounting")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +75,20 @@ class Reservation:
         LedgerError: The ledger can no longer be written, or is closed.
     """
 
-    __slots__ = ("_after", "_ledger", "_posted", "_sent", "_state", "_transfer", "amounts")
+    __slots__ = ("_after", "_ledger", "_posted", "_sent", "_state", "_transfer", "_within", "amounts")
 
     def __init__(
-        self, ledger: Ledger, transfer: Transfer, amounts: Amounts, *, after: Callable[[], None] | None = None
+        self,
+        ledger: Ledger,
+        transfer: Transfer,
+        amounts: Amounts,
+        *,
+        within: Callable[[], None] | None = None,
+        after: Callable[[], None] | None = None,
     ) -> None:
         self.amounts = amounts
-        self._ledger, self._transfer, self._after = ledger, transfer, after
+        self._ledger, self._transfer = ledger, transfer
+        self._within, self._after = within, after  # called with the post that resolves it, and once it is booked
         self._posted, self._state, self._sent = ZERO, "pending", False
 
     @classmethod
@@ -128,11 +139,11 @@ class Reservation:
 
     def post(self, actual: Amounts) -> None:
         """Books what was really used and frees the rest. More than was reserved is booked too and closes the budget."""
-        row, transfer = quantities(actual), self._transfer
+        row = quantities(actual)
         with self._ledger.lock:
             self._resolve("posted")
             self._posted = row
-            self._ledger.tell(lambda book: book.post(transfer, row))
+            self._tell_post(row)
         if self._after is not None:
             self._ledger.afterwards(self._after)
 
@@ -142,8 +153,18 @@ class Reservation:
         with self._ledger.lock:
             self._resolve("unknown")
             self._posted = transfer.amounts
-            self._ledger.tell(lambda book: book.post(transfer, transfer.amounts, unknown=True))
+            self._tell_post(transfer.amounts, unknown=True)
             self._ledger.note_unknown(self)
+        log_event(
+            _log,
+            logging.WARNING,
+            "unknown_outcome",
+            "nobody knows what became of call %(call)r: it is posted at the worst case",
+            **call_fields(transfer.label),
+            budget=transfer.account.path,
+            transfer=transfer.id,
+            **amount_fields(transfer.amounts),
+        )
         if self._after is not None:
             self._ledger.afterwards(self._after)
 
@@ -166,6 +187,16 @@ class Reservation:
             self._state = "corrected"
             self._ledger.correct(self._transfer, row)
             self._ledger.forget_unknown(self)
+
+    def _tell_post(self, row: Quantities, *, unknown: bool = False) -> None:
+        transfer, within = self._transfer, self._within
+
+        def post(book: Book) -> None:
+            book.post(transfer, row, unknown=unknown)
+            if within is not None:
+                within()
+
+        self._ledger.tell(post)
 
     def _resolve(self, state: str) -> None:
         if self._state != "pending":

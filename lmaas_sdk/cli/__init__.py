@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib.metadata
+import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from lmaas_sdk.cli import demo, ledger, prices, serve, tune
 from lmaas_sdk.cli.exit_codes import EXIT_CODES_HELP, INTERRUPTED, exit_code_of
@@ -30,7 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         command.add_command(commands)
     args = parser.parse_args(argv)
     try:
-        return int(args.run(args))
+        with _warnings_on_stderr():
+            return int(args.run(args))
     except (LmaasError, ValueError, TypeError, OSError) as error:
         code = exit_code_of(error)
         if code is None:
@@ -40,3 +43,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, asyncio.CancelledError):
         print(f"lmaas {args.command}: interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+@contextmanager
+def _warnings_on_stderr() -> Iterator[None]:
+    """A library says nothing by itself; a command tells its user of warnings."""
+    logger, handler = logging.getLogger("lmaas_sdk"), logging.lastResort or logging.NullHandler()
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)

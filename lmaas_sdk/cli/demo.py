@@ -54,7 +54,7 @@ def demo_splits() -> Splits:
 
 def _run(args: argparse.Namespace) -> int:
     splits, files = demo_splits(), OutputFiles.checked(args.out, "demo", picture=_can_draw())
-    budget = Budget(evaluations=_BUDGET_EVALUATIONS, usd=_BUDGET_USD)
+    budget = Budget(evaluations=_BUDGET_EVALUATIONS, usd=_BUDGET_USD, warn_at=())  # the display shows it
 
     async def session() -> int:
         served = load_backend(

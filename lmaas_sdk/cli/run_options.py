@@ -110,5 +110,6 @@ def budget_of(args: argparse.Namespace, ledger: Ledger | None = None) -> Budget 
         wall_s=args.budget_wall_s,
         name=args.budget_name,
         ledger=ledger,
+        warn_at=(),  # the display shows how far it has got
     )
     return budget if ledger is not None or any(limit is not None for limit in budget.limits.values()) else None

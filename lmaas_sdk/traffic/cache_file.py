@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from lmaas_sdk.backend import FeatureReply, ScoreReply
+from lmaas_sdk.logs import log_event
 from lmaas_sdk.traffic.cache_rows import FILE_ERRORS, CacheRows
 from lmaas_sdk.traffic.reply_bytes import reply_from_bytes, reply_to_bytes
 
@@ -24,7 +25,7 @@ T = TypeVar("T")
 _Reply = ScoreReply | FeatureReply
 
 _MOST_USED_UNTOLD = 256
-_logger = logging.getLogger("lmaas_sdk.cache")
+_logger = logging.getLogger("lmaas_sdk.traffic")
 
 
 def open_cache(path: str | Path, max_bytes: int = 1 << 30, *, busy_timeout_s: float = 2.0) -> FileCache:
@@ -97,7 +98,9 @@ class FileCache:
     async def put(self, digest: str, reply: _Reply) -> None:
         """As `ReplyCache` says. An answer that was paid for is not lost for a cache that was closed meanwhile."""
         if self._pool is None:
-            _logger.warning("%r was closed before an answer could be kept", self)
+            self._tell(
+                logging.WARNING, "cache_closed", "the cache %(file)s was closed before an answer could be kept", None
+            )
             return
         await self._on_thread(self._pool, lambda: self._keep(digest, reply))
 
@@ -130,7 +133,12 @@ class FileCache:
             kept = rows.get(digest)
             return None if kept is None else reply_from_bytes(kept)
         except ValueError as error:
-            _logger.warning("an entry of the cache %s is damaged and is deleted: %s", self._path, error)
+            self._tell(
+                logging.WARNING,
+                "cache_entry_dropped",
+                "an entry of the cache %(file)s is damaged: it is deleted",
+                error,
+            )
             rows.drop(digest)
             return None
 
@@ -138,7 +146,7 @@ class FileCache:
         try:
             kept = reply_to_bytes(reply)
         except ValueError as error:
-            _logger.warning("an answer was not kept in the cache %s: %s", self._path, error)
+            self._tell(logging.WARNING, "cache_answer_not_kept", "an answer was not kept in the cache %(file)s", error)
             return
         self._write(lambda rows: rows.put(digest, kept, used=self._taken()))
 
@@ -147,6 +155,11 @@ class FileCache:
         used = list(self._used)
         self._used.clear()
         return used
+
+    def _tell(self, level: int, event: str, message: str, error: Exception | None) -> None:
+        """Names the kind of an error alone: what SQLite and JSON say may quote what the file holds."""
+        kind = None if error is None else getattr(error, "sqlite_errorname", type(error).__name__)
+        log_event(_logger, level, event, message, file=str(self._path), error=kind)
 
     def _write(self, work: Callable[[CacheRows], None]) -> None:
         def write(rows: CacheRows) -> None:
@@ -165,7 +178,8 @@ class FileCache:
             return work(self._rows)
         except FILE_ERRORS as error:
             level = logging.DEBUG if self._fails else logging.WARNING
-            _logger.log(level, "the cache %s cannot be used now, so calls go without it: %s", self._path, error)
+            message = "the cache %(file)s cannot be used now, so calls go without it (%(error)s)"
+            self._tell(level, "cache_unusable", message, error)
             if not self._fails:
                 self._fails = True
                 self._rows.wait_for_others(0)

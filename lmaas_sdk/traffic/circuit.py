@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 
 from lmaas_sdk.backend import Backend
 from lmaas_sdk.errors import BackendError, BackendUnavailable, CircuitOpen, OutcomeUnknown, RateLimited
+from lmaas_sdk.logs import log_event
 
 __all__ = ["CircuitBreaker", "breaker_of"]
 
@@ -21,7 +22,7 @@ _OUTAGE_S = 5.0
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 30.0
 
-_logger = logging.getLogger("lmaas_sdk.circuit")
+_logger = logging.getLogger("lmaas_sdk.traffic")
 _breakers: WeakKeyDictionary[Any, WeakKeyDictionary[Any, CircuitBreaker]] = WeakKeyDictionary()
 
 
@@ -32,9 +33,9 @@ def breaker_of(backend: Backend) -> CircuitBreaker:
     """
     of_loop = _breakers.setdefault(asyncio.get_running_loop(), WeakKeyDictionary())
     try:
-        return of_loop.setdefault(backend, CircuitBreaker())
+        return of_loop.setdefault(backend, CircuitBreaker(name=backend.card.name))
     except TypeError:
-        return CircuitBreaker()
+        return CircuitBreaker(name=backend.card.name)
 
 
 class CircuitBreaker:
@@ -49,10 +50,11 @@ class CircuitBreaker:
     Args:
         failures: Without an answer between them, that open it.
         outage_s: Seconds that they have to span.
+        name: The backend's, for the log.
     """
 
-    def __init__(self, failures: int = _FAILURES, outage_s: float = _OUTAGE_S) -> None:
-        self._most, self._outage_s = failures, outage_s
+    def __init__(self, failures: int = _FAILURES, outage_s: float = _OUTAGE_S, *, name: str = "") -> None:
+        self._most, self._outage_s, self._name = failures, outage_s, name
         self._failures = 0
         self._since_s = 0.0
         self.is_open = False
@@ -89,18 +91,31 @@ class CircuitBreaker:
         self._last = error
         opens = not self.is_open and self._failures >= self._most and now_s - self._since_s >= self._outage_s
         if probe or opens:  # attempts that were on their way when it opened tell nothing new
-            self.is_open = True
+            is_news, self.is_open = not self.is_open, True
             self._pause_s = min(max(_FIRST_PAUSE_S, 2 * self._pause_s), _LONGEST_PAUSE_S)
             self._probe_at = now_s + self._pause_s
-            _logger.warning(
-                "the backend does not answer: nothing is sent for %.1f s",
-                self._pause_s,
-                extra={"lmaas_failures": self._failures, "lmaas_pause_s": self._pause_s},
+            log_event(
+                _logger,
+                logging.WARNING if is_news else logging.INFO,
+                "circuit_opened" if is_news else "circuit_probe_failed",
+                "backend %(backend)s does not answer: nothing is sent to it for %(pause_s).0f s",
+                backend=self._name,
+                failures=self._failures,
+                pause_s=self._pause_s,
+                error=type(error).__name__,
             )
 
     def _answered(self) -> None:
         if self.is_open:
-            _logger.info("the backend answers again", extra={"lmaas_failures": self._failures})
+            log_event(
+                _logger,
+                logging.INFO,
+                "circuit_closed",
+                "backend %(backend)s answers again, after %(outage_s).0f s",
+                backend=self._name,
+                failures=self._failures,
+                outage_s=asyncio.get_running_loop().time() - self._since_s,
+            )
         self._failures, self._pause_s, self._last, self.is_open = 0, 0.0, None, False
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 
 from lmaas_sdk.backend import ModelCard
+from lmaas_sdk.logs import log_event
 
 __all__ = ["AdaptiveConcurrency", "most_at_once"]
 
 _UNSAID = 16  # where the card does not say
 _COOL_DOWN_S = 1.0
+_logger = logging.getLogger("lmaas_sdk.traffic")
 
 
 def most_at_once(card: ModelCard) -> int:
@@ -77,7 +80,17 @@ class AdaptiveConcurrency:
         self._under_way -= 1
         now_s = self._clock()
         if number >= self._first_after and now_s - self._halved_at_s >= _COOL_DOWN_S:
+            before = self.limit
             self._halve()
+            log_event(
+                _logger,
+                logging.DEBUG,
+                "concurrency_cut",
+                "after a 429, at most %(limit)d requests are under way at once (%(before)d until now)",
+                limit=self.limit,
+                before=before,
+                under_way=self._under_way,
+            )
             self._halved_at_s, self._first_after = now_s, self.number + 1
 
     def _halve(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -11,7 +12,9 @@ from typing import ParamSpec, TypeVar
 
 import tenacity
 
+from lmaas_sdk.accounting.transfers import Label
 from lmaas_sdk.errors import BackendError, QuotaExceeded, RateLimited, Retryable, RetryBudgetExhausted
+from lmaas_sdk.logs import call_fields, log_event
 from lmaas_sdk.traffic.retry_budget import RetryBudget
 
 __all__ = ["BeforeWait", "Patience", "RetryPolicy"]
@@ -20,6 +23,9 @@ BeforeWait = Callable[[float, BaseException | None], None]
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_NO_LABEL = Label()
+_TOLD_WAIT_S = 1.0  # waits for a quota that are longer are logged
+_logger = logging.getLogger("lmaas_sdk.traffic")
 _SHORTEST_QUOTA_WAIT_S = 0.01  # 429s count as no attempt, so without a wait they could go on for ever
 
 
@@ -79,12 +85,18 @@ class Patience:
         policy: The limits.
         budget: The retry budget; None: there is none.
         before_wait: Called before every wait, with its seconds and the error; what it raises ends the call.
+        label: Names the call in the log.
     """
 
     def __init__(
-        self, policy: RetryPolicy, budget: RetryBudget | None = None, before_wait: BeforeWait | None = None
+        self,
+        policy: RetryPolicy,
+        budget: RetryBudget | None = None,
+        before_wait: BeforeWait | None = None,
+        *,
+        label: Label = _NO_LABEL,
     ) -> None:
-        self._policy, self._budget, self._before_wait = policy, budget, before_wait
+        self._policy, self._budget, self._before_wait, self._label = policy, budget, before_wait, label
         self._failures = 0
         self._waited_for_quota_s = 0.0
         self._clock = asyncio.get_running_loop().time
@@ -102,18 +114,27 @@ class Patience:
             return await attempt(*args, **named)
         except Retryable as error:
             failed = error
+        except Exception as error:
+            self._tell_failure(error, 1)
+            raise
         return await self._again(partial(attempt, *args, **named), failed)
 
     async def _again(self, attempt: Callable[[], Awaitable[T]], error: Retryable) -> T:
         """Goes on after the first failure: a controller costs a tenth of a call, so only calls that fail make one."""
-        failed = [error]
+        failed, attempts = [error], 1
 
         async def once_more() -> T:
+            nonlocal attempts
             if failed:
                 raise failed.pop()
+            attempts += 1
             return await attempt()
 
-        return await self._controller()(once_more)
+        try:
+            return await self._controller()(once_more)
+        except Exception as last:
+            self._tell_failure(last, attempts)
+            raise
 
     def _controller(self) -> tenacity.AsyncRetrying:
         return tenacity.AsyncRetrying(
@@ -143,6 +164,7 @@ class Patience:
         self._waited_for_quota_s += wait_s
         if self._before_wait is not None:
             self._before_wait(wait_s, None)
+        self._tell_quota_wait(wait_s, "quota")
 
     def _is_over(self, state: tenacity.RetryCallState) -> bool:
         """Whether the error that came is the last; the wait was worked out before."""
@@ -188,6 +210,41 @@ class Patience:
             self._take_retry(self._budget, error)
         if self._before_wait is not None:
             self._before_wait(state.upcoming_sleep, error)
+        log_event(
+            _logger,
+            logging.DEBUG,
+            "attempt_failed",
+            "attempt %(attempt)d of call %(call)r failed (%(error)s): the next one in %(wait_s).3f s",
+            **call_fields(self._label),
+            attempt=state.attempt_number,
+            error=type(error).__name__,
+            wait_s=state.upcoming_sleep,
+        )
+        if isinstance(error, RateLimited):
+            self._tell_quota_wait(state.upcoming_sleep, "429")
+
+    def _tell_quota_wait(self, wait_s: float, cause: str) -> None:
+        if wait_s > _TOLD_WAIT_S:
+            log_event(
+                _logger,
+                logging.INFO,
+                "quota_wait",
+                "call %(call)r waits %(wait_s).1f s for the quota",
+                **call_fields(self._label),
+                wait_s=wait_s,
+                cause=cause,
+            )
+
+    def _tell_failure(self, error: Exception, attempts: int) -> None:
+        log_event(
+            _logger,
+            logging.DEBUG,
+            "call_failed",
+            "call %(call)r failed for good (%(error)s), attempt %(attempts)d was the last",
+            **call_fields(self._label),
+            attempts=attempts,
+            error=type(error).__name__,
+        )
 
     def _take_retry(self, budget: RetryBudget, error: BackendError) -> None:
         if not budget.take():

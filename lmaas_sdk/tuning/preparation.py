@@ -15,6 +15,7 @@ from lmaas_sdk.accounting.spend import Purpose
 from lmaas_sdk.backend import Backend
 from lmaas_sdk.client import Client
 from lmaas_sdk.errors import TaskError
+from lmaas_sdk.logs import log_event
 from lmaas_sdk.tasks import Dataset, check_metric
 from lmaas_sdk.tuning.plan import DEFAULT_EVALUATIONS, Plan, RunCosts, plan_run
 from lmaas_sdk.tuning.presets import Preset
@@ -23,7 +24,7 @@ from lmaas_sdk.tuning.subspace import Subspace
 
 __all__ = ["LabelledTexts", "budget_and_plan", "prepare", "run_costs"]
 
-_logger = logging.getLogger("lmaas_sdk")
+_logger = logging.getLogger("lmaas_sdk.tuning")
 _DEV_CANDIDATES = 2  # the generation's best and the mean
 
 
@@ -100,7 +101,7 @@ def budget_and_plan(given: Budget | None, costs: RunCosts, population: int) -> t
     budget = given or _default_budget(costs, population)
     plan = plan_run(budget, costs)
     if plan.generations is None and budget.limits["wall_s"] is None:
-        budget = budget.child("default", Budget(evaluations=DEFAULT_EVALUATIONS), unique=True)
+        budget = budget.child("default", Budget(evaluations=DEFAULT_EVALUATIONS, warn_at=()), unique=True)
         plan = plan_run(budget, costs)
     return budget, plan
 
@@ -108,11 +109,14 @@ def budget_and_plan(given: Budget | None, costs: RunCosts, population: int) -> t
 def _default_budget(costs: RunCosts, population: int) -> Budget:
     total = costs.total(DEFAULT_EVALUATIONS // population)
     if not total.nanousd:
-        return Budget(evaluations=DEFAULT_EVALUATIONS, name="default")
-    _logger.warning(
-        "no budget was given: %d evaluations of at most %d tokens, at most %s",
-        DEFAULT_EVALUATIONS,
-        total.tokens,
-        format_usd(total.nanousd),
+        return Budget(evaluations=DEFAULT_EVALUATIONS, name="default", warn_at=())
+    log_event(
+        _logger,
+        logging.WARNING,
+        "default_budget",
+        "no budget was given: %(evaluations)d evaluations of at most %(tokens)d tokens, at most %(usd)s",
+        evaluations=DEFAULT_EVALUATIONS,
+        tokens=total.tokens,
+        usd=format_usd(total.nanousd),
     )
-    return Budget(evaluations=DEFAULT_EVALUATIONS, usd=usd(total.nanousd), name="default")
+    return Budget(evaluations=DEFAULT_EVALUATIONS, usd=usd(total.nanousd), name="default", warn_at=())

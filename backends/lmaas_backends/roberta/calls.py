@@ -27,7 +27,7 @@ from lmaas_sdk.tuning.subspace import Subspace
 
 __all__ = ["ModelCalls"]
 
-_log = logging.getLogger("lmaas.server")
+_log = logging.getLogger("lmaas_backends.server")
 _Query = TypeVar("_Query", ScoreQuery, FeatureQuery)
 _Reply = TypeVar("_Reply", ScoreReply, FeatureReply)
 

@@ -42,7 +42,7 @@ _BODIES: web.AppKey[RequestBodies] = web.AppKey("bodies", RequestBodies)
 _TOKENIZER: web.AppKey[bytes] = web.AppKey("tokenizer", bytes)
 _OPEN_PATHS = ("/health", "/ready")
 _HTTP_KINDS = {404: "not_found", 405: "method_not_allowed"}
-_log = logging.getLogger("lmaas.server")
+_log = logging.getLogger("lmaas_backends.server")
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _T = TypeVar("_T")

@@ -16,7 +16,7 @@ from lmaas_backends.roberta.wire_errors import RefusalError
 
 __all__ = ["ApiRunner"]
 
-_log = logging.getLogger("lmaas.server")
+_log = logging.getLogger("lmaas_backends.server")
 
 
 class _Connection(web.RequestHandler):

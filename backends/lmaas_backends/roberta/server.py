@@ -31,7 +31,7 @@ __all__ = ["EXIT_UNAVAILABLE", "EXIT_USAGE", "RobertaServer", "main", "serve", "
 EXIT_USAGE = 2
 EXIT_UNAVAILABLE = 4
 _LAST_ANSWERS_S = 5.0
-_log = logging.getLogger("lmaas.server")
+_log = logging.getLogger("lmaas_backends.server")
 
 Load = Callable[[argparse.Namespace], tuple[SynchronousEngine, bytes]]
 

@@ -25,7 +25,7 @@ from lmaas_sdk.backend import Usage
 
 __all__ = ["Charge", "Metered", "UsageStore"]
 
-_log = logging.getLogger("lmaas.server")
+_log = logging.getLogger("lmaas_backends.server")
 _T = TypeVar("_T")
 _UNWRITTEN = "the server's books cannot be written: %s"
 _COUNTED = ("calls", "input_tokens", "cached_tokens", "output_tokens", "nanousd", "replayed")
