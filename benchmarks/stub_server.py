@@ -2,8 +2,8 @@
 
     python -m benchmarks.stub_server
 
-It speaks enough of our HTTP API for one score call, and enough of OpenAI's for one completion. Its URL is the first
-line it prints; it ends when stdin does.
+It speaks enough of our HTTP API for one score call, and enough of OpenAI's for a completion of one text or of all. Its
+URL is the first line it prints; it ends when stdin does.
 """
 
 from __future__ import annotations
@@ -34,16 +34,25 @@ CARD = ModelCard(
 )
 _LOGITS = np.linspace(-1, 1, TEXTS * LABELS, dtype=np.float32).reshape(1, TEXTS, LABELS)
 _SCORED = encode_message(score_reply_message(ScoreReply(_LOGITS, Usage(TOKENS))), TENSORS)
-_COMPLETION = canonical_json(
-    {
-        "id": "cmpl-1",
-        "object": "text_completion",
-        "created": 1_700_000_000,
-        "model": MODEL,
-        "choices": [{"text": " great", "index": 0, "logprobs": None, "finish_reason": "length"}],
-        "usage": {"prompt_tokens": TOKENS, "completion_tokens": 1, "total_tokens": TOKENS + 1},
-    }
-)
+
+
+def _completion_of(texts: int, logprobs: dict[str, object] | None) -> bytes:
+    choice = {"text": " great", "logprobs": logprobs, "finish_reason": "length"}
+    return canonical_json(
+        {
+            "id": "cmpl-1",
+            "object": "text_completion",
+            "created": 1_700_000_000,
+            "model": MODEL,
+            "choices": [{**choice, "index": index} for index in range(texts)],
+            "usage": {"prompt_tokens": TOKENS, "completion_tokens": texts, "total_tokens": TOKENS + texts},
+        }
+    )
+
+
+_BEST = {"tokens": [" great"], "token_logprobs": [-0.5], "top_logprobs": [{" great": -0.5, " bad": -1.5}]}
+_ONE_COMPLETION = _completion_of(1, None)
+_ALL_COMPLETIONS = _completion_of(TEXTS, {**_BEST, "text_offset": [60]})
 
 
 def application() -> web.Application:
@@ -75,8 +84,9 @@ async def _score(request: web.Request) -> web.Response:
 
 
 async def _completion(request: web.Request) -> web.Response:
-    await request.read()
-    return web.Response(body=_COMPLETION, content_type="application/json")
+    asked = json.loads(await request.read())
+    body = _ALL_COMPLETIONS if isinstance(asked["prompt"], list) else _ONE_COMPLETION
+    return web.Response(body=body, content_type="application/json")
 
 
 def _json(value: dict[str, object]) -> web.Response:
