@@ -3,13 +3,18 @@
 import logging
 
 from lmaas_sdk.accounting.amounts import Amounts
+from lmaas_sdk.accounting.audit import state_ledger
 from lmaas_sdk.accounting.budget import Budget, BudgetWarning, Reservation
 from lmaas_sdk.accounting.ledger import Ledger, MemoryLedger
 from lmaas_sdk.accounting.ledger_file import SqliteLedger, open_ledger
+from lmaas_sdk.accounting.ledger_reader import LedgerReader
+from lmaas_sdk.accounting.money import format_usd
 from lmaas_sdk.accounting.price_sources import find_price
-from lmaas_sdk.accounting.price_tables import PriceTable
+from lmaas_sdk.accounting.price_tables import PriceTable, read_price_table
+from lmaas_sdk.accounting.prices import PriceTier
 from lmaas_sdk.accounting.tokens import TokenCounts, count_tokens
 from lmaas_sdk.accounting.transfers import Label
+from lmaas_sdk.accounting.verification import verify_ledger
 from lmaas_sdk.backend import (
     ArrayStore,
     Backend,
@@ -121,6 +126,7 @@ __all__ = [
     "Ledger",
     "LedgerConflict",
     "LedgerError",
+    "LedgerReader",
     "Limits",
     "LmaasError",
     "MemoryCache",
@@ -136,6 +142,7 @@ __all__ = [
     "Preset",
     "Price",
     "PriceTable",
+    "PriceTier",
     "PromptFileError",
     "ProtocolError",
     "QuotaExceeded",
@@ -173,12 +180,16 @@ __all__ = [
     "count_tokens",
     "few_shot",
     "find_price",
+    "format_usd",
     "get_task",
     "load_backend",
     "open_cache",
     "open_ledger",
     "read_dataset",
     "read_folder",
+    "read_price_table",
     "register_metric",
+    "state_ledger",
     "subsample",
+    "verify_ledger",
 ]

@@ -84,7 +84,8 @@ class BudgetExceeded(LmaasError):
 
     Attributes:
         budget: Name of the budget that refused.
-        unit: The limit that binds: calls, evaluations, tokens, nanousd or wall_s.
+        unit: The limit that binds: calls, evaluations, tokens, nanousd or wall_s; or why it is closed: overrun or
+            released.
         limit, posted, pending, asked: Amounts in that unit (seconds for wall_s); limit None: no limit, `why` tells.
         why: What else there is to say.
     """

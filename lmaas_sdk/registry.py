@@ -46,7 +46,8 @@ def load_backend(spec: str, **options: object) -> AbstractAsyncContextManager[Ba
         options: Passed to the backend's factory.
 
     Raises:
-        LmaasError: No installed backend answers to the name, or it is empty or one of those two.
+        LmaasError: No installed backend answers to the name, or it is empty or one of those two; or it is a URL of
+            another kind.
         TypeError: `spec` is no string, or the backend takes no such option.
     """
     if not isinstance(spec, str):
@@ -54,7 +55,10 @@ def load_backend(spec: str, **options: object) -> AbstractAsyncContextManager[Ba
     if not spec.strip() or spec in _RESERVED:
         raise LmaasError(_RESERVED.get(spec, f"an empty name opens no backend: load_backend takes {_TAKES}"))
     names = {point.name: point for point in entry_points(group=_BACKENDS)}
-    is_url = spec.lower().startswith(("http://", "https://"))
+    is_url = "://" in spec or spec.lower().startswith(("http:", "https:"))
+    if is_url:
+        spec = Secret(spec)  # it may hold a key where none belongs
+        _check_scheme(spec)
     point = names.get("remote") if is_url else names.get(spec, names.get("local"))
     if point is None:
         raise LmaasError(f"no installed backend answers to {spec!r}; installed: {', '.join(sorted(names)) or 'none'}")
@@ -75,6 +79,12 @@ def load_server(name: str | None = None) -> ServerCommand:
     if wanted is None or wanted not in points:
         raise LmaasError(f"no server {name or ''!r} is installed; installed: {', '.join(points) or 'none'}")
     return cast("ServerCommand", points[wanted].load())
+
+
+def _check_scheme(url: Secret) -> None:
+    """Refuses a URL of another kind, or a slip of the pen in one, without telling any of it."""
+    if not url.lower().startswith(("http://", "https://")):
+        raise LmaasError("a server's URL starts with http:// or https://, and no model has a name like another URL")
 
 
 def _name(point: EntryPoint) -> str:

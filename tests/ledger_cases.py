@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections import defaultdict
 from contextlib import closing
 from fractions import Fraction
@@ -10,12 +11,25 @@ from pathlib import Path
 from typing import Any
 
 from lmaas_sdk.accounting.amounts import UNITS, Amounts
+from lmaas_sdk.accounting.budget import Budget
+from lmaas_sdk.accounting.ledger import Ledger
 from lmaas_sdk.accounting.ledger_file import SqliteLedger
 from lmaas_sdk.accounting.ledger_rows import from_column
 
 NOTHING = Amounts()
 ONE = Amounts(1, 2, 30, 400)
 Row = tuple[int | Fraction, ...]
+
+
+def team(ledger: Ledger, calls: int | None = 10) -> Budget:
+    """The budget that most tests book on."""
+    return Budget(calls=calls, name="team", ledger=ledger)
+
+
+def hold_up(gate: threading.Event, entered: threading.Event) -> None:
+    """Work that keeps the writer until the gate is open."""
+    entered.set()
+    gate.wait()
 
 
 def rows_of(path: Path, sql: str) -> list[tuple[Any, ...]]:
@@ -64,13 +78,13 @@ def _added_up(path: Path) -> dict[str, dict[str, Row]]:
 
 
 def _last_words(entries: list[tuple[Any, ...]], limits: dict[str, Row]) -> list[tuple[str, str, Row]]:
-    """What each transfer came to: its last entry but for `sent` and `refused`, which move nothing."""
+    """What each transfer came to: its last entry but for those that move nothing."""
     last: dict[str, tuple[str, str, Row]] = {}
     for kind, transfer, account, *values in entries:
         row = tuple(from_column(value) for value in values)
         if kind == "limits":
             limits[account] = row  # type: ignore[assignment]
-        elif kind not in ("sent", "refused", "release"):
+        elif kind not in ("sent", "refused", "release", "reopen"):
             last[transfer] = (kind, account, row)  # type: ignore[assignment]
     return list(last.values())
 

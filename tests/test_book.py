@@ -171,10 +171,10 @@ def test_new_limits_hold_what_is_spent_already(books: Books) -> None:
     books.reserved()
     aside = books.aside((1, 0, 0, 0))
     with pytest.raises(ValueError, match="has 30 tokens posted and pending"):
-        books.book.set_limits(books.top, (10, None, 29, None))
+        books.book.change_limits(books.top, lambda _: (10, None, 29, None))
     with pytest.raises(ValueError, match="was set aside"):
-        books.book.set_limits(aside, (2, 0, 0, 0))
-    books.book.set_limits(books.top, (10, None, 30, None))
+        books.book.change_limits(aside, lambda _: (2, 0, 0, 0))
+    books.book.change_limits(books.top, lambda _: (10, None, 30, None))
     assert books.top.now.limits == (10, None, 30, None)
 
 

@@ -38,7 +38,7 @@ def test_a_limit_can_be_used_to_the_last_unit() -> None:
 def test_without_limits_nothing_is_refused() -> None:
     """No limit is None, not 0."""
     budget = Budget()
-    budget.reserve(Amounts(10**30, 10**30, 10**30, 10**30))
+    budget.reserve(Amounts(10**27, 10**27, 10**27, 10**27))
     assert [budget.free(unit) for unit in UNITS] == [None] * 4
 
 
@@ -102,7 +102,7 @@ def test_a_negative_amount_is_refused_everywhere() -> None:
     posted.post(Amounts(tokens=1))
     minus = Amounts(tokens=-1)
     for act in (budget.reserve, hold.post, posted.correct, lambda amounts: budget.set_aside("aside", amounts)):
-        with pytest.raises(ValueError, match="not negative"):
+        with pytest.raises(ValueError, match="from 0 to"):
             act(minus)
     assert (budget.posted.tokens, budget.pending.tokens, hold.is_pending) == (1, 1, True)
 

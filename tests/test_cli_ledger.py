@@ -16,7 +16,8 @@ from ledger_files import ASKED, damage, die_with, write_ledger, wrong
 
 from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.budget import Budget
-from lmaas_sdk.accounting.ledger_file import open_ledger
+from lmaas_sdk.accounting.ledger_file import SqliteLedger, open_ledger
+from lmaas_sdk.accounting.ledger_reader import LedgerReader
 from lmaas_sdk.cli import main
 
 
@@ -158,6 +159,20 @@ def test_limits_change_what_a_budget_allows(ledger_file: str, capsys: pytest.Cap
     assert (None, 250_000_000) == (told["old"]["nanousd"], told["new"]["nanousd"])
     assert (30, 10_000) == (told["new"]["evaluations"], told["new"]["tokens"])
     assert [] == wrong(Path(ledger_file))
+
+
+def test_limits_that_are_changed_at_once_are_both_kept(ledger_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What somebody else changes while the command starts stays as they have it."""
+
+    def after_another(path: Path) -> SqliteLedger:
+        with open_ledger(path) as other:
+            other.set_limits("team", Budget(calls=150, usd="2.00"))
+        return open_ledger(path)
+
+    monkeypatch.setattr("lmaas_sdk.cli.ledger.open_ledger", after_another)
+    assert main(["ledger", "limits", ledger_file, "team", "--tokens", "5000"]) == 0
+    with LedgerReader(ledger_file) as reader:
+        assert (150, None, 5000, 2 * 10**9) == reader.account("team").limits
 
 
 @pytest.mark.parametrize(

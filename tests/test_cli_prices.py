@@ -14,7 +14,7 @@ from lmaas_sdk.cli import main
 TABLE = """
 [[price]]
 model = "mine"
-effective = 2026-01-01
+effective = 2022-01-01
 source = "a letter"
 input_usd_per_mtok = "0.40"
 output_usd_per_mtok = "1.60"
@@ -40,7 +40,7 @@ def table(tmp_path: Path) -> str:
 def _bare(monkeypatch: pytest.MonkeyPatch) -> None:
     """genai-prices is not installed."""
     commercial_prices._snapshot.cache_clear()
-    commercial_prices.commercial_price.cache_clear()
+    commercial_prices._worked_out.cache_clear()
     monkeypatch.setitem(sys.modules, "genai_prices", None)
 
 
@@ -50,7 +50,7 @@ def test_a_model_is_shown_with_all_kinds_date_and_source(table: str, capsys: pyt
     printed = capsys.readouterr().out
     kinds = ("input", "output", "cached", "batch input", "batch output", "call")
     assert [kind for kind in kinds if kind in printed] == list(kinds)
-    assert [said in printed for said in ("$0.40", "$1.60", "$0.001", "from 2026-01-01 on; a letter")] == [True] * 4
+    assert [said in printed for said in ("$0.40", "$1.60", "$0.001", "from 2022-01-01 on; a letter")] == [True] * 4
 
 
 def test_brackets_in_names_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,15 +73,15 @@ def test_a_model_as_json_is_whole_nano_dollars(table: str, capsys: pytest.Captur
 
 def test_without_a_model_tables_and_sheets_are_listed(table: str, capsys: pytest.CaptureFixture[str]) -> None:
     """One's own first; where there is more is said below."""
-    assert main(["prices", "--table", table, "--on", "2026-03-01"]) == 0
+    assert main(["prices", "--table", table, "--on", "2022-03-01"]) == 0
     printed = capsys.readouterr().out
     assert 0 <= printed.index("mine.toml") < printed.index("gpt3-2022") < printed.index("--provider anthropic")
-    assert [said in printed for said in ("davinci = text-davinci-001", "$60.00", "$0.40", "2026-01-01")] == [True] * 4
+    assert [said in printed for said in ("davinci = text-davinci-001", "$60.00", "$0.40", "2022-01-01")] == [True] * 4
 
 
 def test_the_list_as_json_has_the_sources(table: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Each with its models."""
-    assert main(["prices", "--table", table, "--json"]) == 0
+    assert main(["prices", "--table", table, "--on", "2022-08-31", "--json"]) == 0
     sources = json.loads(capsys.readouterr().out)["sources"]
     assert {table: ["mine"], "gpt3-2022": ["ada", "babbage", "curie", "davinci"]} == {
         name: [entry["model"] for entry in entries] for name, entries in sources.items()
@@ -102,6 +102,7 @@ def test_a_provider_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["davinchi"], "near it: davinci"),
         (["davinci", "--on", "2021-01-01"], "from 2022-01-01 on, none on 2021-01-01"),
+        (["davinci", "--on", "2022-09-01"], "until 2022-08-31, none on 2022-09-01"),
         (["--table", "absent.toml"], "absent.toml"),
         (["--provider", "nobody"], "the providers are"),
     ],

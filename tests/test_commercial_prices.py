@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, date, time
+from datetime import UTC, date, datetime, time
 from decimal import Decimal, localcontext
 from pathlib import Path
 
@@ -24,12 +24,14 @@ from genai_prices.types import (
     TieredPrices,
     TimeOfDateConstraint,
 )
+from genai_prices.types import Usage as GenaiUsage
 
 from lmaas_sdk.accounting import commercial_prices
 from lmaas_sdk.accounting.commercial_prices import commercial_entries, commercial_price, commercial_providers
+from lmaas_sdk.accounting.money import nanousd
 from lmaas_sdk.accounting.price_sources import find_price
 from lmaas_sdk.accounting.price_tables import PriceEntry, PriceTable
-from lmaas_sdk.accounting.prices import Price
+from lmaas_sdk.accounting.prices import Price, PriceTier, Usage
 from lmaas_sdk.errors import MissingExtra, UnknownPrice
 
 DAY = date(2026, 10, 20)
@@ -53,12 +55,16 @@ def since(day: date, prices: ModelPrice) -> ConditionalPrice:
 
 
 TIERS = TieredPrices(Decimal(3), [Tier(200_000, Decimal(6))])
+OTHER_TIERS = TieredPrices(Decimal(7), [Tier(100_000, Decimal(8)), Tier(200_000, Decimal(9))])
+FALLING = TieredPrices(Decimal(2), [Tier(100, Decimal(1))])
 BATCH = PriceVariant({"processing": "batch"}, usd(input_mtok="0.07", output_mtok="0.3"), StartDateConstraint(DAY))
 FLEX = PriceVariant({"service_tier": "flex"}, usd(input_mtok="0.01", output_mtok="0.01"))
 MODELS = [
     model("flat", FLAT, FLEX),
     model("batch", FLAT, FLEX, BATCH),
     model("tiers", ModelPrice(input_mtok=TIERS, output_mtok=Decimal(9), cache_read_mtok=Decimal("0.3"))),
+    model("two-borders", ModelPrice(input_mtok=TIERS, output_mtok=OTHER_TIERS, cache_read_mtok=Decimal("0.3"))),
+    model("falls", ModelPrice(input_mtok=FALLING, output_mtok=Decimal(1))),
     model("night", [ConditionalPrice(prices=usd(input_mtok="2", output_mtok="1")), at_night(FLAT)]),
     model("dear-night", [ConditionalPrice(prices=FLAT), at_night(usd(input_mtok="2", output_mtok="1"))]),
     model("dated", [ConditionalPrice(prices=FLAT), since(DAY, usd(input_mtok="1", output_mtok="2"))]),
@@ -81,14 +87,15 @@ def _few_models(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The package's own kinds of price, on a few models, whatever data are installed."""
     snapshot = DataSnapshot(providers=PROVIDERS, from_auto_update=False)
     monkeypatch.setattr(commercial_prices, "_snapshot", lambda: snapshot)
-    commercial_price.cache_clear()
+    commercial_prices._worked_out.cache_clear()
     yield
-    commercial_price.cache_clear()
+    commercial_prices._worked_out.cache_clear()
 
 
 def priced(name: str, on: date = DAY) -> Price:
-    """Without the words around the amounts."""
-    return replace(commercial_price(name, on), source="")
+    """Without the words around the amounts, and the date where it is the day asked for."""
+    price = commercial_price(name, on)
+    return replace(price, source="", effective="" if "dated by the day" in price.source else price.effective)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +106,8 @@ def priced(name: str, on: date = DAY) -> Price:
         ("third-one", Price(150_000_000, 600_000_000)),
         ("batch", replace(Price(150_000_000, 600_000_000), batch_input_nanousd_per_mtok=70_000_000,
                           batch_output_nanousd_per_mtok=300_000_000)),
-        ("tiers", Price(6_000_000_000, 9_000_000_000, 300_000_000)),
+        ("tiers", Price(6_000_000_000, 9_000_000_000, 300_000_000,
+                        tiers=(PriceTier(200_000, Price(3_000_000_000, 9_000_000_000, 300_000_000)),))),
         ("night", Price(2_000_000_000, 1_000_000_000)),
         ("dear-night", Price(2_000_000_000, 1_000_000_000)),
         ("dated", Price(1_000_000_000, 2_000_000_000, effective="2026-10-20")),
@@ -113,6 +121,35 @@ def test_a_price_is_exact_and_the_dearest_that_may_be_asked(name: str, expected:
     assert expected == priced(name)
 
 
+def test_a_call_is_charged_by_its_own_tier() -> None:
+    """As the package itself would charge it, at a border, above it, and where two kinds have borders of their own."""
+    for name in ("tiers", "two-borders"):
+        mine = commercial_price(name, DAY)
+        listed = next(one for one in MODELS if one.id == name).get_prices(datetime.combine(DAY, time(12), UTC))
+        for sent in (0, 1, 1000, 100_000, 100_001, 200_000, 200_001, 500_000):
+            cached, output = sent // 3, 1000
+            theirs = listed.calc_price(GenaiUsage(input_tokens=sent, cache_read_tokens=cached, output_tokens=output))[
+                "total_price"
+            ]
+            assert nanousd(theirs) == mine.cost_nanousd(Usage(sent, cached, output)), (name, sent)
+
+
+def test_a_tier_that_is_cheaper_than_a_shorter_ones_costs_as_that() -> None:
+    """So the most tokens of a call still bound its cost."""
+    tiers = commercial_price("falls", DAY).tiers
+    assert [(100, 2_000_000_000)] == [(tier.up_to_input_tokens, tier.price.input_nanousd_per_mtok) for tier in tiers]
+    assert commercial_price("falls", DAY).input_nanousd_per_mtok == 2_000_000_000
+
+
+def test_a_price_without_a_first_day_is_dated_by_the_day_asked_for() -> None:
+    """And says so; where the package knows the first day, it is that."""
+    prices = [commercial_price("only-here", DAY), commercial_price("dated", DAY)]
+    assert [("2026-10-20", True), ("2026-10-20", False)] == [
+        (price.effective, "dated by the day asked for" in price.source) for price in prices
+    ]
+    assert commercial_price("dated", date(2026, 10, 25)).effective == "2026-10-20"
+
+
 def test_before_a_new_price_the_old_one_holds() -> None:
     """Also for what is offered in a batch."""
     before = date(2026, 10, 19)
@@ -121,11 +158,13 @@ def test_before_a_new_price_the_old_one_holds() -> None:
 
 def test_the_source_says_what_was_chosen() -> None:
     """The package, the provider's page, and what the amounts leave out."""
-    sources = {name: commercial_price(name, DAY).source for name in ("first/flat", "tiers", "thinks")}
+    sources = {name: commercial_price(name, DAY).source for name in ("first/flat", "tiers", "thinks", "night")}
     assert "first/flat; https://first.example/prices" in sources["first/flat"]
     assert sources["first/flat"].startswith("genai-prices ")
     assert "dearest" not in sources["first/flat"]
-    assert "the dearest of its prices, which begin at $3 of input" in sources["tiers"]
+    assert "dearer in calls of more than 200000 input tokens, from $3 of input on" in sources["tiers"]
+    assert "the dearest of its prices through a day, which begin at $0.15 of input" in sources["night"]
+    assert ["dearest" in sources[name] for name in ("tiers", "thinks")] == [False] * 2
     assert "writing to its cache is not included" in sources["thinks"]
 
 
@@ -178,7 +217,7 @@ def test_ones_own_table_comes_first_then_the_sheets_then_the_list() -> None:
     assert (
         Price(7) == find_price("davinci", tables=[mine], on=DAY) == find_price("fee", tables=[mine], today=lambda: DAY)
     )
-    assert find_price("davinci", on=DAY).input_nanousd_per_mtok == 60_000_000_000
+    assert find_price("davinci", on=date(2022, 8, 31)).input_nanousd_per_mtok == 60_000_000_000
     assert find_price("fee", on=DAY).call_nanousd == 12_000_000
     with pytest.raises(UnknownPrice, match="from 2026-10-20 on"):
         find_price("fee", tables=[mine], on=date(2026, 1, 1))
@@ -202,7 +241,7 @@ def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch,
         commercial_price("fee", DAY)
     with pytest.raises(UnknownPrice, match=r"near it: davinci.*table of your own.*pip install 'lmaas-sdk\[prices\]'"):
         find_price("davinchi", on=DAY)
-    assert find_price("ada", on=DAY).input_nanousd_per_mtok == 800_000_000
+    assert find_price("ada", on=date(2022, 1, 31)).input_nanousd_per_mtok == 800_000_000
 
 
 def test_the_installed_data_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,13 +18,18 @@ def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     (tmp_path / "prices.toml").write_text(table, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     names: dict[str, object] = {"__name__": "page"}
     for block in blocks:
         exec(compile(block, "docs/prices.md", "exec"), names)  # noqa: S102 - our own page
     printed = capsys.readouterr().out.splitlines()
-    assert printed[1:4] == ["$0.09", "https://example.com/pricing", "2026-07-01"]
-    assert [said in PAGE for said in printed[1:4]] == [True] * 3
+    assert printed[1:6] == ["$0.09", "$0.018", "$1.80", "https://example.com/pricing", "2026-07-01"]
+    assert [said in PAGE for said in printed[1:6]] == [True] * 5
+
+
+def test_the_examples_take_what_is_public() -> None:
+    """From the package itself, never from its modules."""
+    assert {"datetime", "lmaas_sdk", "asyncio"} >= set(re.findall(r"^(?:from|import) (\S+)", PAGE, re.MULTILINE))
 
 
 def test_the_keys_are_all_named() -> None:

@@ -248,6 +248,39 @@ def test_before_wait_is_told_and_may_end_it() -> None:
     assert run_virtual(main()) == ([MINUTE, MINUTE], pytest.approx(MINUTE))
 
 
+class Looking(MemoryQuota):
+    """A count that is looked into every ten seconds, as one that others share is."""
+
+    def pause_s(self, wait_s: float) -> float:
+        return min(wait_s, 10.0)
+
+
+@pytest.mark.parametrize("book", [MemoryQuota, Looking])
+def test_before_wait_is_told_of_every_wait(book: type[MemoryQuota]) -> None:
+    """One that turns out longer is another wait when the first is over; one that is looked into is not. So what is told
+    comes to what is waited."""
+
+    async def main() -> tuple[list[tuple[float, float]], float]:
+        clock, told = asyncio.get_running_loop().time, list[tuple[float, float]]()
+        gate, limits = Gate(book(loop_wall()), AdaptiveConcurrency(16, clock)), Limits(tokens_per_minute=100)
+        await gate.enter(40, limits)
+        await asyncio.sleep(30)
+        second = await gate.enter(20, limits)
+        third = await gate.enter(1, limits)
+        await asyncio.sleep(10)
+        waiting = asyncio.create_task(
+            gate.enter(60, limits, before_wait=lambda wait_s: told.append((round(clock(), 6), round(wait_s, 6))))
+        )
+        await asyncio.sleep(5)
+        third.give_back()  # changes nothing
+        await asyncio.sleep(5)
+        second.settle(60)  # it took more than it was let through for
+        await waiting
+        return told, round(clock(), 6)
+
+    assert run_virtual(main()) == ([(40, MINUTE - 40), (MINUTE, 30)], 30 + MINUTE)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_a_thousand_random_cancellations_leave_nothing(seed: int) -> None:
     """While they wait in line, for the quota, for a place, or are under way; the limit holds all the time."""

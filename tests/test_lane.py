@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
+from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -14,6 +17,7 @@ from lmaas_sdk.accounting.ledger import MemoryLedger
 from lmaas_sdk.accounting.ledger_file import open_ledger
 from lmaas_sdk.backend import Limits
 from lmaas_sdk.errors import QuotaExceeded
+from lmaas_sdk.testing import run_virtual
 from lmaas_sdk.traffic.lane import lane_of, limits_of, loop_wall, scope_of
 
 ONE = Limits(requests_per_minute=1)
@@ -135,6 +139,26 @@ def test_the_smaller_limit_of_card_and_user_holds() -> None:
     assert limits_of(MockBackend().card, "score", "wudao-2021") == Limits(
         requests_per_day=100, day_time_zone="Asia/Shanghai"
     )
+
+
+def test_the_days_of_card_and_user_are_both_kept() -> None:
+    """In their own time zones: over ten days no day of either has more than its limit, and one of each is used up."""
+    card = MockBackend(limits=Limits(requests_per_day=4, day_time_zone="Pacific/Honolulu")).card
+    limits = limits_of(card, "score", Limits(requests_per_day=3, day_time_zone="Asia/Shanghai"))
+
+    async def main() -> list[datetime]:
+        wall, times = loop_wall(lambda: datetime(2026, 5, 1, 9, tzinfo=UTC).timestamp()), list[datetime]()
+        gate = lane_of(MockBackend(), "score", ledger=MemoryLedger(), wall=wall).gate
+        for _ in range(30):
+            (await gate.enter(1, limits)).settle(1)
+            times.append(datetime.fromtimestamp(wall(), UTC))
+            await asyncio.sleep(3600 * 5)
+        return times
+
+    times = run_virtual(main())
+    zones = [ZoneInfo(name) for name in ("Pacific/Honolulu", "Asia/Shanghai")]
+    most = [max(Counter(one.astimezone(zone).date() for one in times).values()) for zone in zones]
+    assert most == [4, 3]
 
 
 @pytest.mark.parametrize(("given", "error"), [("wudao", ValueError), (7, TypeError), ({"score": 7}, TypeError)])

@@ -168,6 +168,28 @@ def test_release_sees_what_is_not_booked_yet(ledger: Ledger) -> None:
     assert (team.pending, team.free("calls")) == (NOTHING, 9)
 
 
+def test_what_is_released_is_forgotten(ledger: Ledger) -> None:
+    """Neither it nor what was below it is kept, so that a long run with many of them stays small and quick."""
+    team = Budget(name="team", ledger=ledger)
+    for _ in range(50):
+        aside = team.set_aside("dev", ONE)
+        aside.child("run").reserve(ONE).post(ONE)
+        aside.release()
+        aside.release()
+    with pytest.raises(BudgetExceeded):
+        Budget(calls=1, name="small", ledger=ledger).set_aside("dev", Amounts(2))
+    settle(ledger)
+    assert {"team", "small"} == set(ledger._accounts)
+    assert ONE.times(50) == team.posted
+
+
+def test_books_in_memory_keep_no_account_that_is_gone() -> None:
+    """There is no file to which a changed balance would have to be written."""
+    ledger = MemoryLedger()
+    Budget(name="team", ledger=ledger).set_aside("dev", ONE).release()
+    assert {} == ledger._book.changed
+
+
 def test_amounts_of_any_size_are_exact(ledger: Ledger) -> None:
     """Fractions of an evaluation, and more than 64 bits."""
     budget = Budget(evaluations=1, name="team", ledger=ledger)

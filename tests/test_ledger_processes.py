@@ -13,7 +13,6 @@ import pytest
 from ledger_cases import NOTHING, check_books, rows_of
 from ledger_process import CAP, WORST
 
-from lmaas_sdk.accounting import recovery
 from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.accounting.ledger_file import open_ledger
@@ -89,9 +88,8 @@ def _check_what_became(path: Path, said: list[tuple[str, str]]) -> None:
     assert not {number for number in sent - refused if became[number] == void}
 
 
-def test_a_living_process_frees_what_a_dead_one_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It need not be opened anew: the refusal makes it look."""
-    monkeypatch.setattr(recovery, "_LOOK_EVERY_S", 0.0)
+def test_a_living_process_frees_what_a_dead_one_held(tmp_path: Path) -> None:
+    """It need not be opened anew: every refusal makes it look, however soon after the one before."""
     path = tmp_path / "ledger.db"
     with open_ledger(path) as ledger, process("hold_and_wait", path) as other:
         assert other.stdout is not None

@@ -16,6 +16,8 @@ from lmaas_sdk.accounting.money import NANOUSD_PER_USD, ceil_div, format_usd, na
     ("amount", "expected"),
     [
         ("5.00", 5_000_000_000),
+        (".5", 500_000_000),
+        ("5.", 5_000_000_000),
         (5, 5_000_000_000),
         (Decimal("0.0004"), 400_000),
         ("0", 0),
@@ -38,9 +40,14 @@ def test_an_amount_of_another_type_is_refused(amount: object) -> None:
         nanousd(amount)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("amount", ["-0.01", "NaN", "sNaN", "inf", "5 dollars", "", "1e18", "1e999999999", -1])
+OTHER_SPELLINGS = ["1_000", " 5 ", "5\n", "+5", ".", "e5", "\u0665", "\uff15", "1.\u0665"]
+
+
+@pytest.mark.parametrize(
+    "amount", ["-0.01", "NaN", "sNaN", "inf", "5 dollars", "", "1e18", "1e999999999", -1, *OTHER_SPELLINGS]
+)
 def test_an_amount_that_is_none_is_refused(amount: str | int) -> None:
-    """Negative, endless, unreadable and absurd amounts are ValueErrors that name the amount."""
+    """Negative, endless, unreadable and absurd amounts are ValueErrors that name the amount; so are other scripts'."""
     with pytest.raises(ValueError, match=r"dollars.*"):
         nanousd(amount)
 

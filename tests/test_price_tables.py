@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import date
+from collections.abc import Callable
+from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmaas_sdk.accounting.commercial_prices import commercial_price
 from lmaas_sdk.accounting.money import nanousd
+from lmaas_sdk.accounting.price_sources import find_price
 from lmaas_sdk.accounting.price_tables import PriceEntry, PriceTable, price_sheet, read_price_table
 from lmaas_sdk.accounting.prices import Price, Usage
 from lmaas_sdk.errors import UnknownPrice
@@ -122,6 +126,8 @@ def test_what_holds_is_the_last_that_began(known: list[tuple[str, date]], day: d
         ("2026-01-01", '"2026-01-01"', "effective is the first day .* not '2026-01-01'"),
         ("2026-01-01", "2026-01-01T00:00:00", "effective is the first day .* not datetime"),
         ("2026-01-01", "2026-02-30", "is not TOML"),
+        ("2026-01-01", '2026-01-01\nlast_day = "never"', "last_day is the last day .* not 'never'"),
+        ("2026-01-01", "2026-01-01\nlast_day = 2025-12-31", "last_day is 2025-12-31, before effective"),
         ('source = "a list"', "", "source is a string of printable characters, not None"),
         ('"0.40"', "0.40", "input_usd_per_mtok is an amount of dollars in quotes, .* not 0.4"),
         ('"0.40"', '"-0.40"', "from 0 up, not '-0.40'"),
@@ -157,12 +163,69 @@ def test_a_file_that_is_no_table_is_refused(tmp_path: Path, content: bytes) -> N
 
 
 def test_two_prices_from_one_day_are_refused(tmp_path: Path) -> None:
-    """Also where an alias of one is the other's name, in whatever case."""
-    other = MINIMAL.replace('"m"', '"n"') + 'aliases = ["M"]\n'
-    with pytest.raises(ValueError, match="two prices of 'm' from 2026-01-01 on"):
-        read_price_table(written(tmp_path, MINIMAL + other))
-    with pytest.raises(ValueError, match="two prices of 'm'"):
-        read_price_table(written(tmp_path, MINIMAL + MINIMAL))
+    """In whatever case the model's name is written."""
+    with pytest.raises(ValueError, match=r"two prices of 'm' from 2026-01-01 on"):
+        read_price_table(written(tmp_path, MINIMAL + MINIMAL.replace('"m"', '"M"')))
+
+
+def test_an_alias_is_the_models_on_all_its_dates(tmp_path: Path) -> None:
+    """Whichever of its entries names it: an alias never keeps a price that is over."""
+    second = MINIMAL.replace("2026-01-01", "2026-07-01").replace("0.40", "0.20")
+    for text in (MINIMAL + 'aliases = ["m-latest"]\n' + second, second + 'aliases = ["m-latest"]\n' + MINIMAL):
+        table = read_price_table(written(tmp_path, text))
+        for day in (date(2026, 6, 30), date(2026, 7, 1)):
+            assert table.price_of("M-Latest", day) is table.price_of("m", day)
+    assert table.price_of("m-latest", date(2026, 7, 1)).input_nanousd_per_mtok == 200_000_000
+
+
+def test_a_name_of_two_models_is_refused(tmp_path: Path) -> None:
+    """Two aliases, or an alias and a model, in whatever case and from whatever day."""
+    other = MINIMAL.replace('"m"', '"n"').replace("2026-01-01", "2026-07-01")
+    with pytest.raises(ValueError, match=r"mine\.toml' calls two models 'M', 'm' and 'n': a name is one model's"):
+        read_price_table(written(tmp_path, MINIMAL + other + 'aliases = ["M"]\n'))
+    with pytest.raises(ValueError, match="calls two models 'x', 'm' and 'n'"):
+        read_price_table(written(tmp_path, MINIMAL + 'aliases = ["X"]\n' + other + 'aliases = ["x"]\n'))
+
+
+def test_after_its_last_day_a_model_has_no_price(tmp_path: Path) -> None:
+    """Until its next entry begins, which may be sooner."""
+    later = MINIMAL.replace("2026-01-01", "2026-07-01")
+    table = read_price_table(written(tmp_path, MINIMAL + "last_day = 2026-01-31\n" + later))
+    assert [1, 0, 1] == [len(table.entries_on(date(2026, *day))) for day in ((1, 31), (2, 1), (7, 1))]
+    with pytest.raises(UnknownPrice, match=r"'m' until 2026-01-31, none on 2026-06-30: .*table of your own \(docs/pr"):
+        table.price_of("m", date(2026, 6, 30))
+    assert table.price_of("m", date(2026, 7, 1)).effective == "2026-07-01"
+
+
+@pytest.mark.parametrize("model", ["davinci", "text-ada-001"])
+def test_the_gpt3_sheet_ends_when_its_prices_were_lowered(model: str) -> None:
+    """What came after it is not known here; nobody is told the old price for it."""
+    sheet = price_sheet("gpt3-2022")
+    assert sheet.price_of(model, date(2022, 8, 31)) is sheet.price_of(model, date(2022, 1, 1))
+    with pytest.raises(UnknownPrice, match=r"until 2022-08-31, none on 2022-09-01: .*write a table of your own"):
+        find_price(model, on=date(2022, 9, 1))
+
+
+@pytest.mark.parametrize("on", [datetime(2022, 3, 1, tzinfo=UTC), "2022-03-01", 20220301])  # fmt: skip
+def test_what_is_no_day_is_refused(on: Any) -> None:
+    """By name, wherever a day is taken."""
+    sheet = price_sheet("gpt3-2022")
+    asks: list[Callable[[], object]] = [
+        lambda: find_price("davinci", on=on),
+        lambda: sheet.price_of("davinci", on),
+        lambda: sheet.entries_on(on),
+        lambda: commercial_price("gpt-4o", on),
+    ]
+    for ask in asks:
+        with pytest.raises(TypeError, match=r"on is a day, such as datetime\.date\(2026, 1, 31\), not "):
+            ask()
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+    """Some editors put one in front of what they save as UTF-8."""
+    path = tmp_path / "mine.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + MINIMAL.encode())
+    assert read_price_table(path).names == ("m",)
 
 
 def test_a_missing_file_says_so(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from fractions import Fraction
 from math import ceil
 from typing import Any
@@ -10,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmaas_sdk.accounting.prices import PRICE_KINDS, Price, Usage
+from lmaas_sdk.accounting.prices import PRICE_KINDS, Price, PriceTier, Usage
 from lmaas_sdk.errors import UnknownPrice
 
 COUNTS = st.integers(min_value=0, max_value=10**12)
@@ -54,6 +56,80 @@ def test_a_price_is_a_whole_number_of_nano_dollars(name: str, amount: Any, error
         Price(**({"input_nanousd_per_mtok": 1} | {field: amount}))
 
 
+@pytest.mark.parametrize(
+    ("usage", "error"),
+    [
+        (Usage(10, cached_tokens=100), ValueError),
+        (Usage(-5), ValueError),
+        (Usage(5, -1), ValueError),
+        (Usage(5, 0, -1), ValueError),
+        (Usage(5.0), TypeError),  # type: ignore[arg-type]
+        (Usage(5, 0, "1"), TypeError),  # type: ignore[arg-type]
+    ],
+)
+def test_a_usage_that_counts_nothing_has_no_cost(usage: Usage, error: type[Exception]) -> None:
+    """A negative charge would give money back, and a float would make money one."""
+    with pytest.raises(error, match="a usage counts tokens"):
+        Price(1_000_000).cost_nanousd(usage)
+
+
+LONG = Price(6_000_000, 22_000_000, 600_000, 2, "2026-01-01", "a list", 3_000_000, 11_000_000)
+SHORT = Price(3_000_000, 15_000_000, 300_000, 1, "", "", 1_500_000, 7_500_000)
+TIERED = replace(LONG, tiers=(PriceTier(200, SHORT), PriceTier(1000, replace(LONG, input_nanousd_per_mtok=5_000_000))))
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        (Usage(200, 0, 1000), 200 * 3 + 1000 * 15 + 1),
+        (Usage(200, 200), 60 + 1),
+        (Usage(201), 201 * 5 + 2),
+        (Usage(1000, 10, 1), 990 * 5 + 6 + 22 + 2),
+        (Usage(1001), 1001 * 6 + 2),
+    ],
+)
+def test_a_call_costs_its_own_tier(usage: Usage, expected: int) -> None:
+    """All its tokens, also those of the output, are charged by how many went in, cached ones included."""
+    assert expected == TIERED.cost_nanousd(usage)
+
+
+def test_a_batch_has_tiers_too() -> None:
+    """And none of them where there is no offer."""
+    assert [200 * 3 // 2 + 1, 2000 * 3 + 2] == [TIERED.cost_nanousd(Usage(n), batch=True) for n in (200, 2000)]
+    plain = Price(2, source="a list", tiers=(PriceTier(5, Price(1)),))
+    with pytest.raises(UnknownPrice, match=r"no batch price \(a list\)"):
+        plain.cost_nanousd(Usage(1), batch=True)
+
+
+@given(COUNTS, COUNTS, COUNTS)
+def test_more_tokens_never_cost_less(fresh: int, cached: int, more: int) -> None:
+    """So the cost of the most tokens that a call may take is the most that it may cost, whatever its tier."""
+    fresh, cached, more = fresh % 2000, cached % 2000, more % 2000
+    used = Usage(fresh + cached, cached)
+    most = fresh + cached + more
+    assert TIERED.cost_nanousd(used) <= max(TIERED.cost_nanousd(Usage(most, part)) for part in (0, most))
+
+
+@pytest.mark.parametrize(
+    ("tiers", "why"),
+    [
+        ([(5, Price(3))], "dearer than what longer calls cost"),
+        ([(5, Price(1)), (5, Price(2))], "shortest first"),
+        ([(5, Price(2)), (6, Price(1))], "dearer than"),
+        ([(5, Price(1, 1))], "dearer than"),
+        ([(5, Price(1, 0, 4))], "dearer than"),
+        ([(5, Price(1, call_nanousd=1))], "dearer than"),
+        ([(5, Price(1, batch_input_nanousd_per_mtok=0, batch_output_nanousd_per_mtok=0))], "of all tiers, or of none"),
+        ([(-1, Price(1))], "a tier has a number of input tokens"),
+        ([(5, Price(1, tiers=(PriceTier(1, Price(0)),)))], "a price without tiers"),
+    ],
+)
+def test_tiers_that_no_worst_could_be_told_of_are_refused(tiers: list[tuple[int, Price]], why: str) -> None:
+    """A longer call is never cheaper by the token."""
+    with pytest.raises(ValueError, match=why):
+        Price(2, tiers=tuple(PriceTier(*tier) for tier in tiers))
+
+
 def test_usage_adds_up() -> None:
     """Usages add kind by kind."""
     assert Usage(1, 0, 3) + Usage(10, 5, 30) == Usage(11, 5, 33)
@@ -87,3 +163,5 @@ def test_a_price_is_plain_values_for_json() -> None:
     """All its fields, under their names."""
     price = Price(1, 2, None, 4, "2022-01-01", "a list")
     assert Price(**price.to_dict()) == price  # type: ignore[arg-type]
+    told = json.loads(json.dumps(TIERED.to_dict()))["tiers"][0]
+    assert told == {"up_to_input_tokens": 200, "price": SHORT.to_dict() | {"tiers": []}}

@@ -12,6 +12,7 @@ from lmaas_sdk.backend import Limits
 from lmaas_sdk.errors import QuotaExceeded
 from lmaas_sdk.traffic.quota import MARGIN_S, Quota, TwoDays, check_ever_fits
 from lmaas_sdk.traffic.quota_memory import MemoryQuota
+from lmaas_sdk.traffic.windows import DAY_S, SlidingWindow
 
 MINUTE = 60 + MARGIN_S
 ZONE = ZoneInfo("Asia/Shanghai")
@@ -69,6 +70,52 @@ def test_days_of_two_time_zones_are_both_kept() -> None:
 
 def _days(times: list[datetime], zone: str) -> set[object]:
     return {one.astimezone(ZoneInfo(zone)).date() for one in times}
+
+
+@pytest.mark.parametrize(("one", "other"), [(2, 3), (3, 2), (2, None), (None, 2)])
+def test_two_limits_of_one_time_zone_are_both_kept(one: int | None, other: int | None) -> None:
+    """The smaller one holds, whichever it is, and none is no limit."""
+    quota, zone = Quota(), "Asia/Shanghai"
+    limits = TwoDays(requests_per_day=one, day_time_zone=zone, other_per_day=other, other_time_zone=zone)
+    noon_s = datetime(2026, 5, 1, 12, tzinfo=ZONE).timestamp()
+    taken = 0
+    while taken < 5 and quota.wait_s(1, limits, noon_s) == 0:
+        quota.take(f"{taken}", 1, noon_s)
+        taken += 1
+    assert taken == 2
+
+
+def test_no_request_in_the_day_of_either_time_zone_is_refused_at_once() -> None:
+    """No wait would help."""
+    limits = TwoDays(requests_per_day=3, day_time_zone="UTC", other_per_day=0, other_time_zone="Asia/Shanghai")
+    with pytest.raises(QuotaExceeded, match="allows no request at all"):
+        check_ever_fits(1, limits)
+
+
+def test_what_was_given_back_costs_nothing_later() -> None:
+    """It is dropped, from the middle of a day too, and what counts on stays exact."""
+    window, kept = SlidingWindow(10_000, DAY_S), 0
+    for number in range(10_000):
+        taken = window.take(1, float(number))
+        if number % 1000:
+            window.correct(taken, 0)
+        else:
+            kept += 1
+    assert len(window._taken) <= 2 * kept + 1
+    assert window.remaining(10_000.0) == 10_000 - kept
+    assert (window.wait_s(9_991, 10_000.0), window.wait_s(9_992, 10_000.0)) == (DAY_S - 10_000, DAY_S - 9_000)
+
+
+def test_what_was_given_back_in_any_order_is_counted_once() -> None:
+    """Also when it has left the window, or is given back again."""
+    window = SlidingWindow(100)
+    taken = [window.take(2, float(number)) for number in range(40)]
+    for one in (*taken[::-3], *taken[::5], *taken[:4]):
+        window.correct(one, 0)
+    counts = {number for number in range(40) if taken[number].amount}
+    assert [window.remaining(now_s) for now_s in (59.0, 75.0, 99.0, 100.0)] == [
+        100 - 2 * sum(number + 60 > now_s for number in counts) for now_s in (59.0, 75.0, 99.0, 100.0)
+    ]
 
 
 def test_nothing_is_sent_around_midnight() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 import json
 import math
 import os
@@ -19,7 +20,7 @@ from lmaas_sdk.accounting.ledger_file import SqliteLedger, open_ledger
 from lmaas_sdk.backend import Limits
 from lmaas_sdk.traffic.concurrency import AdaptiveConcurrency
 from lmaas_sdk.traffic.gate import Gate
-from lmaas_sdk.traffic.quota_file import FileQuota
+from lmaas_sdk.traffic.quota_file import _SILENT_S, FileQuota
 from lmaas_sdk.traffic.quota_memory import MemoryQuota
 
 SCOPE = "model/score@account"
@@ -230,7 +231,55 @@ async def test_a_wait_is_looked_into_now_and_then(tmp_path: Path) -> None:
     async with open_ledger(tmp_path / "l.ledger") as ledger:
         book = quota(ledger, [0.0])
         assert book.pause_s(math.inf) < 0.2
-        assert [book.pause_s(wait_s) for wait_s in (0.01, 5.0, 60.0, 86_400.0)] == [0.01, 1.0, 3.75, 5400.0]
+        assert [book.pause_s(wait_s) for wait_s in (0.01, 5.0, 60.0, 86_400.0)] == [0.01, 1.0, 3.75, 20.0]
+        assert 2 * book.pause_s(86_400.0) <= _SILENT_S  # one look that comes late costs nobody its place
+
+
+async def test_first_come_first_served_in_a_wait_of_hours(tmp_path: Path) -> None:
+    """Who waits for a day that is used up asks often enough to keep its place, and gets what comes free."""
+    clock, limits, begun_s = [1_000_000.0], Limits(requests_per_day=1), 1_000_000.0
+    async with open_ledger(tmp_path / "l.ledger") as one, open_ledger(tmp_path / "l.ledger") as other:
+        books = {"first": quota(one, clock), "second": quota(other, clock)}
+        assert await books["first"].take("old", 1, limits) == 0
+        asks = [(begun_s, "first"), (begun_s + 3010, "second")]
+        let_through: list[str] = []
+        while asks:
+            clock[0], ticket = heapq.heappop(asks)
+            if clock[0] > begun_s + 5505 and "old" in books["first"]._known.under_way:
+                books["first"].refund("old")
+                await one.flush()
+            books[ticket]._looked_s = -math.inf  # time is set here: it looks for the silent every time
+            wait_s = await books[ticket].take(ticket, 1, limits)
+            if wait_s == 0:
+                let_through.append(ticket)
+                books[ticket].refund(ticket)
+                await one.flush()
+                await other.flush()
+            else:
+                heapq.heappush(asks, (clock[0] + books[ticket].pause_s(wait_s), ticket))
+        assert let_through == ["first", "second"]
+
+
+async def test_who_has_no_place_of_its_own_does_not_hold_up_the_others(tmp_path: Path) -> None:
+    """A 429 takes the last place of a gate whose first in line waits for the quota: another process goes first."""
+    limits = Limits(requests_per_minute=2)
+    async with open_ledger(tmp_path / "l.ledger") as one, open_ledger(tmp_path / "l.ledger") as other:
+        way_out = Gate(FileQuota(one, SCOPE), AdaptiveConcurrency(3, asyncio.get_running_loop().time))
+        permits = [await way_out.enter(1, limits) for _ in range(2)]
+        waiting = asyncio.create_task(way_out.enter(1, limits))
+        while "ask" not in await one.execute(_kinds):  # noqa: ASYNC110  (the gate writes it)
+            await asyncio.sleep(0)
+        there = FileQuota(other, SCOPE)
+        assert await there.take("behind", 1, limits) > 0
+        permits[0].refused()
+        async with asyncio.timeout(5):
+            while await there.take("behind", 1, limits) > 0:  # noqa: ASYNC110  (it is told nothing)
+                await asyncio.sleep(0.02)
+        there.refund("behind")
+        await other.flush()
+        permits[1].settle(1)
+        async with asyncio.timeout(5):
+            (await waiting).settle(1)
 
 
 async def test_two_processes_decide_as_one_would(tmp_path: Path) -> None:

@@ -251,6 +251,44 @@ async def test_no_refused_argument_tells_the_key(url: str, options: dict[str, An
     assert_hidden(await failure_of_any_kind(url, **given))
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        "http://h:1/?api_key={}",
+        "HTTPS://h/#{}",
+        "http://u:{}@h",
+        "http://{}@h",
+        "http://u:{}@h:99999",
+        "http://h:{}",
+        "http://u:{}@[::1",
+        "http://u:{}@",
+        "htp://u:{}@h",
+        "http:/u:{}@h",
+        " http://u:{}@h",
+        "ws://h/?key={}",
+    ],
+)
+@pytest.mark.parametrize("key", [MARKERS[0] + "QuO", KEY], ids=["plain", "odd"])
+async def test_no_url_that_is_refused_tells_a_key_in_it(form: str, key: str) -> None:
+    """Wherever it stands; no cause or context of the error has it either, and no variable of our own functions."""
+    with pytest.raises((ValueError, LmaasError), match="URL") as caught:
+        load_backend(form.format(key))
+    error, frames = caught.value, caught.tb.tb_next
+    assert (None, None) == (error.__cause__, error.__context__)
+    assert frames is not None
+    assert_hidden(everything_about(error.with_traceback(frames)))
+
+
+async def test_a_broken_proxy_of_the_environment_does_not_tell_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is refused by the name of its variable."""
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for form in ("http://me:{}@h:99999", "http://h:{}", "http://me:{}@[::1"):
+        monkeypatch.setenv("http_proxy", form.format(PASSWORD))
+        told = await failure_of_any_kind("http://models.invalid")
+        assert (True, False) == ("http_proxy" in told, PASSWORD in told)
+
+
 def test_a_key_given_in_plain_is_hidden_at_once() -> None:
     """The variables of our own functions never show it, only the caller's do."""
     with pytest.raises(ValueError, match="timeout_s") as caught:

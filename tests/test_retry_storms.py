@@ -95,17 +95,22 @@ def check_unknown_outcomes(backend: MockBackend, budget: Budget, client: Client)
     assert unknown
 
 
-def test_a_tuner_waits_and_asks_again_and_loses_no_candidate() -> None:
-    """The run through the storm has the bytes of the run in fair weather."""
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(
+    "retry", [RetryPolicy(), RetryPolicy(attempts=2, budget_ratio=1.0)], ids=["budget", "attempts"]
+)
+def test_a_tuner_waits_and_asks_again_and_loses_no_candidate(seed: int, retry: RetryPolicy) -> None:
+    """The run through the storm has the bytes of the run in fair weather, whichever limit ends its calls."""
 
     async def main(backend: MockBackend) -> tuple[bytes, float]:
-        # so many attempts that it is the retry budget, as it is by default, that ends the calls
-        retry = RetryPolicy(attempts=20)
         tuner = Tuner(backend, budget=Budget(evaluations=200), preset=SMALL, seed=3, retry=retry)
         result = await tuner.fit(TRAIN)
         assert result.failure is None
         return result.core.to_bytes(), float(result.core.evaluations)
 
-    stormy_run, fair_run = run_virtual(main(stormy(1))), run_virtual(main(MockBackend(price=PRICE, max_candidates=2)))
+    stormy_run, fair_run = (
+        run_virtual(main(stormy(seed))),
+        run_virtual(main(MockBackend(price=PRICE, max_candidates=2))),
+    )
     assert stormy_run == fair_run
     assert stormy_run[1] == 200

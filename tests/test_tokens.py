@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import json
 import threading
+import unicodedata
 from base64 import b64encode
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import tiktoken.load
@@ -19,9 +21,10 @@ import tiktoken.registry
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lmaas_backends.roberta import text_encoder
 from lmaas_backends.roberta.text_encoder import Frame, TextEncoder
 from lmaas_backends.roberta.vocabulary import Vocabulary, plain_tokenizer
-from lmaas_sdk.accounting import openai_vocabularies, token_counter
+from lmaas_sdk.accounting import openai_vocabularies, token_counter, tokens
 from lmaas_sdk.accounting.prompt_frames import PromptFrame
 from lmaas_sdk.accounting.token_encodings import read_byte_level_bpe
 from lmaas_sdk.accounting.token_memory import TokenMemory
@@ -129,6 +132,13 @@ def test_any_text_costs_what_the_server_bills(strips: tuple[bool, bool], example
     check()
 
 
+def test_server_and_client_frame_and_shorten_texts_by_one_implementation() -> None:
+    """The SDK's, which both take, so that neither can be changed alone."""
+    assert Frame is PromptFrame
+    for name in ("segments", "check_room", "shorter_text"):
+        assert getattr(text_encoder, name) is getattr(token_counter, name)
+
+
 async def test_long_texts_are_counted_shortened() -> None:
     """Texts of hundreds of kilobytes take as many positions as the model has, and are said to be shortened."""
     texts = [review("a fine film " * 20_000), review("ok"), review("😀" * 30_000)]
@@ -220,6 +230,55 @@ async def test_a_tokenizer_is_fetched_once_for_all_backends() -> None:
     assert await counter_of(first) is await counter_of(first)
 
 
+@dataclass
+class Unhashable:
+    """A backend that is a plain data class: it compares by its fields, so it has no hash."""
+
+    card: ModelCard
+
+
+@dataclass(slots=True)
+class Slotted:
+    """The same without room for a weak reference."""
+
+    card: ModelCard
+
+
+@dataclass(frozen=True)
+class Equal:
+    """A backend that equals any other of the same name, whatever its card."""
+
+    name: str
+    card: ModelCard = field(compare=False)
+
+
+@pytest.mark.parametrize("kind", [Unhashable, Slotted])
+async def test_a_backend_need_not_be_hashable(kind: Any) -> None:
+    """Nor have weak references; only what can be told apart is remembered."""
+    backend = kind(CARD)
+    counts = await count_tokens(backend, TextSet((review("it"),)))
+    assert counts == await count_tokens(backend, TextSet((review("it"),)))
+    assert (await counter_of(backend) is await counter_of(backend)) == (kind is Unhashable)
+
+
+async def test_equal_backends_have_counters_of_their_own() -> None:
+    """By their own cards."""
+    backends: list[Any] = [Equal("one", replace(CARD, max_tokens=most)) for most in (9, 512)]
+    counts = [(await count_tokens(backend, TextSet((review("a long word"),)))).counts for backend in backends]
+    assert counts[0] == (9,) != counts[1]
+
+
+async def test_a_counter_goes_with_its_backend() -> None:
+    """So nothing grows, and no later backend takes it over."""
+    before = len(tokens._COUNTERS)
+    backend = Plain()
+    await counter_of(backend)
+    assert len(tokens._COUNTERS) == before + 1
+    del backend
+    gc.collect()
+    assert len(tokens._COUNTERS) <= before
+
+
 async def test_another_tokenizer_than_the_card_names_is_refused() -> None:
     """Counts by the wrong tokenizer would be wrong money."""
     with pytest.raises(ProtocolError, match="SHA-256"):
@@ -232,7 +291,7 @@ async def test_word_pieces_are_bounded_by_bytes() -> None:
     backend = Served(replace(CARD, tokenizer_digest=hashlib.sha256(data).hexdigest()), data)
     texts = TextSet((review("naïve"), review("x" * 1000)))
     counts = await count_tokens(backend, texts, SUBSPACES[1])
-    assert counts == TokenCounts((6 + 10 + 1 + 2 + 4 + 1, 512), False, "an upper bound by UTF-8 bytes", 0)
+    assert counts == TokenCounts((7 + 10 + 1 + 2 + 4 + 1, 512), False, "an upper bound by UTF-8 bytes", 0)
     await count_tokens(Served(backend.card, data), texts)
     assert backend.fetched == 1
 
@@ -242,6 +301,31 @@ def test_the_bound_by_bytes_is_never_below_the_count(field: str, subspace: Subsp
     """Whatever the text, what is reserved by bytes covers what is billed."""
     most = upper_bound_counts([review(field)], 0 if subspace is None else subspace.prompt_tokens, 512)
     assert most[0] >= encoder().encode([review(field)], Frame.of(subspace))[0].positions
+
+
+NORMAL_FORMS: tuple[Literal["NFC", "NFD", "NFKC", "NFKD"], ...] = ("NFC", "NFD", "NFKC", "NFKD")
+ANY_CHARACTER = st.characters(exclude_categories=["Cs"])
+UNSTABLE = st.sampled_from("\xa0\ufdfa\u0390\u0149\u1e9e\u1fb7\uac01\u0344\ufb2c\u3392\u03b1\u0301\u0345\u1100\u1161")
+
+
+@given(st.lists(st.text(st.one_of(ANY_CHARACTER, UNSTABLE), max_size=8), min_size=1, max_size=3))
+def test_the_bound_by_bytes_holds_for_what_a_tokenizer_makes_of_a_text(fields: list[str]) -> None:
+    """Every normal form, before and after casefolding, though pieces are joined first."""
+    (most,) = upper_bound_counts([tuple(Piece("field", one) for one in fields)], 0, 10**6)
+    written = "".join(fields)
+    for first in NORMAL_FORMS:
+        normal = unicodedata.normalize(first, written)
+        folded = [form.casefold() for form in (written, normal)]
+        forms = [normal, *folded, *(unicodedata.normalize(then, one) for then in NORMAL_FORMS for one in folded)]
+        assert most - 4 >= max(len(form.encode()) for form in forms)
+
+
+async def test_a_character_that_becomes_many_is_bounded() -> None:
+    """SentencePiece models apply NFKC first, by which U+FDFA is 18 characters in 33 bytes; much text on a thread."""
+    for repeats in (10, 10_000):
+        texts = TextSet(((Piece("field", "\ufdfa" * repeats),),))
+        counts = await count_tokens(Plain(replace(CARD, max_tokens=10**6)), texts)
+        assert counts == TokenCounts((33 * repeats + 4,), False, "an upper bound by UTF-8 bytes")
 
 
 def tiny_vocabulary(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,6 +48,8 @@ async def test_balances_follow_from_fractions_and_large_numbers(tmp_path: Path) 
     assert [] == await asyncio.to_thread(wrong, path)
 
 
+ANOTHER = "INSERT INTO owners VALUES ('x', 1, 'h', 1.0, 2.0, 'closed'); UPDATE entries SET owner = 'x' WHERE seq = "
+TAKEN = "INSERT INTO quota_events SELECT 1, 's', 'take', 'g', {}, 0.0, {} FROM owners"
 DAMAGES = {
     "a balance": ("UPDATE accounts SET posted_tokens = posted_tokens - 1 WHERE path = 'team/run'", "posted tokens"),
     "a balance above": ("UPDATE accounts SET pending_calls = 1 WHERE path = 'team'", "pending calls"),
@@ -98,6 +100,11 @@ DAMAGES = {
     "a path that is none": ("UPDATE accounts SET path = x'00' WHERE path = 'team/run'", "is no budget's path"),
     "an end that is none": ("UPDATE owners SET ended = 'gone'", "ended: expected closed or recovered, found 'gone'"),
     "an end without a time": ("UPDATE owners SET ended_at = NULL", "a time if and only if it ended, found NULL"),
+    "somebody else's sending": (ANOTHER + "7", "7: owner: expected '"),
+    "somebody else's outcome": (ANOTHER + "11", "11: owner: expected '"),
+    "somebody else's release": (ANOTHER + "21", "21: owner: expected '"),
+    "a quota of nobody": (TAKEN.format("'x'", 5), "quota event 1: owner: expected one that has opened the file"),
+    "a quota below 0": (TAKEN.format("id", -5), "quota event 1: tokens: expected at least 0, found -5"),
     "a table": ("DROP TABLE quota_events", "table quota_events"),
     "all entries": ("DROP TABLE entries", "to be read to the end"),
 }  # fmt: skip
@@ -107,7 +114,7 @@ DAMAGES = {
 def test_every_kind_of_damage_is_found(ledger_file: Path, kind: str) -> None:
     """Behind the triggers' back, which are there again afterwards."""
     statement, what = DAMAGES[kind]
-    damage(ledger_file, statement)
+    damage(ledger_file, *statement.split(";"))
     found = wrong(ledger_file)
     assert [] != [line for line in found if what in line], found
 
@@ -280,7 +287,8 @@ class Players:
             self.budgets.append(budget.child(f"child{which % 3}", Budget(calls=10)))
         else:
             ledger, limits = self.ledgers[which % 2], Budget(calls=30 + which, tokens=500 + which)
-            await asyncio.to_thread(ledger.set_limits, "team", limits)
+            reopen = self.budgets[which % 2].overrun
+            await asyncio.to_thread(ledger.set_limits, "team", limits, reopen=reopen)
 
     async def _on_hold(self, kind: str, hold: Reservation, asked: Amounts) -> None:
         actions: dict[str, Callable[[], Awaitable[None] | None]] = {

@@ -43,6 +43,7 @@ class HttpCalls:
 
     def __init__(self, url: str, *, api_key: str | None, timeout_s: float, connect_timeout_s: float) -> None:
         api_key = None if api_key is None else Secret(api_key)  # no variable shows it, whatever is raised below
+        url = Secret(url)  # it may hold a key where none belongs
         self.url = _checked(url)
         _check_positive(timeout_s=timeout_s, connect_timeout_s=connect_timeout_s)
         if api_key is not None and not (api_key.isascii() and api_key.isprintable() and " " not in api_key):
@@ -191,15 +192,25 @@ def _account(url: URL, api_key: str) -> str:
 
 
 def _checked(url: str) -> URL:
+    if fault := _fault_of(url):
+        # It is told from here, where no variable and no cause holds what was given: a key may stand anywhere in it.
+        raise ValueError(f"{fault}: write the server's URL as 'http://127.0.0.1:8080', or with https")
+    return URL(url)
+
+
+def _fault_of(url: str) -> str:
+    """What is wrong with a server's URL, without telling any of it; "" where nothing is."""
     try:
         parsed = URL(url)
-    except ValueError as error:
-        raise ValueError(f"not a URL: {url!r} (write it as 'http://127.0.0.1:8080')") from error
+    except ValueError:
+        return "this is not a URL, or its host or port cannot be"
     if parsed.user or parsed.password:
-        raise ValueError("the URL holds a user or password: give the key as api_key= or LMAAS_API_KEY instead")
+        return "the URL holds a user or password (give the key as api_key= or LMAAS_API_KEY instead)"
     if parsed.scheme not in {"http", "https"} or not parsed.host:
-        raise ValueError(f"a server's URL starts with http:// or https:// and has a host, not {url!r}")
-    return parsed
+        return "a server's URL starts with http:// or https:// and has a host, and this one has not"
+    if parsed.raw_query_string or parsed.raw_fragment:
+        return "the URL holds a query or fragment (give a key as api_key= or LMAAS_API_KEY instead)"
+    return ""
 
 
 def _check_positive(**durations_s: float) -> None:
@@ -216,8 +227,17 @@ def _proxy_for(url: URL) -> URL | None:
     host = url.host or ""
     if _is_loopback(host) or urllib.request.proxy_bypass(host):
         return None
-    proxy = urllib.request.getproxies().get(url.scheme)
-    return None if proxy is None else URL(proxy)
+    proxy = Secret(urllib.request.getproxies().get(url.scheme, ""))  # it may hold a password
+    if proxy and not _is_readable(proxy):
+        raise ValueError(f"the environment's proxy for {url.scheme} is not a URL: mend {url.scheme}_proxy")
+    return URL(proxy) if proxy else None
+
+
+def _is_readable(url: str) -> bool:
+    try:
+        return bool(URL(url).host)
+    except ValueError:
+        return False
 
 
 def _is_loopback(host: str) -> bool:

@@ -17,7 +17,8 @@ class Bill:
     """What the attempts of one call cost.
 
     Where a key bills once, all attempts of a call together, those of an earlier process too, cost one bill and a call
-    each. So the first attempt that is lost is posted at the worst case, and those after it reserve no more than a call.
+    each. So the first attempt that is lost is posted at the worst case, and those after it reserve no more than a call,
+    for which that one pays: the one answer that puts it right has the bill, and any other under the key is a bare call.
 
     Args:
         purse: What pays.
@@ -45,6 +46,7 @@ class Bill:
         self._hold = hold if hold is not None and hold.is_pending else None
         self._sent = False
         self._again = again
+        self._is_paid_by_lost = False
 
     @property
     def purpose(self) -> Purpose:
@@ -64,7 +66,9 @@ class Bill:
         """
         self._purse.budget.check_open()
         if self._hold is None:
-            (self._hold,) = await self._purse.hold_all([self._next_worst()], [self._label], again=self._again)
+            self._is_paid_by_lost = bool(self._lost())
+            worst = BARE_CALL if self._is_paid_by_lost else self._worst
+            (self._hold,) = await self._purse.hold_all([worst], [self._label], again=self._again)
 
     async def mark_sent(self) -> None:
         """Notes, durably, that the attempt goes out now."""
@@ -92,7 +96,8 @@ class Bill:
         """Books the attempt that was answered and, where a key bills once, puts right those that were lost before."""
         lost = self._lost()
         if not lost:
-            self.post(actual)
+            was_put_right = self._is_paid_by_lost and not actual.is_over(self._worst)
+            self.post(BARE_CALL if was_put_right else actual)
             return
         first, *others = sorted(lost, key=lambda one: one.amounts.tokens, reverse=True)
         within = not actual.is_over(first.amounts)  # more than the worst case cannot be put in its place
@@ -109,9 +114,6 @@ class Bill:
     def _correct(self, lost: Reservation, actual: Amounts) -> None:
         lost.correct(actual)
         self._spend.correct(lost.id, actual)
-
-    def _next_worst(self) -> Amounts:
-        return BARE_CALL if self._lost() else self._worst
 
     def _lost(self) -> list[Reservation]:
         """Attempts under this key that nobody knows the cost of, where another one can tell it."""

@@ -65,21 +65,40 @@ class Book:
         if account.is_aside or account.now.limits != limits:
             raise LedgerConflict(_conflict(account, limits))
 
-    def set_limits(self, account: Account, limits: Limits) -> None:
-        """Other limits from now on.
+    def change_limits(
+        self, account: Account, change: Callable[[Limits], Limits], *, reopen: bool = False
+    ) -> tuple[Limits, Limits]:
+        """Other limits from now on, made of those that it has; returns both.
+
+        Args:
+            account: Whose.
+            change: Makes the new limits of the old ones.
+            reopen: Whether a bill above its reservation, which has closed the account, is accepted.
 
         Raises:
-            ValueError: More than that is posted and pending, or the account was set aside.
+            ValueError: More than that is posted and pending, the account was set aside, or nothing has closed it.
         """
         self._refresh(account)
         now = account.now
         if account.is_aside:
             raise ValueError(f"budget {account.name!r} was set aside: its limits are what was taken from its parent")
+        if reopen and not now.overrun:
+            raise ValueError(f"budget {account.name!r} is not closed by a bill above its reservation: leave it open")
+        limits = change(now.limits)
+        self._check_limits(account, limits)
+        if limits != now.limits or not reopen:
+            account.now = account.now._replace(limits=limits)
+            self._write("limits", account, limits)
+        if reopen:
+            account.now = account.now._replace(overrun=False)
+            self._write("reopen", account, _NO_AMOUNTS)
+        return now.limits, limits
+
+    def _check_limits(self, account: Account, limits: Limits) -> None:
+        now = account.now
         for unit, limit, used in zip(UNITS, limits, added(now.posted, now.pending), strict=True):
             if limit is not None and used > limit:
                 raise ValueError(f"budget {account.name!r} has {used} {unit} posted and pending: allow at least that")
-        account.now = now._replace(limits=limits)
-        self._write("limits", account, limits)
 
     def check(self, account: Account, asked: Quantities) -> None:
         """Raises what `reserve` would.
@@ -90,7 +109,7 @@ class Book:
         self._refresh(account)
         for here in account.line:
             if here.now.overrun or here.now.released:
-                here.now.check_open(here.name)
+                here.now.check_open(here.name, asked)
         for here in account.line:
             here.now.check(here.name, asked)
             if here.is_aside:

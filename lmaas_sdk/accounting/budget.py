@@ -50,11 +50,12 @@ class Budget:
         clock: Seconds that only move forward; a virtual clock in simulations.
         ledger: Where it is booked; a budget of the same name and limits that is there goes on. None: in memory.
         warn_at: Parts of a limit at which `on_warning` is called, once each.
-        on_warning: Called when what is posted passes such a part; None: a warning is logged.
+        on_warning: Called when what is posted passes such a part or, of `wall_s`, at the next reservation or attempt
+            after that; a plain function, which may start a task. None: a warning is logged.
 
     Raises:
         ValueError: A limit is negative, the name is empty or holds a "/", or a part is not above 0 and at most 1.
-        TypeError: A limit has the wrong type (money as a float, say).
+        TypeError: A limit has the wrong type (money as a float, say), or `on_warning` is a coroutine function.
         LedgerConflict: The ledger knows it with other limits. On the thread of a running event loop, where nothing may
             wait, the first reservation may be the one that raises this.
     """
@@ -316,9 +317,12 @@ class Budget:
     def _check_wall(self, wait_s: float) -> None:
         for budget in self._timed:
             with self._wall_lock:
-                left_s, used_s = budget._wall.left_s, budget._wall.used_s
-            if left_s is not None and left_s <= wait_s:
-                limit_s, asked = budget._wall.limit_s, wait_s or "any"
+                limit_s, left_s, used_s = budget._wall.limit_s, budget._wall.left_s, budget._wall.used_s
+            if limit_s is None or left_s is None:
+                continue
+            budget._thresholds.tell_time(budget.path, limit_s=limit_s, used_s=used_s)
+            if left_s <= wait_s:
+                asked = wait_s or "any"
                 raise BudgetExceeded(budget.name, "wall_s", limit=limit_s, posted=used_s, pending=0, asked=asked)
 
     def _transfers(self, requests: Sequence[Amounts], labels: Sequence[Label] | None) -> list[Transfer]:

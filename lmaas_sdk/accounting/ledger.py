@@ -104,6 +104,8 @@ class Ledger(ABC):
                 made = Account(path, shown_name(name), above, limits=limits, is_aside=is_aside)
                 made.now = made.seen = self._known.get(path, made.now)
                 self._accounts[path] = made
+                if above is not None:
+                    above.below[path] = made
             return self._accounts[path]
 
     def count_held(self, account: Account, more: int) -> None:
@@ -120,13 +122,19 @@ class Ledger(ABC):
         with self.lock:
             if not account.is_aside or account.is_ending:
                 return
-            within = [one for one in self._accounts.values() if account in one.line]
-            holds = sum(one.holds for one in within)
-            if holds or any(one.is_aside and not one.is_ending for one in within if one is not account):
+            if any(one.holds or (one.is_aside and one is not account) for one in account.within()):
                 pending = as_amounts(self.balances(account).pending)
                 raise ValueError(f"budget {account.name!r} still has {pending} pending: resolve it before release")
             account.is_ending = True
             self.tell(lambda book: book.release(account))
+            self._forget(account)
+
+    def _forget(self, account: Account) -> None:
+        """Nobody asks for it by its path any more; whoever has it keeps it."""
+        for one in account.within():
+            self._accounts.pop(one.path, None)
+        if account.parent is not None:
+            account.parent.below.pop(account.path, None)
 
     @contextmanager
     def new_aside(self, name: str, above: Account, limits: Quantities) -> Iterator[Account]:
@@ -136,7 +144,7 @@ class Ledger(ABC):
             yield account
         except BaseException:
             with self.lock:
-                del self._accounts[account.path]
+                self._forget(account)
             raise
 
     def grant(self, book: Book, opened: Opened, ask: Work[None]) -> None:
@@ -148,18 +156,35 @@ class Ledger(ABC):
         """Puts an answer in the place of a posted worst case."""
         self.tell(lambda book: book.correct(transfer, actual))
 
-    def set_limits(self, path: str, limits: Budget) -> None:
+    def set_limits(self, path: str, limits: Budget, *, reopen: bool = False) -> None:
         """Gives a budget other limits from now on, here and in every process that shares the ledger.
 
         Args:
             path: "team/run".
             limits: A budget with the limits; its wall time is not kept in a ledger.
+            reopen: Whether to open it again, too: a bill above its reservation has closed it, and is accepted.
 
         Raises:
             LedgerError: There is no budget of that path.
-            ValueError: More is posted and pending, or it was set aside.
+            ValueError: More is posted and pending, it was set aside, or there is nothing to reopen.
         """
-        self.run(lambda book: book.set_limits(self.account_at(path), limits_of(limits)))
+        row = limits_of(limits)
+        self.change_limits(path, lambda _: row, reopen=reopen)
+
+    def change_limits(
+        self, path: str, change: Callable[[Limits], Limits], *, reopen: bool = False
+    ) -> tuple[Limits, Limits]:
+        """As `set_limits`, in one step with reading those that it has: nobody else's change is lost.
+
+        Args:
+            path: "team/run".
+            change: Makes the new limits of the old ones.
+            reopen: As for `set_limits`.
+
+        Returns:
+            The old ones and the new ones.
+        """
+        return self.run(lambda book: book.change_limits(self.account_at(path), change, reopen=reopen))
 
     def account_at(self, path: str) -> Account:
         """The account of a path, which must be there.
@@ -218,15 +243,15 @@ class MemoryLedger(Ledger):
 
     def run(self, work: Work[T], undo: Undo | None = None) -> T:
         with self.lock:
-            return work(self._book)
+            return self._do(work)
 
     async def hold(self, work: Work[T], undo: Undo | None = None) -> T:
         with self.lock:
-            return work(self._book)
+            return self._do(work)
 
     def tell(self, work: Work[None]) -> None:
         with self.lock:
-            work(self._book)
+            self._do(work)
 
     def afterwards(self, callback: Callable[[], None]) -> None:
         callback()
@@ -236,6 +261,12 @@ class MemoryLedger(Ledger):
 
     async def flush(self) -> None:
         """Nothing waits to be booked."""
+
+    def _do(self, work: Work[T]) -> T:
+        try:
+            return work(self._book)
+        finally:
+            self._book.changed.clear()  # there is no file to write it to
 
 
 def open_on(book: Book, opened: Opened, above: Opened | None, limits: Limits) -> None:

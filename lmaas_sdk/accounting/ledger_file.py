@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import math
 import sqlite3
 import threading
 import time
@@ -49,6 +50,7 @@ def open_ledger(
 
     Raises:
         LedgerError: On entering: it cannot be opened, is no ledger, or is one of a newer version.
+        ValueError: On entering: `wall` tells no time.
     """
     return SqliteLedger(path, synchronous=synchronous, busy_timeout_s=busy_timeout_s, wall=wall)
 
@@ -92,13 +94,21 @@ class SqliteLedger(Ledger):
         self._close(quietly=error is not None)
 
     async def __aenter__(self) -> Self:
-        await asyncio.get_running_loop().run_in_executor(None, self._start)
+        opening = asyncio.get_running_loop().run_in_executor(None, self._start)
+        try:
+            await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # Left open, its owner would seem alive for as long as the process is.
+            await _ended(opening)
+            if opening.exception() is None:
+                await _ended(asyncio.get_running_loop().run_in_executor(None, self._close, True))
+            raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        await asyncio.get_running_loop().run_in_executor(None, self._close, error is not None)
+        await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, self._close, error is not None))
 
     def close(self) -> None:
         """Books all that was asked for and ends; a second time changes nothing. The thread waits.
@@ -112,7 +122,7 @@ class SqliteLedger(Ledger):
 
     async def aclose(self) -> None:
         """As `close`; only the task waits."""
-        await asyncio.get_running_loop().run_in_executor(None, self._close)
+        await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, self._close))
 
     def run(self, work: Work[T], undo: Undo | None = None) -> T:
         operation = Operation(work, undo)
@@ -194,8 +204,10 @@ class SqliteLedger(Ledger):
         """As the base class; where something is refused, what dead processes hold is freed first."""
         try:
             super().grant(book, opened, ask)
-        except BudgetExceeded:
-            if not self._recovery.of_the_dead(book, self._file, self._wall()):
+        except BudgetExceeded as refusal:
+            # Where nothing is pending, the dead hold nothing either; what is closed stays closed without them.
+            may_help = refusal.limit is not None and bool(refusal.pending)
+            if not (may_help and self._recovery.of_the_dead(book, self._file, self._wall())):
                 raise
             super().grant(book, opened, ask)
 
@@ -245,6 +257,9 @@ class SqliteLedger(Ledger):
     def _start(self) -> None:
         if self._is_started:
             raise LedgerError(f"{self.path} is opened by this object already: open_ledger makes another")
+        now_s = self._wall()
+        if not math.isfinite(now_s):
+            raise ValueError(f"the wall clock of a ledger tells seconds since 1970, not {now_s!r}")
         opening: Operation[None] = Operation(self._begin)
         opening.event = threading.Event()
         self._is_started = True
@@ -283,6 +298,8 @@ class SqliteLedger(Ledger):
     def _book_all(self, batch: Sequence[Operation[Any]], rows: LedgerRows) -> None:
         if rows.begin():
             self._book.version += 1  # others have written: what is touched is read anew
+        self._recovery.begin()
+        self._stay_alive(rows)
         for operation in batch:
             operation.apply(self._book)
         if not rows.connection.in_transaction:
@@ -293,6 +310,21 @@ class SqliteLedger(Ledger):
             account.seen = account.now
         self._book.changed.clear()
         self._entries.clear()
+
+    def _stay_alive(self, rows: LedgerRows) -> None:
+        """Puts the lock file back if somebody has removed it; nobody can take this process for dead meanwhile.
+
+        Raises:
+            LedgerError: Somebody has, before.
+        """
+        if self._lock_file.path.exists():
+            return
+        if owners.has_ended(rows.connection, self.owner):
+            raise LedgerError(
+                f"{self.path} was open, but its lock file {self._lock_file.path.name} was removed, and another process "
+                "took this one for dead and resolved what it had pending: open it again"
+            )
+        self._lock_file.take_again()
 
     def _load(self, account: Account) -> bool:
         found = self._file.balances(account.path)
@@ -318,6 +350,13 @@ class SqliteLedger(Ledger):
             with suppress(sqlite3.Error):  # the checkpoint can be done by whoever opens it next
                 self._rows.close()
             self._lock_file.drop(remove=is_whole)
+
+
+async def _ended(work: asyncio.Future[None]) -> None:
+    """Waits for the end of something, however often it is cancelled meanwhile."""
+    while not work.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([work])
 
 
 def _is_on_loop() -> bool:

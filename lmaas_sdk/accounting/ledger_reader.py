@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from lmaas_sdk.errors import LedgerError
 __all__ = ["AccountRow", "EntryRow", "LedgerReader", "OwnerRow", "parse_amount", "parse_amounts"]
 
 _BUSY_TIMEOUT_S = 30.0  # a reader waits only while a file is made, or closed by its last writer
+_AS_WHOM_WE_ARE = os.access in os.supports_effective_ids
 _AMOUNT = re.compile(r"-?[0-9]+(/0*[1-9][0-9]*)?", re.ASCII)
 _ACCOUNTS = """SELECT path, parent, aside, owner, overrun, released,
   limit_calls, limit_evaluations, limit_tokens, limit_nanousd,
@@ -83,7 +85,9 @@ class OwnerRow:
 
 
 class LedgerReader:
-    """A ledger file open for reading, for `with`; it changes nothing in it and keeps no writer waiting.
+    """A ledger file open for reading, for `with`; it changes nothing that it says and keeps no writer waiting.
+
+    It leaves nothing beside the file. One in a folder that may not be written is read too, if it was closed.
 
     Args:
         path: The file.
@@ -100,10 +104,14 @@ class LedgerReader:
         if not self.path.is_file():
             raise LedgerError(f"there is no ledger file {self.path}")
         try:
-            # autocommit, so that BEGIN is ours; "ro": neither made nor migrated
+            # autocommit, so that BEGIN is ours
             self._connection = sqlite3.connect(
-                f"{self.path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=_BUSY_TIMEOUT_S
+                f"{self.path.absolute().as_uri()}?{self._mode()}",
+                uri=True,
+                isolation_level=None,
+                timeout=_BUSY_TIMEOUT_S,
             )
+            self._connection.execute("PRAGMA query_only = ON")
             self._connection.execute("BEGIN")
             self._check()
         except BaseException as error:
@@ -165,6 +173,15 @@ class LedgerReader:
         sql = "SELECT id, pid, host, opened_at, ended_at, ended FROM owners ORDER BY opened_at, id"
         return [OwnerRow(*row) for row in self.connection.execute(sql)]
 
+    def _mode(self) -> str:
+        """How SQLite opens it: never made where it is not there."""
+        if _may_write(self.path) and _may_write(self.path.parent):
+            return "mode=rw"  # the last one to close takes away what lies beside the file; "ro" would leave it there
+        # Reading a file in WAL mode takes an index beside it, which cannot be made here. Without a WAL nobody has it
+        # open, or had it open when the machine stopped, and it can be read without.
+        is_closed = not self.path.with_name(f"{self.path.name}-wal").exists()
+        return "mode=ro&immutable=1" if is_closed else "mode=ro"
+
     def _account(self, row: Sequence[Any]) -> AccountRow:
         try:
             limits, posted, pending = (parse_amounts(row[at : at + 4]) for at in (6, 10, 14))
@@ -200,6 +217,10 @@ class LedgerReader:
             )
         if version < SCHEMA_VERSION:
             raise LedgerError(f"{self.path} is a ledger of an older version: open it once with open_ledger")
+
+
+def _may_write(path: Path) -> bool:
+    return os.access(path, os.W_OK, effective_ids=_AS_WHOM_WE_ARE)
 
 
 def parse_amount(value: object) -> int | Fraction | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from decimal import MAX_EMAX, MIN_EMIN, ROUND_CEILING, Context, Decimal, InvalidOperation
+import re
+from decimal import MAX_EMAX, MIN_EMIN, ROUND_CEILING, Context, Decimal
 
 __all__ = ["NANOUSD_PER_USD", "ceil_div", "format_usd", "nanousd", "usd"]
 
 NANOUSD_PER_USD = 1_000_000_000
 _MOST_DIGITS = 18  # of whole dollars: more is a slip of the keyboard, and 1e999999 would take for ever
+# Decimal itself also reads blanks, underscores and the digits of all scripts, which are slips or worse in an amount.
+_AMOUNT = re.compile(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 # The caller's decimal context (its precision, its traps) must not decide what an amount is.
 _UPWARDS = Context(prec=60, rounding=ROUND_CEILING, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[])
@@ -22,10 +25,9 @@ def nanousd(amount_usd: str | int | Decimal) -> int:
     """
     if isinstance(amount_usd, bool) or not isinstance(amount_usd, (str, int, Decimal)):
         raise TypeError(f"an amount of money is a string, int or Decimal, not {amount_usd!r}: write it as '5.00'")
-    try:
-        amount = Decimal(amount_usd)
-    except InvalidOperation as error:
-        raise ValueError(f"not an amount in dollars: {amount_usd!r} (write it as '5.00')") from error
+    if isinstance(amount_usd, str) and not _AMOUNT.fullmatch(amount_usd):
+        raise ValueError(f"not an amount in dollars: {amount_usd!r:.60} (write it as '5.00')")
+    amount = Decimal(amount_usd)
     if not amount.is_finite() or amount < 0:
         raise ValueError(f"an amount in dollars is finite and not negative, not {amount_usd!r}")
     if amount and amount.adjusted() >= _MOST_DIGITS:

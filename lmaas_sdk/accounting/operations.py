@@ -113,11 +113,12 @@ class Mailbox:
             self._awaited -= len(arrived)
             if self._awaited:
                 self._renew()
+        loop = asyncio.get_running_loop()
         for operation in arrived:
             if operation.waiter is not None and not operation.waiter.done():
                 operation.waiter.set_result(None)
             if operation.callback is not None and operation.error is None:
-                operation.callback()
+                loop.call_soon(operation.callback)  # on its own: what it raises keeps nothing from the others
 
 
 class _Tickets(Executor):

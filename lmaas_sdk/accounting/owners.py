@@ -34,6 +34,11 @@ class OwnerLock:
         """Holds it until the process ends, or `drop`."""
         self._lock.acquire(blocking=False)
 
+    def take_again(self) -> None:
+        """Holds it anew after somebody has removed its file, of which it still held what nobody else can find."""
+        self._lock.release()
+        self.take()
+
     def drop(self, *, remove: bool) -> None:
         """Lets go.
 
@@ -46,7 +51,11 @@ class OwnerLock:
 
     @contextmanager
     def if_dead(self) -> Iterator[bool]:
-        """Whether nobody holds it; if so, it is held while the caller puts in order what its owner left."""
+        """Whether nobody holds it; if so, it is held while the caller puts in order what its owner left.
+
+        Without a file its owner counts as dead: a copy of a ledger has none of its owners. One that is alive all the
+        same, since somebody has removed its file, makes it anew with its next transaction.
+        """
         if not self.path.exists():
             yield True
             return
@@ -70,6 +79,12 @@ def register(connection: sqlite3.Connection, owner: str, at: float) -> None:
 def end(connection: sqlite3.Connection, owner: str, *, at: float, how: str) -> None:
     """Writes down that an owner has ended: "closed", or "recovered" by another one."""
     connection.execute("UPDATE owners SET ended_at = ?, ended = ? WHERE id = ?", (at, how, owner))
+
+
+def has_ended(connection: sqlite3.Connection, owner: str) -> bool:
+    """Whether it is written down that an owner has ended."""
+    found = connection.execute("SELECT 1 FROM owners WHERE id = ? AND ended IS NOT NULL", (owner,))
+    return found.fetchone() is not None
 
 
 def unended(connection: sqlite3.Connection, *, but: str) -> list[str]:

@@ -21,13 +21,13 @@ _AMOUNTS = {
     **{f"{kind}_usd_per_ktok": (f"{kind}_nanousd_per_mtok", 3) for kind in _KINDS},
     "usd_per_call": ("call_nanousd", 0),
 }
-PRICE_KEYS = ("model", "aliases", "effective", "source", *_AMOUNTS)
+PRICE_KEYS = ("model", "aliases", "effective", "last_day", "source", *_AMOUNTS)
 
-_Entry = tuple[str, datetime.date, Price, tuple[str, ...]]
+_Entry = tuple[str, datetime.date, Price, tuple[str, ...], datetime.date | None]
 
 
 def parse_price_entries(name: str, content: bytes) -> Iterator[_Entry]:
-    """Model, first day, price and aliases of every entry.
+    """Model, first day, price, aliases and last day of every entry.
 
     Args:
         name: The file's, for messages.
@@ -37,7 +37,7 @@ def parse_price_entries(name: str, content: bytes) -> Iterator[_Entry]:
         ValueError: It is not such a table; the message names the file, the entry and the value.
     """
     try:
-        table = tomllib.loads(content.decode("utf-8"))
+        table = tomllib.loads(content.decode("utf-8-sig"))  # some editors put a byte order mark in front
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{name} is not TOML: {error}") from error
     entries = table.pop("price", None)
@@ -66,9 +66,10 @@ def _entry(entry: Mapping[str, object]) -> _Entry:
         if needed not in amounts:
             key = needed.replace("nanousd", "usd")
             raise ValueError(f'{key} is missing: give it, as "0" where these tokens are free')
-    effective, source = _date(entry.get("effective")), _words(entry.get("source"), "source")
-    price = Price(**amounts, effective=effective.isoformat(), source=source)
-    return _words(entry.get("model"), "model"), effective, price, _aliases(entry.get("aliases", []))
+    (effective, last_day), source = _days(entry), _words(entry.get("source"), "source")
+    # A table has no tiers: a commercial list may (`commercial_prices`).
+    price = Price(**amounts, effective=effective.isoformat(), source=source, tiers=())
+    return _words(entry.get("model"), "model"), effective, price, _aliases(entry.get("aliases", [])), last_day
 
 
 def _amount(key: str, value: object, power: int) -> int:
@@ -80,10 +81,19 @@ def _amount(key: str, value: object, power: int) -> int:
     return amount
 
 
-def _date(value: object) -> datetime.date:
+def _days(entry: Mapping[str, object]) -> tuple[datetime.date, datetime.date | None]:
+    """The first day, and the last where one is given."""
+    effective = _date(entry.get("effective"), "effective", "first")
+    last_day = _date(entry["last_day"], "last_day", "last") if "last_day" in entry else None
+    if last_day is not None and last_day < effective:
+        raise ValueError(f"last_day is {last_day}, before effective, which is {effective}")
+    return effective, last_day
+
+
+def _date(value: object, key: str, which: str) -> datetime.date:
     if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
         return value
-    raise ValueError(f"effective is the first day of the price, such as 2026-01-31 without quotes, not {value!r:.60}")
+    raise ValueError(f"{key} is the {which} day of the price, such as 2026-01-31 without quotes, not {value!r:.60}")
 
 
 def _words(value: object, key: str) -> str:

@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Callable, Sequence
 
 from lmaas_sdk.accounting.commercial_prices import commercial_price
-from lmaas_sdk.accounting.price_tables import SHEETS, PriceTable, near_names, price_sheet
+from lmaas_sdk.accounting.price_tables import SHEETS, PriceTable, check_day, near_names, price_sheet
 from lmaas_sdk.accounting.prices import Price
 from lmaas_sdk.errors import MissingExtra, UnknownPrice
 
@@ -32,8 +32,11 @@ def find_price(
         today: Says what day it is.
 
     Raises:
-        UnknownPrice: No source has it; the message says how to give one's own.
+        UnknownPrice: No source has it, or the first that has it has no price on that day; the message says how to give
+            one's own.
+        TypeError: `on` is no day.
     """
+    check_day(on)
     day = on or today()
     known = [*tables, *map(price_sheet, SHEETS)]
     for table in known:

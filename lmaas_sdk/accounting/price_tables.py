@@ -14,26 +14,28 @@ from lmaas_sdk.accounting.price_files import parse_price_entries
 from lmaas_sdk.accounting.prices import Price
 from lmaas_sdk.errors import UnknownPrice
 
-__all__ = ["SHEETS", "PriceEntry", "PriceTable", "near_names", "price_sheet", "read_price_table"]
+__all__ = ["SHEETS", "PriceEntry", "PriceTable", "check_day", "near_names", "price_sheet", "read_price_table"]
 
 SHEETS = {"gpt3-2022": "gpt3_2022.toml"}
 
 
 @dataclass(frozen=True, slots=True)
 class PriceEntry:
-    """A model's price from a date on, until the next entry of that model.
+    """A model's price from a date on, until its last day or the next entry of that model.
 
     Args:
         model: The model's name.
         effective: The first day it holds.
         price: The price; its `effective` and `source` say the same in words.
-        aliases: Other names of the model.
+        aliases: Other names of the model, on all days that it has a price on.
+        last_day: The last day it holds; None: it holds until the next entry.
     """
 
     model: str
     effective: datetime.date
     price: Price
     aliases: tuple[str, ...] = ()
+    last_day: datetime.date | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -50,25 +52,27 @@ class PriceTable:
         today: Says what day it is, where a price is asked for without one.
 
     Raises:
-        ValueError: Two entries of one name hold from the same day.
+        ValueError: Two entries of a model hold from the same day, or two models share a name.
     """
 
     def __init__(
         self, name: str, entries: Iterable[PriceEntry], *, today: Callable[[], datetime.date] = datetime.date.today
     ) -> None:
         self.name = name
-        self.entries: tuple[PriceEntry, ...] = tuple(sorted(entries, key=lambda entry: (entry.model, entry.effective)))
+        self.entries: tuple[PriceEntry, ...] = tuple(
+            sorted(entries, key=lambda entry: (_folded(entry.model), entry.effective))
+        )
         self._today = today
-        self._by_name: dict[str, list[PriceEntry]] = {}
-        for entry in sorted(self.entries, key=lambda entry: entry.effective):
-            for known in dict.fromkeys(map(_folded, entry.names)):
-                self._add(known, entry)
+        self._of_model: dict[str, list[PriceEntry]] = {}
+        self._model_of: dict[str, str] = {}
+        for entry in self.entries:
+            self._add(entry)
 
     def __repr__(self) -> str:
         return f"PriceTable({self.name!r}, {len(self.entries)} entries)"
 
     def __contains__(self, model: str) -> bool:
-        return _folded(model) in self._by_name
+        return _folded(model) in self._model_of
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -77,9 +81,9 @@ class PriceTable:
 
     def entries_on(self, on: datetime.date | None = None) -> tuple[PriceEntry, ...]:
         """The entry in force of every model that has one on a day (None: today), by model."""
-        day = on or self._today()
-        found = {_folded(entry.model): entry for entry in self.entries if entry.effective <= day}
-        return tuple(found.values())
+        day = self._day(on)
+        found = (_in_force(entries, day) for entries in self._of_model.values())
+        return tuple(entry for entry in found if entry is not None)
 
     def price_of(self, model: str, on: datetime.date | None = None) -> Price:
         """A model's price.
@@ -92,25 +96,44 @@ class PriceTable:
             UnknownPrice: The table does not have the model, or has no price of it on that day; the message says what
                 it has.
         """
-        entries = self._by_name.get(_folded(model))
-        if entries is None:
+        known = self._model_of.get(_folded(model))
+        if known is None:
             raise UnknownPrice(f"table {self.name!r} has no price of model {model!r}{near_names(model, self.names)}")
-        day = on or self._today()
-        in_force = [entry for entry in entries if entry.effective <= day]
-        if not in_force:
+        entries, day = self._of_model[known], self._day(on)
+        entry = _in_force(entries, day)
+        if entry is None:
             raise UnknownPrice(
-                f"table {self.name!r} has a price of model {model!r} from {entries[0].effective} on, none on {day}"
+                f"table {self.name!r} has a price of model {model!r} {_span(entries, day)}, none on {day}: ask for "
+                "another day, or write a table of your own (docs/prices.md) and give it"
             )
-        return in_force[-1].price
+        return entry.price
 
-    def _add(self, known: str, entry: PriceEntry) -> None:
-        entries = self._by_name.setdefault(known, [])
+    def _day(self, on: datetime.date | None) -> datetime.date:
+        check_day(on)
+        return on or self._today()
+
+    def _add(self, entry: PriceEntry) -> None:
+        model = _folded(entry.model)
+        entries = self._of_model.setdefault(model, [])
         if entries and entries[-1].effective == entry.effective:
-            raise ValueError(
-                f"table {self.name!r} has two prices of {known!r} from {entry.effective} on ({entries[-1].model!r} and "
-                f"{entry.model!r}): leave one"
-            )
+            raise ValueError(f"table {self.name!r} has two prices of {model!r} from {entry.effective} on: leave one")
         entries.append(entry)
+        for name in entry.names:
+            if self._model_of.setdefault(_folded(name), model) != model:
+                raise ValueError(
+                    f"table {self.name!r} calls two models {name!r}, {self._model_of[_folded(name)]!r} and {model!r}: "
+                    "a name is one model's, on all days"
+                )
+
+
+def check_day(on: object) -> None:
+    """Refuses what is no day; None passes.
+
+    Raises:
+        TypeError: It is something else; a moment too, for which day that is depends on the place.
+    """
+    if on is not None and (isinstance(on, datetime.datetime) or not isinstance(on, datetime.date)):
+        raise TypeError(f"on is a day, such as datetime.date(2026, 1, 31), not {on!r:.60}")
 
 
 def read_price_table(path: str | Path, *, today: Callable[[], datetime.date] = datetime.date.today) -> PriceTable:
@@ -150,6 +173,20 @@ def near_names(model: str, names: Sequence[str]) -> str:
 def _table(name: str, content: bytes, *, today: Callable[[], datetime.date] = datetime.date.today) -> PriceTable:
     entries = [PriceEntry(*parts) for parts in parse_price_entries(name, content)]
     return PriceTable(name, entries, today=today)
+
+
+def _in_force(entries: Sequence[PriceEntry], day: datetime.date) -> PriceEntry | None:
+    """Which of a model's entries, oldest first, holds on a day."""
+    begun = [entry for entry in entries if entry.effective <= day]
+    if not begun or (begun[-1].last_day is not None and begun[-1].last_day < day):
+        return None
+    return begun[-1]
+
+
+def _span(entries: Sequence[PriceEntry], day: datetime.date) -> str:
+    """When the price nearest to a day without one holds, in words."""
+    last_days = [entry.last_day for entry in entries if entry.effective <= day]
+    return f"until {last_days[-1]}" if last_days else f"from {entries[0].effective} on"
 
 
 def _folded(name: str) -> str:

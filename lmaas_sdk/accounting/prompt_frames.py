@@ -1,4 +1,4 @@
-"""What stands around a text when it is counted: the prompt's positions, special tokens, and the mask's white space."""
+"""What stands around a text for the model: the prompt's positions, special tokens, and the mask's white space."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from lmaas_sdk.errors import InvalidQuery
 from lmaas_sdk.texts import Piece, Text
 from lmaas_sdk.tuning.subspace import Subspace
 
-__all__ = ["SPECIAL_TOKENS", "PromptFrame", "check_room", "segments"]
+__all__ = ["FIRST_BASE_TOKEN", "PLAIN", "SPECIAL_TOKENS", "PromptFrame", "check_room", "segments"]
 
 SPECIAL_TOKENS = 2  # one before a text and one after it
-_FIRST_BASE_TOKEN = 1000
-# What a special token swallows beside itself: Unicode White_Space. str.strip() would also take U+001C .. U+001F.
+FIRST_BASE_TOKEN = 1000
+# What the tokenizers library strips beside a mask: Unicode White_Space. str.strip() would also take U+001C .. U+001F.
 _WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
 # In `add` a full stop stands between the base tokens and the text (reference implementation of Sun et al. 2022).
 _AFTER_BASE_TOKENS = Piece("template", " . ")
@@ -21,7 +21,7 @@ _AFTER_BASE_TOKENS = Piece("template", " . ")
 
 @dataclass(frozen=True, slots=True)
 class PromptFrame:
-    """The prompt a text is counted under: none (`plain`), or positions before the text (`add`, `cat`)."""
+    """The prompt around a text: none (`plain`), base tokens after `<s>` (`add`), or vectors before `<s>` (`cat`)."""
 
     layout: Literal["plain", "add", "cat"] = "plain"
     prompt_tokens: int = 0
@@ -29,7 +29,15 @@ class PromptFrame:
     @classmethod
     def of(cls, subspace: Subspace | None) -> PromptFrame:
         """The frame of a subspace's prompt; None: the manual prompt's."""
-        return cls() if subspace is None else cls(subspace.layout, subspace.prompt_tokens)
+        return PLAIN if subspace is None else cls(subspace.layout, subspace.prompt_tokens)
+
+    @property
+    def positions_before(self) -> int:
+        """Positions in front of `<s>` that are no tokens."""
+        return self.prompt_tokens if self.layout == "cat" else 0
+
+
+PLAIN = PromptFrame()
 
 
 def check_room(frame: PromptFrame, *, max_tokens: int, vocab_size: int) -> None:
@@ -43,10 +51,10 @@ def check_room(frame: PromptFrame, *, max_tokens: int, vocab_size: int) -> None:
     Raises:
         InvalidQuery: The message says what would do.
     """
-    if frame.layout == "add" and _FIRST_BASE_TOKEN + frame.prompt_tokens > vocab_size:
+    if frame.layout == "add" and FIRST_BASE_TOKEN + frame.prompt_tokens > vocab_size:
         raise InvalidQuery(
-            f"layout 'add' with {frame.prompt_tokens} prompt tokens stands on vocabulary ids {_FIRST_BASE_TOKEN} .. "
-            f"{_FIRST_BASE_TOKEN + frame.prompt_tokens - 1}, but the vocabulary has {vocab_size}: take fewer prompt "
+            f"layout 'add' with {frame.prompt_tokens} prompt tokens stands on vocabulary ids {FIRST_BASE_TOKEN} .. "
+            f"{FIRST_BASE_TOKEN + frame.prompt_tokens - 1}, but the vocabulary has {vocab_size}: take fewer prompt "
             "tokens or layout 'cat'"
         )
     if frame.prompt_tokens + SPECIAL_TOKENS >= max_tokens:

@@ -28,17 +28,25 @@ Limits: TypeAlias = tuple[int | None, int | Fraction | None, int | None, int | N
 ZERO: Quantities = (0, 0, 0, 0)
 NO_LIMITS: Limits = (None, None, None, None)
 
+_MOST = 10**27  # a quintillion dollars in nano-dollars: what is more is a mistake, and no file need hold it
+
 
 def quantities(amounts: Amounts) -> Quantities:
     """The units of `amounts`.
 
     Raises:
-        ValueError: One of them is negative.
+        ValueError: One is negative, beyond 10^27, or no whole number; evaluations may be a Fraction.
     """
-    row = (amounts.calls, amounts.evaluations, amounts.tokens, amounts.nanousd)
-    if row[0] < 0 or row[1] < 0 or row[2] < 0 or row[3] < 0:
-        raise ValueError(f"an amount to reserve, set aside or post is not negative: {amounts}")
-    return row
+    calls, evaluations, tokens, nanousd = amounts.calls, amounts.evaluations, amounts.tokens, amounts.nanousd
+    if (
+        not type(calls) is type(tokens) is type(nanousd) is int  # bool is none
+        or type(evaluations) not in (int, Fraction)
+        or not (0 <= calls <= _MOST and 0 <= evaluations <= _MOST and 0 <= tokens <= _MOST and 0 <= nanousd <= _MOST)
+    ):
+        raise ValueError(
+            f"amounts to reserve, set aside or post are whole numbers from 0 to 10^27, not {amounts!r:.300}"
+        )
+    return calls, evaluations, tokens, nanousd
 
 
 def as_amounts(row: Sequence[int | Fraction]) -> Amounts:

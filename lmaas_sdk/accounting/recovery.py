@@ -7,7 +7,6 @@ What was set aside goes back.
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["Recovery"]
 
 _log = logging.getLogger("lmaas_sdk.accounting")
-_LOOK_EVERY_S = 1.0
 
 
 @dataclass(slots=True)
@@ -58,7 +56,7 @@ class Recovery:
 
     def __init__(self, ledger: SqliteLedger) -> None:
         self._ledger = ledger
-        self._looked_s = float("-inf")
+        self._has_looked = False
 
     def note_unknown(self, rows: LedgerRows) -> None:
         """Tells the ledger of all that is posted as unknown, by whomever, and may still be corrected."""
@@ -67,18 +65,21 @@ class Recovery:
             transfer.state, transfer.posted, transfer.is_unknown = "posted", amounts, True
             self._ledger.note_unknown(Reservation.of_unknown(self._ledger, transfer))
 
+    def begin(self) -> None:
+        """A transaction begins: who has died since the last one may be found again."""
+        self._has_looked = False
+
     def of_the_dead(self, book: Book, rows: LedgerRows, at: float) -> bool:
-        """Resolves what dead owners left, looking once a second at most; whether there was anything.
+        """Resolves what dead owners left, looking once a transaction; whether there was anything.
 
         Args:
             book: Books it.
             rows: The file.
             at: Seconds since 1970.
         """
-        now_s = time.monotonic()
-        if now_s - self._looked_s < _LOOK_EVERY_S:
+        if self._has_looked:
             return False
-        self._looked_s = now_s
+        self._has_looked = True
         left = _Left()
         for owner in owners.unended(rows.connection, but=self._ledger.owner):
             self._of_one(book, rows, owner, at=at, left=left)

@@ -8,27 +8,28 @@ It shares no code with `book.py`, whose work it judges. The rule, unit by unit:
 
 Whatever was granted must have fitted at that moment. To know that at every entry, each account carries what is
 committed, posted + pending: that of an amount set aside is its limit as long as it is not released, whatever goes on
-within, so a change ends there. Only an overrun breaks that, and after one nothing above may grant anything any more.
+within, so a change ends there. Only an overrun breaks that: what is posted beyond the limit of an amount set aside is
+its parent's to pay, and closes all above until an entry `reopen` says that the bill is accepted.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
 from lmaas_sdk.accounting.amounts import UNITS
 from lmaas_sdk.accounting.discrepancies import Discrepancies
-from lmaas_sdk.accounting.ledger_reader import parse_amount
+from lmaas_sdk.accounting.ledger_reader import OwnerRow, parse_amount
 from lmaas_sdk.accounting.places import Place, as_far_as_readable
 from lmaas_sdk.accounting.quantities import ZERO, Limits, Quantities, added, is_over, less
 
 __all__ = ["Replay"]
 
 # Written so that each finds its index.
-_POSTED = """SELECT account, purpose, endpoint, key, calls, evaluations, tokens, nanousd FROM entries
-  WHERE transfer = ? AND kind IN ('post', 'void') AND kind = 'post' AND seq < ? ORDER BY seq DESC LIMIT 1"""
+_ENDED = """SELECT kind, account, purpose, endpoint, key, calls, evaluations, tokens, nanousd FROM entries
+  WHERE transfer = ? AND kind IN ('post', 'void') AND seq < ? ORDER BY seq DESC LIMIT 1"""
 _CORRECTED = """SELECT calls, evaluations, tokens, nanousd FROM entries
   WHERE transfer = ? AND kind = 'correct' AND seq < ? ORDER BY seq DESC LIMIT 1"""
 _RESOLVED = "SELECT seq FROM entries WHERE transfer = ? AND kind IN ('post', 'void') AND seq < ? ORDER BY seq LIMIT 1"
@@ -50,7 +51,7 @@ class Replay:
     Args:
         connection: To look up what a correction corrects: transfers that are resolved are not kept in memory.
         places: Every account, by path.
-        owners: The ids of all owners.
+        owners: All of them, by id.
         found: Takes what is wrong.
     """
 
@@ -58,13 +59,15 @@ class Replay:
         self,
         connection: sqlite3.Connection,
         places: Mapping[str, Place],
-        owners: Collection[str],
+        owners: Mapping[str, OwnerRow],
         *,
         found: Discrepancies,
     ) -> None:
         self.open: dict[str, _Open] = {}
         self.entries = self.transfers = self.last_seq = 0
         self._connection, self._places, self._owners, self._found = connection, places, owners, found
+        self._excess: dict[str, Quantities] = {}  # what is posted beyond amounts set aside, by path
+        self._has_overrun = False
         self._take = {
             "pending": self._pending,
             "sent": self._sent,
@@ -73,6 +76,7 @@ class Replay:
             "void": self._void,
             "correct": self._correct,
             "limits": self._limits,
+            "reopen": self._reopen,
             "release": self._release,
         }
 
@@ -116,6 +120,7 @@ class Replay:
     def _sent(self, row: tuple[Any, ...], place: Place) -> None:
         held = self._held(row, place)
         if held is not None:
+            self._check_owner(row, held.owner, may_be_recovered=False)
             if held.is_sent:
                 self._add("sent", row[0], expected="refused before it is sent again", found="sent twice")
             held.is_sent = True
@@ -123,6 +128,7 @@ class Replay:
     def _refused(self, row: tuple[Any, ...], place: Place) -> None:
         held = self._held(row, place)
         if held is not None:
+            self._check_owner(row, held.owner, may_be_recovered=False)
             if not held.is_sent:
                 self._add("refused", row[0], expected="sent before", found="not sent")
             held.is_sent = False
@@ -132,38 +138,41 @@ class Replay:
         if held is None:
             return
         del self.open[row[3]]
+        self._check_owner(row, held.owner)
         actual, asked = self._amounts(row), held.asked
         if row[13] and actual != asked:
             self._add("unknown outcome", row[0], expected=f"the worst case {_shown(asked)}", found=_shown(actual))
         if is_over(actual, asked):
+            self._has_overrun = True
             for here in held.place.line:
                 here.is_overrun = True
         held.place.posted = added(held.place.posted, actual)
-        held.place.commit(less(actual, asked))
+        self._commit_posted(held.place, less(actual, asked))
 
     def _void(self, row: tuple[Any, ...], place: Place) -> None:
         held = self._held(row, place)
         if held is not None:
             del self.open[row[3]]
+            self._check_owner(row, held.owner)
             held.place.commit(less(ZERO, held.asked))
 
     def _correct(self, row: tuple[Any, ...], place: Place) -> None:
         seq, transfer, actual = row[0], row[3], self._amounts(row)
-        posted = self._connection.execute(_POSTED, (transfer, seq)).fetchone()
-        if posted is None:
+        kind, *posted = self._connection.execute(_ENDED, (transfer, seq)).fetchone() or (None,)
+        if kind != "post":
             self._add("correction", seq, expected="a post before", found="none")
             return
         again = self._connection.execute(_CORRECTED, (transfer, seq)).fetchone()
         before = as_far_as_readable(posted[4:] if again is None else again)
         if again is not None:
             self._add("correction", seq, expected="one", found="a second one")
-        if (place.path, *row[10:13]) != posted[:4]:
-            self._add("account and label", seq, expected=posted[:4], found=(place.path, *row[10:13]))
+        if [place.path, *row[10:13]] != posted[:4]:
+            self._add("account and label", seq, expected=tuple(posted[:4]), found=(place.path, *row[10:13]))
         if is_over(actual, before):
             self._add("correction", seq, expected=f"at most {_shown(before)}", found=_shown(actual))
         place = self._places.get(posted[0], place)
         place.posted = added(place.posted, less(actual, before))
-        place.commit(less(actual, before))
+        self._commit_posted(place, less(actual, before))
 
     def _limits(self, row: tuple[Any, ...], place: Place) -> None:
         limits: Limits = tuple(self._amount(row, at, may_be_none=True) for at in range(4))  # type: ignore[assignment]
@@ -178,21 +187,29 @@ class Replay:
         if place.is_above_limits():
             self._add("limits", row[0], expected=f"at least {_shown(place.committed)}", found=_shown(limits))
 
+    def _reopen(self, row: tuple[Any, ...], place: Place) -> None:
+        if place.is_aside or not place.is_overrun:
+            self._add("reopen", row[0], expected="of a budget that an overrun has closed", found=repr(place.path))
+        if place.is_above_limits():
+            self._add("reopen", row[0], expected=f"at most {_shown(place.limits)}", found=_shown(place.committed))
+        place.is_overrun = False
+
     def _release(self, row: tuple[Any, ...], place: Place) -> None:
         spent, posted = self._amounts(row), place.all_posted()
         if not place.is_aside or place.is_released:
             self._add("release", row[0], expected="once, of what was set aside", found=repr(place.path))
             return
+        self._check_owner(row, place.owner)
         if spent != posted:
             self._add("release", row[0], expected=f"{_shown(posted)} spent", found=_shown(spent))
         if place.committed != posted:
             self._add("release", row[0], expected="nothing pending", found=_shown(less(place.committed, posted)))
-        unspent = less(posted, as_far_as_readable(place.limits))
+        counted = added(as_far_as_readable(place.limits), self._excess.pop(place.path, ZERO))
         place.allow(spent)
         place.is_released = True
         place.choose_paying()
         for here in place.paying[1:]:
-            here.committed = added(here.committed, unspent)
+            here.committed = added(here.committed, less(posted, counted))
 
     def _grant(self, seq: int, place: Place, asked: Quantities) -> None:
         """Something is taken from an account: it, and all above that pay, must be open and have room."""
@@ -211,6 +228,30 @@ class Replay:
                     expected=f"at most {_shown(here.limits)} in {here.path!r}",
                     found=f"{_shown(here.committed)} with {_shown(asked)}",
                 )
+
+    def _commit_posted(self, place: Place, change: Quantities) -> None:
+        place.commit(change)
+        if self._has_overrun:
+            for here in place.line:
+                if here.is_aside and not here.is_released:
+                    self._charge_excess(here)
+
+    def _charge_excess(self, aside: Place) -> None:
+        """What is posted beyond an amount set aside was not set aside: whoever pays for it pays that too."""
+        pairs = zip(aside.all_posted(), as_far_as_readable(aside.limits), strict=True)
+        excess: Quantities = tuple(max(0, spent - limit) for spent, limit in pairs)  # type: ignore[assignment]
+        before = self._excess.get(aside.path, ZERO)
+        if excess != before and len(aside.line) > 1:
+            self._excess[aside.path] = excess
+            aside.line[1].commit(less(excess, before))
+
+    def _check_owner(self, row: tuple[Any, ...], owner: str | None, *, may_be_recovered: bool = True) -> None:
+        """What somebody holds, nobody else touches, unless to put in order what is left of the dead."""
+        if row[5] == owner or owner is None:
+            return
+        known = self._owners.get(owner)
+        if not (may_be_recovered and known is not None and known.ended == "recovered"):
+            self._add("owner", row[0], expected=f"{owner!r}, who holds it", found=repr(row[5]))
 
     def _held(self, row: tuple[Any, ...], place: Place) -> _Open | None:
         """The open transfer that an entry is about."""

@@ -41,7 +41,8 @@ def _text(column: str) -> _Form:
     return _Form(column, "a text", column, f"typeof({column}) != 'text'")
 
 
-_IS_OF_ACCOUNT = "kind IN ('limits', 'release')"
+_IS_OF_ACCOUNT = "kind IN ('limits', 'reopen', 'release')"
+_HAS_NO_AMOUNTS = "kind IN ('sent', 'refused', 'void', 'reopen')"
 _FORMS = {
     ("entries", "seq", "entry"): (
         _time("at"),
@@ -51,7 +52,7 @@ _FORMS = {
             "amounts",
             "none",
             "coalesce(calls, evaluations, tokens, nanousd)",
-            "kind IN ('sent', 'refused', 'void') AND coalesce(calls, evaluations, tokens, nanousd) IS NOT NULL",
+            f"{_HAS_NO_AMOUNTS} AND coalesce(calls, evaluations, tokens, nanousd) IS NOT NULL",
         ),
         *map(_text, ("purpose", "endpoint", "key")),
         _Form("label", "none", "purpose || endpoint || key", f"{_IS_OF_ACCOUNT} AND purpose || endpoint || key != ''"),
@@ -72,6 +73,8 @@ _FORMS = {
     ),
     ("quota_events", "seq", "quota event"): (
         _Form("kind", "one that there is", "kind", "kind NOT IN ('ask', 'leave', 'take', 'settle', 'refund')"),
+        _Form("owner", "one that has opened the file", "owner", "owner NOT IN (SELECT id FROM owners)"),
+        _Form("tokens", "at least 0", "tokens", "tokens < 0"),
     ),
 }  # fmt: skip
 

@@ -15,9 +15,23 @@ __all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "migrate"]
 
 APPLICATION_ID = 0x6C6D6C67  # "lmlg": tells a ledger from any other SQLite file
 
+_GUARDS = """
+CREATE UNIQUE INDEX entries_reserved_once ON entries (transfer) WHERE kind = 'pending';
+CREATE UNIQUE INDEX entries_resolved_once ON entries (transfer) WHERE kind IN ('post', 'void');
+CREATE UNIQUE INDEX entries_corrected_once ON entries (transfer) WHERE kind = 'correct';
+CREATE INDEX entries_of_owner ON entries (owner) WHERE kind IN ('pending', 'sent', 'refused');
+CREATE INDEX entries_unknown ON entries (endpoint, key) WHERE unknown = 1;
+CREATE TRIGGER entries_are_not_changed BEFORE UPDATE ON entries BEGIN
+  SELECT RAISE(ABORT, 'entries of a ledger are never changed');
+END;
+CREATE TRIGGER entries_are_not_deleted BEFORE DELETE ON entries BEGIN
+  SELECT RAISE(ABORT, 'entries of a ledger are never deleted');
+END;
+"""
+
 # Units (calls, evaluations, tokens, nanousd) have no type on purpose: a whole number of 64 bits is stored as such,
 # a larger one as its digits, a fraction of an evaluation as "numerator/denominator".
-_VERSION_1 = """
+_VERSION_1 = f"""
 CREATE TABLE owners (           -- one row for every opening of the file by a process
   id TEXT PRIMARY KEY, pid INTEGER NOT NULL, host TEXT NOT NULL, opened_at REAL NOT NULL,
   ended_at REAL, ended TEXT CHECK (ended IN ('closed', 'recovered'))
@@ -42,17 +56,7 @@ CREATE TABLE entries (          -- what happened, never changed
   purpose TEXT NOT NULL DEFAULT '', endpoint TEXT NOT NULL DEFAULT '', key TEXT NOT NULL DEFAULT '',
   unknown INTEGER NOT NULL DEFAULT 0     -- 1: posted at the worst case, because nobody knows what it cost
 );
-CREATE UNIQUE INDEX entries_reserved_once ON entries (transfer) WHERE kind = 'pending';
-CREATE UNIQUE INDEX entries_resolved_once ON entries (transfer) WHERE kind IN ('post', 'void');
-CREATE UNIQUE INDEX entries_corrected_once ON entries (transfer) WHERE kind = 'correct';
-CREATE INDEX entries_of_owner ON entries (owner) WHERE kind IN ('pending', 'sent', 'refused');
-CREATE INDEX entries_unknown ON entries (endpoint, key) WHERE unknown = 1;
-CREATE TRIGGER entries_are_not_changed BEFORE UPDATE ON entries BEGIN
-  SELECT RAISE(ABORT, 'entries of a ledger are never changed');
-END;
-CREATE TRIGGER entries_are_not_deleted BEFORE DELETE ON entries BEGIN
-  SELECT RAISE(ABORT, 'entries of a ledger are never deleted');
-END;
+{_GUARDS}
 CREATE TABLE quota_events (     -- who asked for, took and gave back what of a provider's quota
   seq INTEGER PRIMARY KEY AUTOINCREMENT, scope TEXT NOT NULL,
   kind TEXT NOT NULL CHECK (kind IN ('ask', 'leave', 'take', 'settle', 'refund')),
@@ -61,7 +65,31 @@ CREATE TABLE quota_events (     -- who asked for, took and gave back what of a p
 CREATE INDEX quota_events_of_scope ON quota_events (scope, seq);
 """
 
-_MIGRATIONS = (_VERSION_1,)  # the nth turns version n - 1 into n
+# The kinds of entries are part of their table, so a new kind needs a new table. What was written stays as it is.
+_VERSION_2 = f"""
+CREATE TABLE entries_2 (        -- what happened, never changed
+  seq INTEGER PRIMARY KEY AUTOINCREMENT,
+  at REAL NOT NULL,             -- seconds since 1970
+  kind TEXT NOT NULL CHECK (kind IN (
+    'limits', 'reopen', 'pending', 'sent', 'refused', 'post', 'void', 'correct', 'release'
+  )),
+  transfer TEXT,                -- the reservation's id, made by the client; NULL for limits, reopen and release
+  account TEXT NOT NULL REFERENCES accounts (path),
+  owner TEXT NOT NULL REFERENCES owners (id),
+  calls, evaluations, tokens, nanousd,   -- pending: asked for; post, correct: what it comes to; limits: NULL is none
+  purpose TEXT NOT NULL DEFAULT '', endpoint TEXT NOT NULL DEFAULT '', key TEXT NOT NULL DEFAULT '',
+  unknown INTEGER NOT NULL DEFAULT 0     -- 1: posted at the worst case, because nobody knows what it cost
+);
+INSERT INTO entries_2 SELECT * FROM entries;
+DELETE FROM sqlite_sequence WHERE name = 'entries_2';
+INSERT INTO sqlite_sequence SELECT 'entries_2', seq FROM sqlite_sequence WHERE name = 'entries';
+DROP TABLE entries;
+ALTER TABLE entries_2 RENAME TO entries;
+{_GUARDS}
+CREATE INDEX owners_unended ON owners (opened_at) WHERE ended IS NULL;
+"""  # noqa: S608  (constants)
+
+_MIGRATIONS = (_VERSION_1, _VERSION_2)  # the nth turns version n - 1 into n
 SCHEMA_VERSION = len(_MIGRATIONS)
 
 

@@ -4,12 +4,53 @@ from __future__ import annotations
 
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-__all__ = ["cut_before", "kept_tokens"]
+from lmaas_sdk.errors import InvalidQuery
+from lmaas_sdk.texts import Text
+
+__all__ = ["cut_before", "kept_tokens", "shorter_text"]
 
 _JOINER = "\u200d"
 _SKIN_TONES = range(0x1F3FB, 0x1F400)
+
+
+def shorter_text(
+    text: Text, positions: int, *, most: int, index: int, starts_of: Callable[[list[str]], Sequence[Sequence[int]]]
+) -> Text:
+    """A text that does not fit, with about as many tokens less in its fields as it has too many.
+
+    Args:
+        text: The text.
+        positions: What it takes.
+        most: What it may take.
+        index: The text's, for the message.
+        starts_of: The character that each token of some strings starts at, as the model's tokenizer tells it.
+
+    Raises:
+        InvalidQuery: Its fields are empty already.
+    """
+    shorter = _without(text, positions - most, starts_of)
+    if shorter == text:
+        raise InvalidQuery(
+            f"text {index} takes {positions} positions without its fields, above the model's {most}: only fields are "
+            "shortened, so shorten the template or the prompt"
+        )
+    return shorter
+
+
+def _without(text: Text, excess: int, starts_of: Callable[[list[str]], Sequence[Sequence[int]]]) -> Text:
+    fields = [index for index, piece in enumerate(text) if piece.kind == "field"]
+    starts = starts_of([text[index].text for index in fields])
+    kept = kept_tokens([len(found) for found in starts], excess)
+    pieces = list(text)
+    for index, found, tokens in zip(fields, starts, kept, strict=True):
+        if tokens < len(found) or not tokens:
+            # A field of no tokens (white space to this tokenizer) may still cost some beside its neighbours.
+            left = cut_before(text[index].text, found[tokens]) if tokens else ""
+            pieces[index] = replace(text[index], text=left)
+    return tuple(pieces)
 
 
 def kept_tokens(lengths: Sequence[int], excess: int) -> list[int]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import logging
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,6 +20,7 @@ __all__ = ["BudgetWarning", "OnWarning", "Thresholds"]
 
 _log = logging.getLogger("lmaas_sdk.accounting")
 _NEVER = float("inf")
+_TIME = "wall_s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +29,16 @@ class BudgetWarning:
 
     Args:
         budget: Its path.
-        unit: calls, evaluations, tokens or nanousd.
+        unit: calls, evaluations, tokens, nanousd or wall_s.
         fraction: The part of the limit that was passed.
-        limit, posted, pending: Amounts in that unit, when it was noticed.
+        limit, posted, pending: Amounts in that unit (seconds for wall_s), when it was noticed.
     """
 
     budget: str
     unit: str
     fraction: float
-    limit: int | Fraction
-    posted: int | Fraction
+    limit: int | float | Fraction
+    posted: int | float | Fraction
     pending: int | Fraction
 
 
@@ -42,7 +46,7 @@ OnWarning = Callable[[BudgetWarning], object]
 
 
 class Thresholds:
-    """Which parts of its limits a budget has passed, each told of once.
+    """Which parts of its limits a budget has passed, each told of once, whichever thread comes first.
 
     Args:
         warn_at: Parts of every limit.
@@ -50,11 +54,13 @@ class Thresholds:
 
     Raises:
         ValueError: A part is not above 0 and at most 1.
+        TypeError: `on_warning` is a coroutine function.
     """
 
     def __init__(self, warn_at: Iterable[float], on_warning: OnWarning | None) -> None:
         self.fractions = checked_fractions(warn_at)
-        self.on_warning = on_warning
+        self.on_warning = _checked_callback(on_warning)
+        self._lock = threading.Lock()
         self._told: set[tuple[str, Fraction]] = set()
         # Below all of these nothing new is passed. Whole numbers: every post is compared with them.
         self._next: tuple[float, ...] = (_NEVER,) * len(UNITS)
@@ -71,53 +77,58 @@ class Thresholds:
 
     def tell(self, path: str, balances: Balances) -> None:
         """Calls `on_warning` for every threshold passed since. What it raises is logged: the booking stands."""
-        if self.on_warning is None:
-            return
-        for warning in self._passed(path, balances):
-            try:
-                self.on_warning(warning)
-            except Exception:
-                extra = {"lmaas_event": "warning_callback_failed", "lmaas_budget": path}
-                _log.exception("on_warning of budget %(budget)r failed", {"budget": path}, extra=extra)
+        if self.on_warning is not None and self.may_pass(balances):
+            for warning in self._passed(path, balances):
+                self._call(warning)
 
     def log(self, path: str, balances: Balances) -> None:
         """Logs every threshold passed since."""
-        for warning in self._passed(path, balances):
-            log_event(
-                _log,
-                logging.WARNING,
-                "budget_threshold",
-                "budget %(budget)r has posted %(posted)s of %(limit)s %(unit)s",
-                budget=path,
-                unit=warning.unit,
-                fraction=warning.fraction,
-                limit=plain(warning.limit),
-                posted=plain(warning.posted),
-                pending=plain(warning.pending),
-            )
+        if self.may_pass(balances):
+            for warning in self._passed(path, balances):
+                _log_passed(warning)
+
+    def tell_time(self, path: str, *, limit_s: float, used_s: float) -> None:
+        """Calls `on_warning`, or logs, for every part of the wall time that is over since."""
+        with self._lock:
+            passed = [part for part in self.fractions if used_s >= limit_s * part and (_TIME, part) not in self._told]
+            self._told.update((_TIME, part) for part in passed)
+        for part in passed:
+            warning = BudgetWarning(path, _TIME, float(part), limit_s, used_s, 0)
+            if self.on_warning is None:
+                _log_passed(warning)
+            else:
+                self._call(warning)
 
     def may_pass(self, balances: Balances) -> bool:
         """Whether there may be something to tell: quick, and False after nearly every post."""
         limits, posted = balances.limits, balances.posted
         if limits is not self._next_of and limits != self._next_of:
-            self._look_ahead(limits)
+            with self._lock:
+                self._look_ahead(limits)
         calls, evaluations, tokens, nanousd = self._next
         return posted[0] >= calls or posted[1] >= evaluations or posted[2] >= tokens or posted[3] >= nanousd
 
+    def _call(self, warning: BudgetWarning) -> None:
+        try:
+            _refuse_coroutine(None if self.on_warning is None else self.on_warning(warning))
+        # CancelledError is what the result of somebody's cancelled future raises: nobody has cancelled the booking.
+        except (Exception, asyncio.CancelledError):
+            extra = {"lmaas_event": "warning_callback_failed", "lmaas_budget": warning.budget}
+            _log.exception("on_warning of budget %(budget)r failed", {"budget": warning.budget}, extra=extra)
+
     def _passed(self, path: str, balances: Balances) -> list[BudgetWarning]:
-        if not self.may_pass(balances):
-            return []
-        passed = self._newly_passed(path, balances)
-        self._look_ahead(balances.limits)
+        with self._lock:
+            passed = self._newly_passed(path, balances)
+            self._look_ahead(balances.limits)
         return passed
 
     def _look_ahead(self, limits: Limits) -> None:
         """Notes from where on a post may pass something: never too high, and less than one too low."""
-        self._next_of = limits
         self._next = tuple(
             next((int(limit * part) for part in self.fractions if limit and (unit, part) not in self._told), _NEVER)
             for unit, limit in zip(UNITS, limits, strict=True)
         )
+        self._next_of = limits  # last: whoever finds it finds what belongs to it
 
     def _newly_passed(self, path: str, balances: Balances) -> list[BudgetWarning]:
         passed = []
@@ -127,3 +138,32 @@ class Thresholds:
                     self._told.add((unit, fraction))
                     passed.append(BudgetWarning(path, unit, float(fraction), limit, posted, pending))
         return passed
+
+
+def _checked_callback(on_warning: OnWarning | None) -> OnWarning | None:
+    call = getattr(on_warning, "__call__", None)  # noqa: B004  (an object may have an async one)
+    if inspect.iscoroutinefunction(on_warning) or inspect.iscoroutinefunction(call):
+        raise TypeError(f"on_warning is called, not awaited: give a function that starts a task, not {on_warning!r}")
+    return on_warning
+
+
+def _refuse_coroutine(answer: object) -> None:
+    """Of a lambda, say, which does not tell beforehand what it returns."""
+    if inspect.iscoroutine(answer):
+        answer.close()
+        raise TypeError("on_warning returned a coroutine, which nobody awaits: let it start a task instead")
+
+
+def _log_passed(warning: BudgetWarning) -> None:
+    log_event(
+        _log,
+        logging.WARNING,
+        "budget_threshold",
+        "budget %(budget)r has posted %(posted)s of %(limit)s %(unit)s",
+        budget=warning.budget,
+        unit=warning.unit,
+        fraction=warning.fraction,
+        limit=plain(Fraction(warning.limit)),
+        posted=plain(Fraction(warning.posted)),
+        pending=plain(warning.pending),
+    )

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import unicodedata
+from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal
 
 from lmaas_sdk.accounting.token_counts import QUICK_CHARACTERS, TokenCounts, check_characters
 from lmaas_sdk.backend import ModelCard
@@ -18,6 +21,7 @@ __all__ = ["ByteBound", "WrittenOut", "upper_bound_counts"]
 
 _AROUND_A_TEXT = 4  # a generous allowance for special tokens and separators where nobody counts exactly
 _AROUND_A_MESSAGE = 8  # the same for a message to a chat model: role, separators and the start of the answer make 7
+_DECOMPOSED: tuple[Literal["NFD", "NFKD"], ...] = ("NFD", "NFKD")
 
 
 class WrittenOut:
@@ -56,7 +60,7 @@ class WrittenOut:
 
 
 class ByteBound:
-    """Bounds the tokens of any byte-level model by UTF-8 bytes.
+    """Bounds the tokens of any model by UTF-8 bytes.
 
     Args:
         card: The model's.
@@ -66,14 +70,20 @@ class ByteBound:
         self._card = card
 
     async def count(self, texts: Sequence[Text], subspace: Subspace | None = None) -> TokenCounts:
-        """Counts bytes; see `upper_bound_counts`."""
-        prompt_tokens = 0 if subspace is None else subspace.prompt_tokens
-        counts = upper_bound_counts(texts, prompt_tokens, self._card.max_tokens)
+        """Counts bytes, of much text on another thread; see `upper_bound_counts`."""
+        most = (texts, 0 if subspace is None else subspace.prompt_tokens, self._card.max_tokens)
+        if sum(len(piece.text) for text in texts for piece in text) > QUICK_CHARACTERS:
+            counts = await asyncio.to_thread(upper_bound_counts, *most)
+        else:
+            counts = upper_bound_counts(*most)
         return TokenCounts(counts, False, "an upper bound by UTF-8 bytes")
 
 
 def upper_bound_counts(texts: Sequence[Text], prompt_tokens: int, max_tokens: int) -> tuple[int, ...]:
-    """The most positions texts can take: a byte-level tokenizer never makes more tokens than there are UTF-8 bytes.
+    """The most positions texts can take: no tokenizer makes more tokens than there are UTF-8 bytes in what it splits.
+
+    That is the text, or what it becomes by Unicode normalization (NFC, NFD, NFKC, NFKD) and casefolding: SentencePiece
+    and WordPiece models normalize first, and one character may become 18.
 
     Args:
         texts: The texts.
@@ -85,5 +95,21 @@ def upper_bound_counts(texts: Sequence[Text], prompt_tokens: int, max_tokens: in
 
 
 def _most_tokens(text: Text) -> int:
-    """A text's UTF-8 bytes, and a token for its mask; a lone surrogate counts as the three bytes that replace it."""
-    return sum(1 if piece.kind == "mask" else len(piece.text.encode("utf-8", "surrogatepass")) for piece in text)
+    """A text's bytes, and a token for its mask."""
+    return sum(1 if piece.kind == "mask" else _most_bytes(piece.text) for piece in text)
+
+
+def _most_bytes(text: str) -> int:
+    if text.isascii():
+        return len(text)
+    return sum(count * _most_bytes_of(character) for character, count in Counter(text).items())
+
+
+@lru_cache(maxsize=4096)
+def _most_bytes_of(character: str) -> int:
+    """The most UTF-8 bytes of a character in any normal form; a lone surrogate has the three that replace it."""
+    # The composed forms need no look: two characters never compose to one of more bytes than both have.
+    forms = [character, *(unicodedata.normalize(form, character) for form in _DECOMPOSED)]
+    folded = [form.casefold() for form in forms]
+    forms += [*folded, *(unicodedata.normalize(form, one) for form in _DECOMPOSED for one in folded)]
+    return max(len(form.encode("utf-8", "surrogatepass")) for form in forms)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 
 from lmaas_sdk.accounting.prompt_frames import SPECIAL_TOKENS, PromptFrame, check_room, segments
-from lmaas_sdk.accounting.shortening import cut_before, kept_tokens
+from lmaas_sdk.accounting.shortening import shorter_text
 from lmaas_sdk.accounting.token_counts import QUICK_CHARACTERS, TokenCounts, check_characters
 from lmaas_sdk.accounting.token_encodings import ByteLevelBpe
 from lmaas_sdk.accounting.token_memory import TokenMemory
 from lmaas_sdk.backend import ModelCard
-from lmaas_sdk.errors import InvalidQuery, Unsupported
+from lmaas_sdk.errors import Unsupported
 from lmaas_sdk.texts import Text
 from lmaas_sdk.tuning.subspace import Subspace
 
@@ -90,25 +89,8 @@ class TokenCounter:
         """The positions a text takes once it fits, and whether it lost words for that."""
         most, whole = self._card.max_tokens, text
         while (positions := self._positions(text, frame)) > most:
-            shorter = self._without(text, positions - most)
-            if shorter == text:
-                raise InvalidQuery(
-                    f"text {index} takes {positions} positions without its fields, above the model's {most}: only "
-                    "fields are shortened, so shorten the template or the prompt"
-                )
-            text = shorter
+            text = shorter_text(text, positions, most=most, index=index, starts_of=self._starts)
         return positions, text is not whole
 
-    def _without(self, text: Text, excess: int) -> Text:
-        """The text with about `excess` tokens less in its fields; the same text once they are empty."""
-        fields = [index for index, piece in enumerate(text) if piece.kind == "field"]
-        starts = [self._tokenizer.starts(text[index].text) for index in fields]
-        pieces = list(text)
-        for index, found, kept in zip(
-            fields, starts, kept_tokens([len(found) for found in starts], excess), strict=True
-        ):
-            if kept < len(found) or not kept:
-                # A field of no tokens (white space to this tokenizer) may still cost some beside its neighbours.
-                shorter = cut_before(text[index].text, found[kept]) if kept else ""
-                pieces[index] = replace(text[index], text=shorter)
-        return tuple(pieces)
+    def _starts(self, fields: list[str]) -> list[list[int]]:
+        return [self._tokenizer.starts(field) for field in fields]

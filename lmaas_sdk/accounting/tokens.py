@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from weakref import WeakKeyDictionary
+import weakref
 
 from lmaas_sdk.accounting.openai_vocabularies import is_openai_name, local_encoding
 from lmaas_sdk.accounting.served_tokenizers import TokenizerSource, tokenizer_of
@@ -17,7 +17,9 @@ from lmaas_sdk.tuning.subspace import Subspace
 
 __all__ = ["TextCounter", "TokenCounter", "TokenCounts", "count_tokens", "counter_of", "upper_bound_counts"]
 
-_COUNTERS: WeakKeyDictionary[Backend, TextCounter] = WeakKeyDictionary()
+# By `id`, for a backend need not be hashable, and equal ones may have different cards. An entry goes with its backend,
+# before another object can have its number.
+_COUNTERS: dict[int, tuple[weakref.ref[Backend], TextCounter]] = {}
 
 
 async def count_tokens(backend: Backend, texts: TextSet, subspace: Subspace | None = None) -> TokenCounts:
@@ -39,7 +41,8 @@ async def count_tokens(backend: Backend, texts: TextSet, subspace: Subspace | No
 async def counter_of(backend: Backend) -> TextCounter:
     """What counts tokens for a backend's model, as exactly as can be without asking its server to.
 
-    The same counter every time, with what it remembers.
+    The same counter every time, with what it remembers; a new one for a backend that has no weak references
+    (`__slots__` without `__weakref__`).
 
     A backend that hands out its tokenizer (`tokenizer_json()`) and has byte-level BPE: exact. It is fetched once a
     process and tokenizer. An OpenAI model's name: tiktoken's vocabulary, where it is on this machine; nothing is
@@ -50,10 +53,20 @@ async def counter_of(backend: Backend) -> TextCounter:
         BackendError: The tokenizer could not be fetched.
         ProtocolError: It is another one than the card names.
     """
-    counter = _COUNTERS.get(backend)
-    if counter is None:
-        counter = _COUNTERS.setdefault(backend, await _new_counter(backend, backend.card))
-    return counter
+    kept = _COUNTERS.get(id(backend))
+    if kept is not None:
+        return kept[1]
+    return _kept(backend, await _new_counter(backend, backend.card))
+
+
+def _kept(backend: Backend, counter: TextCounter) -> TextCounter:
+    """The backend's counter from now on: this one, unless another was made meanwhile."""
+    key = id(backend)
+    try:
+        reference = weakref.ref(backend, lambda _: _COUNTERS.pop(key, None))
+    except TypeError:
+        return counter
+    return _COUNTERS.setdefault(key, (reference, counter))[1]
 
 
 async def _new_counter(backend: Backend, card: ModelCard) -> TextCounter:

@@ -30,11 +30,29 @@ class Label:
         purpose: train, dev, test, predict or features.
         endpoint: The scope in which a key means one call, such as "roberta-tiny/score@ACCOUNT".
         key: The idempotency key of the call; empty: it has none.
+
+    Raises:
+        ValueError: One is no text, or none that UTF-8 can spell: found here, it harms nobody else's booking.
     """
 
     purpose: str = ""
     endpoint: str = ""
     key: str = ""
+
+    def __post_init__(self) -> None:
+        given: tuple[tuple[str, object], ...]
+        given = (("purpose", self.purpose), ("endpoint", self.endpoint), ("key", self.key))
+        for name, value in given:
+            if not isinstance(value, str) or not (value.isascii() or _is_utf8(value)):
+                raise ValueError(f"the {name} of a transfer is a text that UTF-8 can spell, not {value!r:.80}")
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class Transfer:

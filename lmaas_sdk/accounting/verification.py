@@ -64,7 +64,7 @@ def verify_ledger(path: str | Path) -> Verification:
     """
     found = Discrepancies()
     with LedgerReader(path) as reader:
-        replay = Replay(reader.connection, {}, (), found=found)
+        replay = Replay(reader.connection, {}, {}, found=found)
         accounts: list[AccountRow] = []
         try:
             _check_file(reader.connection, found)

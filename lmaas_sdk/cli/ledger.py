@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from lmaas_sdk.accounting.ledger_export import EXPORTS
 from lmaas_sdk.accounting.ledger_file import open_ledger
 from lmaas_sdk.accounting.ledger_reader import LedgerReader
 from lmaas_sdk.accounting.limits import limits_of
-from lmaas_sdk.accounting.money import usd
 from lmaas_sdk.accounting.quantities import Limits
 from lmaas_sdk.accounting.verification import verify_ledger
 from lmaas_sdk.cli.exit_codes import DONE
@@ -55,6 +55,9 @@ def _add_limits(actions: argparse._SubParsersAction[Any]) -> None:
     limits.add_argument("--usd", metavar="AMOUNT", help="such as 5.00")
     limits.add_argument(
         "--none", nargs="+", default=[], choices=_OPTIONS, metavar="UNIT", help=f"no limit on {', '.join(_OPTIONS)}"
+    )
+    limits.add_argument(
+        "--reopen", action="store_true", help="accept the bill above its reservation that has closed this budget"
     )
     limits.add_argument("--json", action="store_true", help="print one JSON object")
     limits.set_defaults(run=_limits)
@@ -112,18 +115,28 @@ def _limits(args: argparse.Namespace) -> int:
         account = reader.account(args.account)
     if account.is_aside:
         raise ValueError(f"{args.account} was set aside: its limits are what was taken out of the budget above it")
-    new = _changed(account.limits, args)
+    change = _change(args)
     with open_ledger(args.file) as ledger:
-        ledger.set_limits(args.account, _budget(new))
+        old, new = ledger.change_limits(args.account, change, reopen=args.reopen)
+    closed = _closed(args)
     if args.json:
-        print(json.dumps({"account": args.account, "old": _plain(account.limits), "new": _plain(new)}, indent=2))
+        told = {"account": args.account, "old": _plain(old), "new": _plain(new), "closed": closed}
+        print(json.dumps(told, indent=2))
     else:
-        print_limits(args.account, account.limits, new)
+        print_limits(args.account, old, new, closed=closed)
     return DONE
 
 
-def _changed(limits: Limits, args: argparse.Namespace) -> Limits:
-    """The limits with those that the options give in their places.
+def _closed(args: argparse.Namespace) -> list[str]:
+    """Of the budget and all above it, those that stay closed by a bill above its reservation, nearest first."""
+    names = args.account.split("/")
+    with LedgerReader(args.file) as reader:
+        line = [reader.account("/".join(names[:count])) for count in range(len(names), 0, -1)]
+    return [account.path for account in line if account.is_overrun]
+
+
+def _change(args: argparse.Namespace) -> Callable[[Limits], Limits]:
+    """Puts the limits that the options give in the places of others.
 
     Raises:
         ValueError: They give none, one twice, or one that is negative.
@@ -132,18 +145,16 @@ def _changed(limits: Limits, args: argparse.Namespace) -> Limits:
     twice = [option for option, limit in zip(_OPTIONS, given, strict=True) if limit is not None and option in args.none]
     if twice:
         raise ValueError(f"--{twice[0]} gives a limit, and --none takes it away: give one of the two")
-    if not args.none and all(limit is None for limit in given):
+    if not args.none and not args.reopen and all(limit is None for limit in given):
         raise ValueError("no limit is given: name one, such as --tokens 500000 or --none tokens")
-    return tuple(  # type: ignore[return-value]  # four of them
-        None if option in args.none else before if limit is None else limit
-        for option, before, limit in zip(_OPTIONS, limits, given, strict=True)
-    )
 
+    def changed(limits: Limits) -> Limits:
+        return tuple(  # type: ignore[return-value]  # four of them
+            None if option in args.none else before if limit is None else limit
+            for option, before, limit in zip(_OPTIONS, limits, given, strict=True)
+        )
 
-def _budget(limits: Limits) -> Budget:
-    calls, evaluations, tokens, nanousd = limits
-    dollars = None if nanousd is None else usd(nanousd)
-    return Budget(calls=calls, evaluations=evaluations, tokens=tokens, usd=dollars)  # type: ignore[arg-type]  # whole
+    return changed
 
 
 def _plain(limits: Limits) -> dict[str, int | float | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 
 from rich.console import Console
@@ -45,12 +46,14 @@ def print_verification(result: Verification) -> None:
     print(f"{result.entries:,} entries, {transfers}, {result.accounts:,} budgets: {outcome}")
 
 
-def print_limits(account: str, old: Limits, new: Limits) -> None:
-    """A line for each limit that there was or is."""
+def print_limits(account: str, old: Limits, new: Limits, *, closed: Sequence[str]) -> None:
+    """A line for each limit that there was or is, and one for each budget, it or above it, that stays closed."""
     for unit, before, after in zip(UNITS, old, new, strict=True):
         if before is not None or after is not None:
             change = "" if before == after else f" -> {_limit(unit, after)}"
             print(f"{_printable(account)}: {_TITLES.get(unit, unit)} {_limit(unit, before)}{change}")
+    for path in closed:
+        print(f"{_printable(path)}: closed by a bill above its reservation, until --reopen accepts that")
 
 
 def _accounts_table(statement: Statement, title: str) -> Table:

@@ -34,18 +34,22 @@ class _Asker:
         tokens: The most that its request may take.
         limits: The quota that holds for it.
         until_waited_s: How long the first in line may have waited for the quota in all, until this one gives up.
+        before_wait: Told of its waits for the quota.
         turn: Done when it has not to stand there any longer; None: it was the first.
         refusal: Why it gives up.
         has_asked: Whether the book may know it.
+        told_until_s: When the last wait ends that `before_wait` was told of.
     """
 
     ticket: str
     tokens: int
     limits: Limits
     until_waited_s: float
+    before_wait: Callable[[float], None] | None
     turn: asyncio.Future[None] | None = None
     refusal: QuotaExceeded | None = None
     has_asked: bool = False
+    told_until_s: float = -math.inf
 
 
 class Gate:
@@ -79,7 +83,8 @@ class Gate:
             limits: The quota that holds for it.
             patience_s: Most seconds to wait for the quota, those in line behind others who wait for it included; None:
                 as long as it takes. A wait for a place has no known end and is not counted.
-            before_wait: Called before a wait for the quota with its seconds; what it raises ends the wait.
+            before_wait: Called before every wait for the quota with its seconds; what it raises ends the wait. A wait
+                that turns out longer is another one when the first is over, so that none is told twice.
 
         Raises:
             QuotaExceeded: The wait would take longer than that, or for ever; at once, and nothing was taken.
@@ -87,26 +92,27 @@ class Gate:
         check_ever_fits(tokens, limits)
         if limits.concurrency is not None:
             self._concurrency.allow(limits.concurrency)
-        asker = _Asker(f"{_PROCESS}-{next(_tickets)}", tokens, limits, self._until_waited_s(patience_s))
+        asker = _Asker(f"{_PROCESS}-{next(_tickets)}", tokens, limits, self._until_waited_s(patience_s), before_wait)
         if self._line:
             self._check_line(asker)
             asker.turn = asyncio.get_running_loop().create_future()
         self._line.append(asker)
         try:
-            await _turn_of(asker)
-            await self._admitted(asker, before_wait)
+            if asker.turn is not None:
+                await _turn_of(asker, asker.turn)
+            await self._admitted(asker)
         except BaseException:
-            if asker.has_asked:
-                self._book.refund(asker.ticket)
+            self._withdraw(asker)
             raise
         finally:
             self._leave(asker)
         return Permit(self, asker.ticket, tokens)
 
-    async def _admitted(self, asker: _Asker, before_wait: Callable[[float], None] | None) -> None:
+    async def _admitted(self, asker: _Asker) -> None:
         while True:
             self._changed.clear()
             if not self._concurrency.has_room:
+                self._withdraw(asker)  # who could not go must not stand before other processes
                 await self._changed.wait()
                 continue
             asker.has_asked = True
@@ -114,19 +120,24 @@ class Gate:
             if wait_s <= 0:
                 self._concurrency.enter()
                 return
-            if not math.isinf(wait_s):
+            if math.isinf(wait_s):
+                await self._pause(wait_s)
+            else:
                 self._give_up(asker, wait_s)
-                if before_wait is not None:
-                    before_wait(wait_s)
-                    before_wait = None
-            await self._pause(wait_s)
+                await self._pause(wait_s, most_s=_told_s(asker, wait_s))
 
-    async def _pause(self, wait_s: float) -> None:
+    def _withdraw(self, asker: _Asker) -> None:
+        """Has the book forget that it asked."""
+        if asker.has_asked:
+            asker.has_asked = False
+            self._book.refund(asker.ticket)
+
+    async def _pause(self, wait_s: float, *, most_s: float = math.inf) -> None:
         """Until it is time to ask again, or something was given back."""
         clock = asyncio.get_running_loop().time
         begun_s = clock()
         self._waits = None if math.isinf(wait_s) else (begun_s, begun_s + wait_s)
-        pause_s = self._book.pause_s(wait_s)
+        pause_s = min(self._book.pause_s(wait_s), most_s)
         try:
             async with asyncio.timeout(None if math.isinf(pause_s) else pause_s):
                 await self._changed.wait()
@@ -211,11 +222,23 @@ class Permit:
         return gate
 
 
-async def _turn_of(asker: _Asker) -> None:
-    if asker.turn is not None:
-        await asker.turn
+async def _turn_of(asker: _Asker, turn: asyncio.Future[None]) -> None:
+    await turn
     if asker.refusal is not None:
         raise asker.refusal
+
+
+def _told_s(asker: _Asker, wait_s: float) -> float:
+    """Tells of a wait that begins; seconds of `wait_s` that have been told of by then."""
+    now_s = asyncio.get_running_loop().time()
+    left_s = asker.told_until_s - now_s
+    if left_s > _SLACK_S:
+        return min(wait_s, left_s)
+    if wait_s > _SLACK_S:
+        asker.told_until_s = now_s + wait_s
+        if asker.before_wait is not None:
+            asker.before_wait(wait_s)
+    return wait_s
 
 
 def _wake(asker: _Asker) -> None:

@@ -62,7 +62,9 @@ class TwoDays(Limits):
 
 
 _Kind = tuple[str, str | None]  # what is counted, and for days the time zone
+_Counted = tuple[Window, bool]  # and whether tokens are counted, not requests
 _REQUESTS, _TOKENS, _A_DAY = "requests", "tokens", "requests a day"
+_OF_REQUESTS = ("requests_per_minute", "requests_per_day", "concurrency", "other_per_day")
 
 
 class Quota:
@@ -72,54 +74,63 @@ class Quota:
     """
 
     def __init__(self) -> None:
-        self._windows: dict[_Kind, Window] = {}
-        self._taken: dict[str, list[tuple[_Kind, Taken]]] = {}
+        self._counted: dict[_Kind, _Counted] = {}
+        self._taken: dict[str, list[tuple[Window, bool, Taken]]] = {}
         self._asked_by: Limits | None = None
-        self._asked: list[tuple[_Kind, Window]] = []
+        self._asked: list[_Counted] = []
+
+    @property
+    def under_way(self) -> int:
+        """Requests that were taken and are neither settled nor refunded."""
+        return len(self._taken)
 
     def knows(self, limits: Limits) -> bool:
         """Whether what these limits are about is counted."""
-        return limits is self._asked_by or all(kind in self._windows for kind in _counted(limits))
+        return limits is self._asked_by or all(kind in self._counted for kind in _limit_of_each(limits))
 
     def learn(self, limits: Limits) -> None:
         """Counts, from now on, what these limits are about, too."""
-        for kind in _counted(limits):
-            if kind not in self._windows:
-                self._windows[kind] = _new_window(kind)
+        for kind in _limit_of_each(limits):
+            if kind not in self._counted:
+                self._counted[kind] = (_new_window(kind), kind[0] == _TOKENS)
 
     def taken_tokens(self, ticket: str) -> int:
         """What a request was counted at; 0 where no tokens are counted."""
-        return next((taken.amount for kind, taken in self._taken.get(ticket, ()) if kind[0] == _TOKENS), 0)
+        return next((taken.amount for _, in_tokens, taken in self._taken.get(ticket, ()) if in_tokens), 0)
 
     def wait_s(self, tokens: int, limits: Limits, now_s: float) -> float:
         """Seconds until one more request of so many tokens fits; 0 now. Times are seconds since 1970."""
         if limits is not self._asked_by:  # those who ask one after the other nearly always have the same
             self._set(limits)
-        waits_s = [window.wait_s(_amount(kind, tokens), now_s) for kind, window in self._asked]
-        return max(waits_s, default=0.0)
+        longest_s = 0.0
+        for window, in_tokens in self._asked:
+            longest_s = max(longest_s, window.wait_s(tokens if in_tokens else 1, now_s))
+        return longest_s
 
     def take(self, ticket: str, tokens: int, now_s: float) -> None:
         """Counts a request as of now, whether it fits or not."""
         self._taken[ticket] = [
-            (kind, window.take(_amount(kind, tokens), now_s)) for kind, window in self._windows.items()
+            (window, in_tokens, window.take(tokens if in_tokens else 1, now_s))
+            for window, in_tokens in self._counted.values()
         ]
 
     def settle(self, ticket: str, tokens: int) -> None:
         """The request took so many tokens."""
-        for kind, taken in self._taken.pop(ticket, ()):
-            self._windows[kind].correct(taken, _amount(kind, tokens))
+        for window, in_tokens, taken in self._taken.pop(ticket, ()):
+            if in_tokens:
+                window.correct(taken, tokens)
 
     def refund(self, ticket: str) -> None:
         """The request counts nothing."""
-        for kind, taken in self._taken.pop(ticket, ()):
-            self._windows[kind].correct(taken, 0)
+        for window, _, taken in self._taken.pop(ticket, ()):
+            window.correct(taken, 0)
 
     def _set(self, limits: Limits) -> None:
         self.learn(limits)
-        counted = _counted(limits)
-        for kind, limit in counted.items():
-            self._windows[kind].limit = limit
-        self._asked = [(kind, self._windows[kind]) for kind in counted]
+        limit_of_each = _limit_of_each(limits)
+        self._asked = [self._counted[kind] for kind in limit_of_each]
+        for (window, _), limit in zip(self._asked, limit_of_each.values(), strict=True):
+            window.limit = limit
         self._asked_by = limits
 
 
@@ -134,25 +145,26 @@ def check_ever_fits(tokens: int, limits: Limits) -> None:
         raise QuotaExceeded(
             f"the call may take {tokens} tokens and {most} a minute are allowed: send less a call", wait_s=float("inf")
         )
-    for name in ("requests_per_minute", "requests_per_day", "concurrency"):
-        if getattr(limits, name) == 0:
-            raise QuotaExceeded(f"the quota allows no request at all ({name} is 0)", wait_s=float("inf"))
+    is_none = 0 in (limits.requests_per_minute, limits.requests_per_day, limits.concurrency)
+    if is_none or (isinstance(limits, TwoDays) and limits.other_per_day == 0):
+        name = next(name for name in _OF_REQUESTS if getattr(limits, name, None) == 0)
+        raise QuotaExceeded(f"the quota allows no request at all ({name} is 0)", wait_s=float("inf"))
 
 
-def _counted(limits: Limits) -> dict[_Kind, int]:
-    """What there is a limit of, and the limit."""
-    given = {
-        (_REQUESTS, None): limits.requests_per_minute,
-        (_TOKENS, None): limits.tokens_per_minute,
-        (_A_DAY, limits.day_time_zone): limits.requests_per_day,
-    }
+def _limit_of_each(limits: Limits) -> dict[_Kind, int]:
+    """What there is a limit of, and the limit; of two for the same the smaller one."""
+    given: list[tuple[_Kind, int | None]] = [
+        ((_REQUESTS, None), limits.requests_per_minute),
+        ((_TOKENS, None), limits.tokens_per_minute),
+        ((_A_DAY, limits.day_time_zone), limits.requests_per_day),
+    ]
     if isinstance(limits, TwoDays):
-        given[_A_DAY, limits.other_time_zone] = limits.other_per_day
-    return {kind: limit for kind, limit in given.items() if limit is not None}
-
-
-def _amount(kind: _Kind, tokens: int) -> int:
-    return tokens if kind[0] == _TOKENS else 1
+        given.append(((_A_DAY, limits.other_time_zone), limits.other_per_day))
+    smallest: dict[_Kind, int] = {}
+    for kind, limit in given:
+        if limit is not None:
+            smallest[kind] = min(limit, smallest.get(kind, limit))
+    return smallest
 
 
 def _new_window(kind: _Kind) -> Window:
@@ -170,6 +182,6 @@ class _QuietMidnight(CalendarDay):
         wait_s = super().wait_s(amount, now_s)
         if wait_s > 0:
             return wait_s + MARGIN_S
-        if (left_s := self.reset_s(now_s)) < MARGIN_S:
-            return left_s + MARGIN_S
-        return max(0.0, MARGIN_S - self.begun_s(now_s))
+        if now_s > self._ends_s - MARGIN_S:
+            return self._ends_s - now_s + MARGIN_S
+        return max(0.0, self._begins_s + MARGIN_S - now_s)

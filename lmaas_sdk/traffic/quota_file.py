@@ -27,7 +27,9 @@ T = TypeVar("T")
 # whose end is known is interrupted now and then.
 _POLL_S, _LOOK_S, _LOOKS = 0.05, 1.0, 16
 _LOOK_FOR_DEAD_EVERY_S = 1.0
-_HEARD_EVERY_S, _SILENT_S = 10.0, 40.0  # who waits asks again; who is stopped does not, and must not stop the others
+# Who waits asks again; who is stopped does not, and must not stop the others. One that is late once is not silent.
+_HEARD_EVERY_S, _SILENT_S = 10.0, 40.0
+_LONGEST_PAUSE_S = _SILENT_S / 2
 _KEPT_S = 27 * 3600.0  # no window is longer
 _PRUNE_EVERY_S = 3600.0
 _FRESH_S = _KEPT_S / 2  # what was read longer ago may lack rows that another process has pruned since
@@ -113,7 +115,9 @@ class FileQuota:
         return await self._ledger.execute(self._in_step(lambda rows: self._take(rows, ticket, tokens, limits=limits)))
 
     def pause_s(self, wait_s: float) -> float:
-        return _POLL_S if math.isinf(wait_s) else min(wait_s, max(_LOOK_S, wait_s / _LOOKS))
+        if math.isinf(wait_s):
+            return _POLL_S
+        return min(wait_s, max(_LOOK_S, wait_s / _LOOKS), _LONGEST_PAUSE_S)
 
     def settle(self, ticket: str, tokens: int) -> None:
         self._note("settle", ticket, tokens)

@@ -22,26 +22,22 @@ class MemoryQuota:
     def __init__(self, wall: Callable[[], float] = time.time) -> None:
         self._wall = wall
         self._quota = Quota()
-        self._under_way: set[str] = set()
 
     async def take(self, ticket: str, tokens: int, limits: Limits) -> float:
         now_s = self._wall()
         wait_s = self._quota.wait_s(tokens, limits, now_s)
         if wait_s > 0:
             return wait_s
-        if limits.concurrency is not None and len(self._under_way) >= limits.concurrency:
+        if limits.concurrency is not None and self._quota.under_way >= limits.concurrency:
             return math.inf
         self._quota.take(ticket, tokens, now_s)
-        self._under_way.add(ticket)
         return 0.0
 
     def pause_s(self, wait_s: float) -> float:
         return wait_s
 
     def settle(self, ticket: str, tokens: int) -> None:
-        self._under_way.discard(ticket)
         self._quota.settle(ticket, tokens)
 
     def refund(self, ticket: str) -> None:
-        self._under_way.discard(ticket)
         self._quota.refund(ticket)

@@ -41,8 +41,8 @@ class RetryPolicy:
         total_timeout_s: Most seconds of a call with all its attempts and waits; None: no limit.
         budget_ratio, budget_floor: All retries of a client's calls together are at most `budget_ratio` of these calls
             and `budget_floor` more, 429s apart, so that retries cannot make an outage worse.
-        patience_s: Most seconds that a tuner goes on asking for a candidate that fails because no retry is left or the
-            circuit is open.
+        patience_s: Most seconds that a tuner goes on asking for a candidate that fails because no attempt or retry is
+            left or the circuit is open.
 
     Raises:
         ValueError: A value is out of its range; the message names it.

@@ -48,7 +48,7 @@ class Window(Protocol):
         ...
 
     def correct(self, taken: Taken, amount: int) -> None:
-        """Counts another amount in its place; 0 gives it back. What no longer counts stays as it was."""
+        """Counts another amount in its place; 0 gives it back for good. What no longer counts stays as it was."""
         ...
 
     def remaining(self, now_s: float) -> int:
@@ -70,6 +70,7 @@ class SlidingWindow:
         self.limit = limit
         self._span_s = span_s
         self._taken: deque[Taken] = deque()
+        self._given_back = 0  # of these, so many count no longer
         self._used = 0
 
     def wait_s(self, amount: int, now_s: float) -> float:
@@ -87,17 +88,23 @@ class SlidingWindow:
 
     def take(self, amount: int, now_s: float) -> Taken:
         self._expire(now_s)
-        # A clock that is set back must not make what was taken before it end sooner.
-        at_s = max(now_s, self._taken[-1].at_s) if self._taken else now_s
-        taken = Taken(at_s, amount)
+        if self._taken and now_s < self._taken[-1].at_s:
+            now_s = self._taken[-1].at_s  # a clock that is set back must not make what was taken before it end sooner
+        taken = Taken(now_s, amount)
         self._taken.append(taken)
         self._used += amount
         return taken
 
     def correct(self, taken: Taken, amount: int) -> None:
-        if not taken.is_over:
-            self._used += amount - taken.amount
-            taken.amount = amount
+        if taken.is_over:
+            return
+        self._used += amount - taken.amount
+        taken.amount = amount
+        if amount == 0:
+            taken.is_over = True
+            self._given_back += 1
+            if 2 * self._given_back > len(self._taken):
+                self._sweep()
 
     def remaining(self, now_s: float) -> int:
         self._expire(now_s)
@@ -111,8 +118,15 @@ class SlidingWindow:
     def _expire(self, now_s: float) -> None:
         while self._taken and self._taken[0].at_s + self._span_s <= now_s:
             taken = self._taken.popleft()
-            taken.is_over = True
             self._used -= taken.amount
+            if taken.is_over:
+                self._given_back -= 1
+            taken.is_over = True
+
+    def _sweep(self) -> None:
+        """Forgets what was given back: each time half of all, so it costs as much as taking it did."""
+        self._taken = deque(taken for taken in self._taken if not taken.is_over)
+        self._given_back = 0
 
 
 class CalendarDay:
@@ -130,7 +144,8 @@ class CalendarDay:
     def wait_s(self, amount: int, now_s: float) -> float:
         if amount > self.limit:
             return math.inf
-        return 0.0 if amount <= self.remaining(now_s) else self.reset_s(now_s)
+        self._turn(now_s)
+        return 0.0 if self._used + amount <= self.limit else self._ends_s - now_s
 
     def take(self, amount: int, now_s: float) -> Taken:
         self._turn(now_s)
@@ -149,11 +164,6 @@ class CalendarDay:
     def reset_s(self, now_s: float) -> float:
         self._turn(now_s)
         return self._ends_s - now_s
-
-    def begun_s(self, now_s: float) -> float:
-        """Seconds since the day began."""
-        self._turn(now_s)
-        return now_s - self._begins_s
 
     def _turn(self, now_s: float) -> None:
         if now_s < self._ends_s:

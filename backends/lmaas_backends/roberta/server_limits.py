@@ -177,7 +177,7 @@ def _price(value: object, place: str) -> Price | None:
     effective = "" if "effective" not in table else _date(table["effective"], f"{place}.effective")
     source = _words(table.get("source", _OWN_SOURCE), f"{place}.source")
     try:
-        return Price(**{"input_nanousd_per_mtok": 0} | amounts, effective=effective, source=source)
+        return Price(**{"input_nanousd_per_mtok": 0} | amounts, effective=effective, source=source, tiers=())
     except ValueError as error:
         raise ValueError(f"{place}: {error}") from error
 
