@@ -23,7 +23,7 @@ from lmaas_sdk.traffic.retry import RetryPolicy
 from lmaas_sdk.tuning.scheduler import Part, Scheduler, Scorable
 
 NOTHING = Amounts()
-ONCE = RetryPolicy(attempts=1)
+ONCE = RetryPolicy(attempts=1, patience_s=0)
 
 
 def scheduler(backend: MockBackend | None = None, budget: Budget | None = None, *, run: str = "run") -> Scheduler:

@@ -102,6 +102,7 @@ async def test_servers_that_share_a_state_file_answer_a_key_alike(tmp_path: Path
             asking = [tasks.create_task(server.score(Idempotency_Key="k")) for server in (one, two)]
             for server in (one, two):
                 await wait_for(server.engine.started)
+            for server in (one, two):
                 server.engine.gate.set()
         told = [task.result()[1] for task in asking]
         usage = (await one.ask("GET", "/v1/usage"))[1]["usage"]["ann"]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from tuning_cases import DEV, SMALL, TASK, TEST, TRAIN, examples, mock
 
+from lmaas_backends.mock import MockBackend
 from lmaas_sdk import (
     PRESETS,
     Budget,
@@ -27,6 +28,7 @@ from lmaas_sdk import (
     TuningResult,
 )
 from lmaas_sdk.errors import (
+    BackendError,
     BackendUnavailable,
     BudgetExceeded,
     BudgetTooSmall,
@@ -543,14 +545,34 @@ async def test_provider_that_overbills_stops_the_run() -> None:
     assert budget.posted.tokens > 1_000_000
 
 
+def broken() -> MockBackend:
+    """A backend whose every answer is a fault of the server."""
+    return mock(faults=Faults(plan=lambda attempt: "server_fault"))
+
+
 async def test_backend_that_stays_broken_raises_its_error() -> None:
     """After the last attempt the error of the backend comes out, and its worst case is booked."""
     budget = Budget(evaluations=100)
-    faults = Faults(plan=lambda attempt: "server_fault")
-    tuner = Tuner(mock(faults=faults), budget=budget, preset=SMALL, retry=RetryPolicy(attempts=3, first_wait_s=0))
+    retry = RetryPolicy(attempts=3, first_wait_s=0, patience_s=0)
     with pytest.raises(ServerFault):
-        await tuner.fit(TRAIN)
+        await Tuner(broken(), budget=budget, preset=SMALL, retry=retry).fit(TRAIN)
     assert (budget.posted.calls, budget.pending.calls) == (3, 0)
+
+
+def test_backend_that_stays_broken_is_asked_until_patience_ends() -> None:
+    """Not once more after that: every attempt is booked, and nothing stays pending."""
+
+    async def main() -> tuple[float, int, int, int]:
+        backend, budget = broken(), Budget()
+        with pytest.raises(BackendError):
+            await Tuner(backend, budget=budget, preset=SMALL, retry=RetryPolicy(patience_s=300)).fit(TRAIN)
+        seconds = asyncio.get_running_loop().time()
+        return seconds, budget.posted.calls, budget.pending.calls, backend.book.received
+
+    seconds, posted, pending, received = run_virtual(main())
+    assert 200 < seconds < 400
+    assert (posted, pending) == (received, 0)
+    assert received > 6
 
 
 async def test_cancelling_leaves_nothing_behind() -> None:

@@ -40,16 +40,16 @@ class Label:
     key: str = ""
 
     def __post_init__(self) -> None:
-        given: tuple[tuple[str, object], ...]
-        given = (("purpose", self.purpose), ("endpoint", self.endpoint), ("key", self.key))
-        for name, value in given:
-            if not isinstance(value, str) or not (value.isascii() or _is_utf8(value)):
+        for name, value in (("purpose", self.purpose), ("endpoint", self.endpoint), ("key", self.key)):
+            if not _is_utf8_text(value):
                 raise ValueError(f"the {name} of a transfer is a text that UTF-8 can spell, not {value!r:.80}")
 
 
-def _is_utf8(text: str) -> bool:
+def _is_utf8_text(value: object) -> bool:
+    if not isinstance(value, str):
+        return False
     try:
-        text.encode()
+        value.encode()
     except UnicodeEncodeError:
         return False
     return True
