@@ -36,6 +36,7 @@ __all__ = ["application"]
 
 _DECODED_ON_LOOP_BYTES = 64 << 10
 _MOST_KEY_CHARACTERS = 255
+_RESTART_S = 1.0  # when a caller may look for whoever serves after us
 _REPLAYED = "Idempotent-Replayed"
 _CALLS: web.AppKey[ModelCalls] = web.AppKey("calls", ModelCalls)
 _BODIES: web.AppKey[RequestBodies] = web.AppKey("bodies", RequestBodies)
@@ -114,7 +115,9 @@ async def _admit(request: web.Request, handler: _Handler) -> web.StreamResponse:
         return await handler(request)
     calls = request.app[_CALLS]
     if calls.draining:
-        raise RefusalError("unavailable", "the server is shutting down", headers={"Connection": "close"})
+        raise RefusalError(
+            "unavailable", "the server is shutting down", retry_after_s=_RESTART_S, headers={"Connection": "close"}
+        )
     _account(request)
     return await handler(request)
 
