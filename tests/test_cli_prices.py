@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -77,6 +78,15 @@ def test_without_a_model_tables_and_sheets_are_listed(table: str, capsys: pytest
     printed = capsys.readouterr().out
     assert 0 <= printed.index("mine.toml") < printed.index("gpt3-2022") < printed.index("--provider anthropic")
     assert [said in printed for said in ("davinci = text-davinci-001", "$60.00", "$0.40", "2022-01-01")] == [True] * 4
+
+
+def test_a_sheet_that_has_ended_is_listed_with_its_last_day(capsys: pytest.CaptureFixture[str]) -> None:
+    """Not as an empty table: what the prices were is what a sheet of 2022 is for."""
+    assert main(["prices", "--on", "2026-01-01"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"davinci.*60\.00.*2022-01-\d\d.*2022-08-31", shown)
+    assert main(["prices", "--on", "2021-01-01", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["sources"]["gpt3-2022"] == []
 
 
 def test_the_list_as_json_has_the_sources(table: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -85,6 +85,12 @@ class PriceTable:
         found = (_in_force(entries, day) for entries in self._of_model.values())
         return tuple(entry for entry in found if entry is not None)
 
+    def last_entries(self, on: datetime.date | None = None) -> tuple[PriceEntry, ...]:
+        """The last entry of every model that began by a day (None: today), in force or ended, by model."""
+        day = self._day(on)
+        begun = ([entry for entry in entries if entry.effective <= day] for entries in self._of_model.values())
+        return tuple(entries[-1] for entries in begun if entries)
+
     def price_of(self, model: str, on: datetime.date | None = None) -> Price:
         """A model's price.
 

@@ -67,7 +67,7 @@ def _run(args: argparse.Namespace) -> int:
     elif args.provider is not None:
         _show_all({"genai-prices": commercial_entries(args.provider, day)}, "", as_json=args.json)
     else:
-        known = {table.name: table.entries_on(day) for table in (*tables, *map(price_sheet, SHEETS))}
+        known = {table.name: table.last_entries(day) for table in (*tables, *map(price_sheet, SHEETS))}
         _show_all(known, _more(), as_json=args.json)
     return DONE
 
@@ -99,7 +99,15 @@ def _show(model: str, price: Price, *, as_json: bool) -> None:
 def _show_all(sources: Mapping[str, Sequence[PriceEntry]], more: str, *, as_json: bool) -> None:
     if as_json:
         found = {
-            name: [{"model": entry.model, "aliases": list(entry.aliases), **entry.price.to_dict()} for entry in entries]
+            name: [
+                {
+                    "model": entry.model,
+                    "aliases": list(entry.aliases),
+                    "last_day": entry.last_day and entry.last_day.isoformat(),
+                    **entry.price.to_dict(),
+                }
+                for entry in entries
+            ]
             for name, entries in sources.items()
         }
         print(json.dumps({"sources": found}, indent=2))
@@ -110,9 +118,11 @@ def _show_all(sources: Mapping[str, Sequence[PriceEntry]], more: str, *, as_json
         for kind in PRICE_KINDS:
             table.add_column(kind, justify="right")
         table.add_column("from")
+        table.add_column("until")
         for entry in entries:
             cells = (_cell(entry.price, kind) for kind in PRICE_KINDS)
-            table.add_row(escape(" = ".join(entry.names)), *cells, entry.price.effective or "-")
+            days = (entry.price.effective or "-", str(entry.last_day or "-"))
+            table.add_row(escape(" = ".join(entry.names)), *cells, *days)
         console.print(table)
     if more:
         console.print(more, soft_wrap=True, highlight=False, markup=False)
