@@ -56,6 +56,7 @@ class Capabilities:
     idempotent: bool = False
     deterministic: bool = False
     layers: bool = False
+    precise: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,7 @@ class ScoreQuery:
     top_k: int | None = None
     subspace: Subspace | None = None
     Z: NDArray[np.float32] | None = None
+    precise: bool = False
 
     def __post_init__(self) -> None:
         if (self.subspace is None) != (self.Z is None):

@@ -8,10 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from lmaas_backends.roberta.chunks import chunk_rows
 from lmaas_backends.roberta.engine import Engine
 from lmaas_backends.roberta.forward import Forward
 from lmaas_backends.roberta.soft_prompt import SoftPrompts
@@ -65,14 +62,15 @@ def test_words_have_the_same_bits_alone_and_among_others(model: Any, engine: Eng
     assert alone.words == together.words[2:3]
 
 
-@given(st.lists(st.integers(1, 512), min_size=1, max_size=80))
-def test_chunks_hold_every_text_once_within_bounds(lengths: list[int]) -> None:
-    """Texts of like length together, at most 16 and 512 positions a chunk."""
-    chunks = chunk_rows(lengths)
-    assert sorted(row for rows in chunks for row in rows) == list(range(len(lengths)))
-    assert all(len(rows) <= 16 and (len(rows) == 1 or len(rows) * lengths[rows[-1]] <= 512) for rows in chunks)
-    ordered = [lengths[row] for rows in chunks for row in rows]
-    assert ordered == sorted(lengths)
+@pytest.mark.parametrize("layout", ["add", "cat"])
+def test_the_number_of_lanes_decides_no_bit(model: Any, layout: Any) -> None:
+    """One thread and three, several chunks a candidate: the same bytes, and the same card."""
+    one, three = Engine(model.loaded), Engine(model.loaded, lanes=3)
+    texts = model.texts(*(field for number in range(12) for field in (*FIELDS, f"reel {number}")))
+    query = ScoreQuery(texts, subspace=space(one, layout=layout), Z=candidates(4))
+    assert len(one.job(query).units) > 4
+    assert three.score(query).logits.tobytes() == one.score(query).logits.tobytes()
+    assert three.card == one.card
 
 
 @pytest.mark.parametrize("layout", ["add", "cat"])
@@ -125,10 +123,10 @@ def test_an_upload_is_named_by_its_digest(engine: Engine) -> None:
     assert name == array_digest(array)
 
 
-def test_cancelling_stops_before_the_next_candidate(model: Any, engine: Engine) -> None:
-    """The third question is answered yes, so two candidates were computed."""
+def test_cancelling_stops_before_the_next_unit(model: Any, engine: Engine) -> None:
+    """One text and candidate a unit: the third question is answered yes, so two were computed."""
     answers = iter([False, False, True])
-    with pytest.raises(CancelledError, match="after 2 of 20 candidates"):
+    with pytest.raises(CancelledError, match="after 2 of 20 units"):
         engine.score(ScoreQuery(model.texts("fine"), subspace=space(engine), Z=candidates(20)), lambda: next(answers))
 
 
@@ -233,9 +231,9 @@ def test_a_projection_that_overflows_is_refused(model: Any, engine: Engine) -> N
 
 def test_a_model_that_overflows_by_itself_answers_nothing(bert: Any) -> None:
     """Finite weights may be too large: neither logits nor features with infinities leave the engine."""
-    *below, last = bert.loaded.weights.layers
+    last = bert.loaded.weights.last
     large = replace(last, norm=Affine(last.norm.weight * 3e38, last.norm.bias))
-    engine = Engine(replace(bert.loaded, weights=replace(bert.loaded.weights, layers=(*below, large))))
+    engine = Engine(replace(bert.loaded, weights=replace(bert.loaded.weights, last=large)))
     with pytest.raises(InvalidQuery, match="logits of these texts overflow float32"):
         engine.score(ScoreQuery(bert.texts("fine")))
     with pytest.raises(InvalidQuery, match="hidden states of these texts overflow float32 in model 'small-bert'"):

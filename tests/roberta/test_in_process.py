@@ -53,8 +53,12 @@ async def test_it_answers_as_the_engine_does(roberta: Any) -> None:
         assert backend.card == engine.card
         assert (isinstance(backend, TextRegistry), isinstance(backend, ArrayStore)) == (True, True)
     assert registered == engine.register(texts, space)
-    assert scored.logits.tobytes() == engine.score(ScoreQuery(texts, subspace=space, Z=Z)).logits.tobytes()
-    assert features.features.tobytes() == engine.features(FeatureQuery(texts)).features.tobytes()
+    own = await asyncio.to_thread(engine.score, ScoreQuery(texts, subspace=space, Z=Z))
+    own_features = await asyncio.to_thread(engine.features, FeatureQuery(texts))
+    assert (scored.logits.tobytes(), features.features.tobytes()) == (
+        own.logits.tobytes(),
+        own_features.features.tobytes(),
+    )
     assert uploaded == engine.upload(np.ones((3, 128), dtype=np.float32))
 
 

@@ -29,7 +29,8 @@ def test_threads_are_counted_in_whole_numbers(threads: Any) -> None:
         load_engine("roberta-tiny", threads=threads)
 
 
-def test_the_number_of_threads_is_set_and_in_the_fingerprint() -> None:
-    """It is part of what fixes the bits."""
-    assert "threads=1 " in load_engine("roberta-tiny", threads=1).card.fingerprint
-    assert torch.get_num_threads() == 1
+def test_threads_are_lanes_and_not_in_the_fingerprint() -> None:
+    """They change no bit, so a run may go on with another number of them."""
+    one, two = load_engine("roberta-tiny", threads=1), load_engine("roberta-tiny", threads=2)
+    assert (one.lanes.count, two.lanes.count) == (1, 2)
+    assert one.card.fingerprint == two.card.fingerprint

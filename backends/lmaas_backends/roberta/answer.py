@@ -39,7 +39,7 @@ class LabelAnswer:
     def __init__(self, forward: Forward, label_ids: tuple[tuple[int, ...], ...]) -> None:
         self._forward = forward
         self._sizes = [len(ids) for ids in label_ids]
-        ids = torch.tensor([token for ids in label_ids for token in ids], device=forward.weights.words.device)
+        ids = torch.tensor([token for ids in label_ids for token in ids], device=forward.device)
         self._decoder = forward.decoder_rows(ids)
 
     @property

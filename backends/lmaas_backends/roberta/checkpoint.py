@@ -43,13 +43,15 @@ class Checkpoint:
     Args:
         config, tokenizer: As transformers reads them.
         tokenizer_json: The bytes of tokenizer.json.
-        state: The model's tensors by name, float32, all finite.
+        state: The model's tensors by name, float32, all finite; whoever reads one may take it out.
+        word_rows: Rows of the word embeddings.
     """
 
     config: Any
     tokenizer: Any
     tokenizer_json: bytes
-    state: Mapping[str, Tensor]
+    state: dict[str, Tensor]
+    word_rows: int
 
 
 def read_checkpoint(name: str, source: str) -> Checkpoint:
@@ -82,9 +84,9 @@ def read_checkpoint(name: str, source: str) -> Checkpoint:
         )
         tokenizer_json = _tokenizer_json(source, tokenizer)
     _check_complete(name, loading)
-    state = model.state_dict()
+    state = dict(model.state_dict())
     _check_finite(name, state)
-    return Checkpoint(config, tokenizer, tokenizer_json, state)
+    return Checkpoint(config, tokenizer, tokenizer_json, state, model.get_input_embeddings().num_embeddings)
 
 
 def _ask_hub(name: str, source: str) -> None:

@@ -1,39 +1,78 @@
 """Which texts are computed together: fixed by text set, frame and rows alone, so every candidate meets the same shapes.
 
 Bits are fixed for (set, rows): the other candidates of a call, and earlier calls, never matter. The choice of rows
-does: chunks are cut from the chosen rows, so the same text may get other neighbours and other padding when it is asked
-for alone, and its logits then differ in the last bits (about 5e-6 on the bundled model).
+does: chunks are cut from the chosen rows, so the same text may get other neighbours when it is asked for alone, and
+its logits then differ in the last bits (about 1e-6 on the bundled model).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from lmaas_backends.roberta.forward import Chunk, Forward
+from lmaas_backends.roberta.forward import Chunk, Forward, Group
 from lmaas_backends.roberta.stores import BoundedStore
-from lmaas_backends.roberta.text_encoder import EncodedText, Frame
+from lmaas_backends.roberta.text_encoder import FIRST_BASE_TOKEN, EncodedText, Frame
 
-__all__ = ["ChunkCache", "chunk_rows"]
+__all__ = ["ChunkCache", "Cut", "most_positions"]
 
-_CACHE_BYTES = 512 << 20
-# Small enough that a chunk's activations stay in the processor's cache, large enough to keep its matrix unit busy.
-_MAX_POSITIONS = 512
-_MAX_TEXTS = 16
+_CACHE_BYTES = 128 << 20
+# On a CPU one hidden state of a chunk takes up to 4 MB: so its activations stay near the processor, and there are
+# enough rows to keep its arithmetic units busy.
+_CPU_HIDDEN_NUMBERS = 1 << 20
+_CPU_POSITIONS = (512, 4096)
+_ACCELERATOR_POSITIONS = 32_768
 
 
-def chunk_rows(lengths: Sequence[int]) -> list[list[int]]:
-    """Splits texts, sorted by length, into runs of at most 16 texts and 512 positions, padding included."""
-    runs: list[list[int]] = []
-    for index in sorted(range(len(lengths)), key=lambda row: lengths[row]):
-        room = bool(runs) and len(runs[-1]) < _MAX_TEXTS and (len(runs[-1]) + 1) * lengths[index] <= _MAX_POSITIONS
-        if room:
+def most_positions(device: torch.device, width: int) -> int:
+    """Positions that are computed together on a device, by a model of hidden size `width`; a longer text is alone."""
+    if device.type != "cpu":
+        return _ACCELERATOR_POSITIONS
+    least, most = _CPU_POSITIONS
+    return max(least, min(most, _CPU_HIDDEN_NUMBERS // width))
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """How chosen texts are cut into chunks.
+
+    Args:
+        key: Names the set, the rows in their order, and the frame.
+        texts: The texts, encoded under `frame`.
+        frame: Of the prompt.
+        runs: The texts of each chunk, by index, sorted by length.
+    """
+
+    key: object
+    texts: tuple[EncodedText, ...]
+    frame: Frame
+    runs: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, key: object, texts: tuple[EncodedText, ...], frame: Frame, *, most: int) -> Cut:
+        """Cuts texts, sorted by length, into as few and as equal runs as `most` positions each allow."""
+        lengths = [text.positions for text in texts]
+        share = sum(lengths) / -(-sum(lengths) // most)
+        runs: list[list[int]] = [[]]
+        size = reached = 0
+        for index in sorted(range(len(texts)), key=lambda index: lengths[index]):
+            if runs[-1] and (size + lengths[index] > most or reached >= share * len(runs)):
+                runs.append([])
+                size = 0
             runs[-1].append(index)
-        else:
-            runs.append([index])
-    return runs
+            size += lengths[index]
+            reached += lengths[index]
+        return cls(key, texts, frame, tuple(map(tuple, runs)))
+
+    def positions(self, run: int) -> int:
+        """Positions of one candidate in a run."""
+        return sum(self.texts[index].positions for index in self.runs[run])
 
 
 class ChunkCache:
@@ -46,39 +85,102 @@ class ChunkCache:
     def __init__(self, forward: Forward) -> None:
         self._forward = forward
         self._store: BoundedStore[object, Chunk] = BoundedStore(max_bytes=_CACHE_BYTES)
+        self._bases: BoundedStore[int, Tensor] = BoundedStore(max_bytes=_CACHE_BYTES, max_entries=16)
 
-    def chunks(self, key: object, encoded: Sequence[EncodedText], frame: Frame) -> Iterator[Chunk]:
-        """The chunks of these texts under a frame; `key` names the set, the rows in their order, and the frame."""
-        for number, rows in enumerate(chunk_rows([text.positions for text in encoded])):
-            chunk = self._store.get((key, number))
-            if chunk is None:
-                chunk = self._build(rows, encoded, frame)
-                self._store.put((key, number), chunk, chunk.nbytes)
-            yield chunk
+    def chunk(self, cut: Cut, run: int, copies: int = 1) -> Chunk:
+        """A run's chunk, with room for so many candidates."""
+        key = (cut.key, run, copies)
+        found = self._store.get(key)
+        if found is None:
+            found = self._build([cut.texts[index] for index in cut.runs[run]], cut.runs[run], cut.frame, copies)
+            self._store.put(key, found, found.nbytes)
+        return found
 
-    def _build(self, rows: list[int], encoded: Sequence[EncodedText], frame: Frame) -> Chunk:
-        device = self._forward.weights.words.device
-        texts = [encoded[row] for row in rows]
-        before = frame.positions_before
-        hidden = self._embed(texts, before)
-        lengths = torch.tensor([text.positions for text in texts], device=device)
-        padded = min(text.positions for text in texts) < hidden.shape[1]
-        attends = torch.arange(hidden.shape[1], device=device) < lengths[:, None]
+    def _build(self, texts: Sequence[EncodedText], rows: Sequence[int], frame: Frame, copies: int) -> Chunk:
+        device = self._forward.device
+        layout = _Layout.of(texts, frame, copies)
+        ids = np.concatenate([_own(np.array(text.ids), frame) for text in texts])
+        places = np.concatenate([_own(np.arange(len(text.ids)), frame) for text in texts])
+        hidden = self._forward.embed(torch.from_numpy(ids).to(device), torch.from_numpy(places).to(device))
         return Chunk(
-            rows=torch.tensor(rows),
+            rows=torch.from_numpy(np.array(rows)[layout.text_of]),
+            candidates=torch.from_numpy(layout.candidate_of),
+            copies=copies,
             hidden=hidden,
             qkv=self._forward.first_qkv(hidden),
-            attends=attends[:, None, None] if padded else None,
-            mask_at=torch.tensor([before + index for text in texts for index in text.masks[:1]], device=device),
-            lengths=lengths,
-            prompt_at=0 if frame.layout == "cat" else 1,
+            order=torch.from_numpy(layout.order).to(device) if frame.prompt_tokens else None,
+            groups=layout.groups,
+            mask_at=torch.from_numpy(layout.mask_at).to(device),
+            base=self._base(frame),
         )
 
-    def _embed(self, texts: Sequence[EncodedText], before: int) -> Tensor:
-        """(n, T, D), the first `before` positions zero. Padding repeats id 0: nothing attends to it."""
-        words = self._forward.weights.words
-        longest = max(len(text.ids) for text in texts)
-        ids = torch.tensor([[*text.ids, *[0] * (longest - len(text.ids))] for text in texts], device=words.device)
-        hidden = words.new_zeros((len(texts), before + longest, words.shape[1]))
-        hidden[:, before:] = self._forward.embed(ids)
-        return hidden
+    def _base(self, frame: Frame) -> Tensor | None:
+        """Embedding output of the tokens that a prompt is added to."""
+        if frame.layout != "add":
+            return None
+        found = self._bases.get(frame.prompt_tokens)
+        if found is None:
+            places = torch.arange(1, 1 + frame.prompt_tokens, device=self._forward.device)
+            found = self._forward.embed(places + (FIRST_BASE_TOKEN - 1), places)
+            self._bases.put(frame.prompt_tokens, found, found.nbytes)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Where everything stands in a chunk: texts sorted by length, all copies of those of one length together."""
+
+    groups: tuple[Group, ...]
+    order: NDArray[np.int64]
+    mask_at: NDArray[np.int64]
+    text_of: NDArray[np.int64]
+    candidate_of: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, texts: Sequence[EncodedText], frame: Frame, copies: int) -> _Layout:
+        own = sum(text.positions - frame.prompt_tokens for text in texts)
+        groups: list[Group] = []
+        orders, masks, numbers = [], [], []
+        start = taken = 0
+        for length, members in groupby(range(len(texts)), key=lambda index: texts[index].positions):
+            indices = np.array(list(members))
+            groups.append(Group(start, copies * len(indices), length))
+            orders.append(_standing(len(indices), length, frame, copies=copies, taken=taken, own=own))
+            at = np.array([frame.positions_before + mask for index in indices for mask in texts[index].masks[:1]])
+            if len(at) == len(indices):  # texts whose states are wanted may have no mask
+                cells = np.arange(copies * len(indices)).reshape(copies, -1) * length
+                masks.append((start + cells + at).reshape(-1))
+            numbers.append((np.tile(indices, copies), np.repeat(np.arange(copies), len(indices))))
+            start += copies * len(indices) * length
+            taken += len(indices) * (length - frame.prompt_tokens)
+        return cls(
+            tuple(groups),
+            np.concatenate(orders),
+            np.concatenate(masks) if masks else np.empty(0, np.int64),
+            np.concatenate([text for text, _ in numbers]),
+            np.concatenate([candidate for _, candidate in numbers]),
+        )
+
+
+def _standing(texts: int, length: int, frame: Frame, *, copies: int, taken: int, own: int) -> NDArray[np.int64]:
+    """The part of `Chunk.order` for texts of one length, whose own positions are rows from `taken` on."""
+    tokens, first = frame.prompt_tokens, _first(frame)
+    order = np.empty((copies, texts, length), np.int64)
+    rows = taken + np.arange(texts * (length - tokens)).reshape(texts, -1)
+    order[:, :, :first] = rows[:, :first]
+    order[:, :, first + tokens :] = rows[:, first:]
+    prompts = own + np.arange(copies * tokens).reshape(copies, 1, tokens)
+    order[:, :, first : first + tokens] = prompts
+    return order.reshape(-1)
+
+
+def _first(frame: Frame) -> int:
+    """The first position of the prompt: behind the start token in `add`, in front of it in `cat`."""
+    return 1 if frame.layout == "add" else 0
+
+
+def _own(per_token: NDArray[np.int64], frame: Frame) -> NDArray[np.int64]:
+    """Without the base tokens of `add`, which stand where the prompt enters."""
+    if frame.layout != "add":
+        return per_token
+    return np.delete(per_token, slice(1, 1 + frame.prompt_tokens))

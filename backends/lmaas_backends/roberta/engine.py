@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from dataclasses import dataclass
+from typing import TypeVar, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lmaas_backends.roberta.answer import Answer, LabelAnswer, TopAnswer, Words
-from lmaas_backends.roberta.chunks import ChunkCache
-from lmaas_backends.roberta.feature_states import feature_states
-from lmaas_backends.roberta.forward import Chunk, Forward
+from lmaas_backends.roberta.answer import Answer, LabelAnswer, TopAnswer
+from lmaas_backends.roberta.chunks import Cut
+from lmaas_backends.roberta.forward import Forward
+from lmaas_backends.roberta.jobs import FeatureJob, Job, ScoreJob, Way
+from lmaas_backends.roberta.lanes import Lanes, Step
 from lmaas_backends.roberta.model import LoadedModel
 from lmaas_backends.roberta.soft_prompt import SoftPrompts
 from lmaas_backends.roberta.text_encoder import PLAIN, EncodedText, Frame, TextEncoder
 from lmaas_backends.roberta.text_store import TextStore
+from lmaas_backends.roberta.weights import Weights
 from lmaas_sdk.backend import (
     Capabilities,
     FeatureQuery,
@@ -27,7 +29,6 @@ from lmaas_sdk.backend import (
     Registration,
     ScoreQuery,
     ScoreReply,
-    Usage,
 )
 from lmaas_sdk.errors import InvalidQuery, Unsupported
 from lmaas_sdk.texts import TextSet
@@ -35,43 +36,39 @@ from lmaas_sdk.tuning.subspace import Subspace
 
 __all__ = ["Engine"]
 
+_Reply = TypeVar("_Reply", ScoreReply, FeatureReply)
+
 
 def _never() -> bool:
     return False
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """A checked query: the texts it asks for, encoded, and what names them."""
-
-    texts: TextSet
-    encoded: tuple[EncodedText, ...]
-    frame: Frame
-    key: object
-
-    @property
-    def positions(self) -> int:
-        return sum(text.positions for text in self.encoded)
-
-
 class Engine:
-    """Computes with one model. Synchronous, and for one thread at a time.
+    """Computes with one model. Made, used and closed on one thread; the computing itself is done on its lanes.
 
     On a CPU the bits of a candidate's logits are fixed by (text set, rows): neither the other candidates of a call nor
-    earlier calls matter. Another choice of rows may change a text's last bits (about 5e-6), as `chunks` explains.
+    earlier calls matter, nor how many lanes there are. Another choice of rows may change a text's last bits (about
+    1e-6), as `chunks` explains. On an accelerator the same call has the same bits.
 
     Args:
         model: The model.
+        lanes: Threads that compute side by side.
         max_candidates, max_texts: Most candidates and most texts a call may carry; the card says so.
     """
 
-    def __init__(self, model: LoadedModel, *, max_candidates: int = 64, max_texts: int = 1024) -> None:
+    def __init__(self, model: LoadedModel, *, lanes: int = 1, max_candidates: int = 64, max_texts: int = 1024) -> None:
+        torch.set_num_threads(1)  # of this thread; bits must not depend on who shares a product
         self.model = model
         self.card = _card(model, max_candidates, max_texts)
-        self._forward = Forward(model.weights, model.heads, model.epsilon, model.first_position)
+        self.lanes = Lanes(lanes)
+        self._way = _way(model, model.weights, model.arithmetic.dtype)
+        self._precise = self._way if model.precise is None else _way(model, model.precise, torch.float32)
         self._texts = TextStore(TextEncoder(model.vocabulary, model.max_tokens))
-        self._prompts = SoftPrompts(self._forward, model.vocabulary)
-        self._chunks = ChunkCache(self._forward)
+        self._prompts = SoftPrompts(self._way.forward, model.vocabulary)
+
+    def close(self) -> None:
+        """Ends the lanes; nothing can be computed any more."""
+        self.lanes.close()
 
     def register(self, texts: TextSet, subspace: Subspace | None = None) -> Registration:
         """Takes in a text set; counts its tokens as `subspace`'s prompt would have them billed.
@@ -99,87 +96,72 @@ class Engine:
 
     def count(self, query: ScoreQuery | FeatureQuery) -> int:
         """Input tokens that the query will be billed, without computing it; raises what computing it would refuse."""
-        if isinstance(query, FeatureQuery):
-            return self._feature_work(query).positions
-        work = self._score_work(query)
-        self._answer(query, work)
-        return work.positions * query.n_candidates
+        return sum(self.job(query).units)
+
+    @overload
+    def job(self, query: ScoreQuery) -> ScoreJob: ...
+    @overload
+    def job(self, query: FeatureQuery) -> FeatureJob: ...
+    def job(self, query: ScoreQuery | FeatureQuery) -> ScoreJob | FeatureJob:
+        """A query as work for the lanes; nothing is computed yet.
+
+        Raises:
+            InvalidQuery, UnknownDataset, Unsupported, VerbalizerError: The query is refused; the message says why.
+                That numbers overflow float32 shows only in the job's `reply`.
+        """
+        return self._score_job(query) if isinstance(query, ScoreQuery) else self._feature_job(query)
 
     def score(self, query: ScoreQuery, cancelled: Callable[[], bool] = _never) -> ScoreReply:
-        """Scores every candidate on every text; `cancelled` is asked before each candidate.
+        """Scores every candidate on every text; `cancelled` is asked before each unit of work.
 
         Raises:
             CancelledError: `cancelled` said so.
-            InvalidQuery, UnknownDataset, Unsupported, VerbalizerError: The query is refused; the message says why.
-                That numbers overflow float32 shows only here, not in `count`.
+            InvalidQuery, UnknownDataset, Unsupported, VerbalizerError: As `job` and its `reply`.
         """
-        work = self._score_work(query)
-        answer = self._answer(query, work)
-        logits = np.empty((query.n_candidates, len(work.encoded), answer.width), dtype=np.float32)
-        words = []
-        for candidate in range(query.n_candidates):
-            if cancelled():
-                raise CancelledError(f"cancelled after {candidate} of {query.n_candidates} candidates")
-            words.append(self._score_candidate(query, candidate, work=work, answer=answer, out=logits[candidate]))
-            _check_logits(logits[candidate], query, candidate)
-        usage = Usage(input_tokens=work.positions * query.n_candidates)
-        return ScoreReply(logits, usage, tuple(words) if query.top_k is not None else None)
+        return self._done(self.job(query), cancelled)
 
-    def features(self, query: FeatureQuery) -> FeatureReply:
-        """Hidden states of texts, without a soft prompt.
+    def features(self, query: FeatureQuery, cancelled: Callable[[], bool] = _never) -> FeatureReply:
+        """Hidden states of texts, without a soft prompt; `cancelled` and errors as in `score`."""
+        return self._done(self.job(query), cancelled)
 
-        Raises:
-            InvalidQuery, UnknownDataset: The query is refused; the message says why.
-        """
-        work = self._feature_work(query)
-        lengths = np.array([text.positions for text in work.encoded], dtype=np.int64)
-        with torch.inference_mode():
-            reply = feature_states(self._forward, self._work_chunks(work), lengths, query.pool)
-        if not (np.isfinite(reply.features).all() and np.isfinite(reply.layer_mean).all()):
-            raise InvalidQuery(f"hidden states of these texts overflow float32 in model {self.card.name!r}")
-        return reply
+    def _done(self, job: Job[_Reply], cancelled: Callable[[], bool]) -> _Reply:
+        def steps() -> Iterator[Step]:
+            for unit in range(len(job.units)):
+                if cancelled():
+                    raise CancelledError(f"cancelled after {unit} of {len(job.units)} units")
+                with torch.inference_mode():
+                    step = job.prepare(unit)
+                yield step
 
-    def _score_candidate(
-        self, query: ScoreQuery, candidate: int, *, work: _Work, answer: Answer, out: NDArray[np.float32]
-    ) -> Words:
-        words: list[tuple[str, ...]] = [()] * len(work.encoded)
-        with torch.inference_mode():
-            prompt = None
-            if query.subspace is not None and query.Z is not None:
-                prompt = self._prompts.vectors(query.subspace, query.Z[candidate])
-            for chunk in self._work_chunks(work):
-                logits, spelled = answer.read(self._forward.states_at_mask(chunk, prompt))
-                out[chunk.rows.numpy()] = logits.cpu().numpy()
-                for row, row_words in zip(chunk.rows.tolist(), spelled or (), strict=False):
-                    words[row] = row_words
-        return tuple(words)
+        self.lanes.run(steps())
+        return job.reply()
 
-    def _work_chunks(self, work: _Work) -> Iterator[Chunk]:
-        return self._chunks.chunks(work.key, work.encoded, work.frame)
-
-    def _score_work(self, query: ScoreQuery) -> _Work:
+    def _score_job(self, query: ScoreQuery) -> ScoreJob:
         if query.n_candidates > self.card.max_candidates:
             raise InvalidQuery(f"{query.n_candidates} candidates in a call, above {self.card.max_candidates}: split it")
         frame = self._frame(query.subspace)
         if query.subspace is not None:
             self._prompts.check(query.subspace)
-        work = self._work(query.texts, query.rows, frame)
-        _check_masks(work.encoded)
-        return work
+        texts, cut = self._cut(query.texts, query.rows, frame)
+        _check_masks(cut.texts)
+        way = self._precise if query.precise else self._way
+        answer = self._answer(query, texts)
+        return ScoreJob(query, way=way, cut=cut, answer=answer, prompts=self._prompts)
 
-    def _feature_work(self, query: FeatureQuery) -> _Work:
+    def _feature_job(self, query: FeatureQuery) -> FeatureJob:
         if query.pool not in {"first", "tokens"}:
             raise InvalidQuery(f"pool is 'first' or 'tokens', not {query.pool!r}")
-        return self._work(query.texts, query.rows, PLAIN)
+        _, cut = self._cut(query.texts, query.rows, PLAIN)
+        return FeatureJob(query, way=self._way, cut=cut, name=self.card.name)
 
-    def _work(self, texts: TextSet | str, rows: tuple[int, ...] | None, frame: Frame) -> _Work:
+    def _cut(self, texts: TextSet | str, rows: tuple[int, ...] | None, frame: Frame) -> tuple[TextSet, Cut]:
         held = self._texts.find(texts)
         _check_rows(rows, len(held))
         encoded = self._texts.encoded(held, frame)
         chosen = encoded if rows is None else tuple(encoded[row] for row in rows)
         if len(chosen) > self.card.max_texts:
             raise InvalidQuery(f"{len(chosen)} texts in a call, above {self.card.max_texts}: split it by rows")
-        return _Work(held, chosen, frame, (held.digest, frame, rows))
+        return held, Cut.of((held.digest, frame, rows), chosen, frame, most=self._way.most_positions)
 
     def _frame(self, subspace: Subspace | None) -> Frame:
         if subspace is None:
@@ -193,15 +175,20 @@ class Engine:
             )
         return Frame.of(subspace)
 
-    def _answer(self, query: ScoreQuery, work: _Work) -> Answer:
+    def _answer(self, query: ScoreQuery, texts: TextSet) -> Answer:
+        forward = self._way.forward
         if query.top_k is not None:
             if query.top_k > self.card.vocab_size:
                 raise InvalidQuery(f"top_k = {query.top_k}, but the vocabulary has {self.card.vocab_size} words")
-            return TopAnswer(self._forward, self.model.vocabulary, query.top_k)
-        label_ids = self._texts.label_ids(work.texts)
+            return TopAnswer(forward, self.model.vocabulary, query.top_k)
+        label_ids = self._texts.label_ids(texts)
         if label_ids is None:
             raise InvalidQuery("the text set has no label words: register it with label words, or ask for top_k")
-        return LabelAnswer(self._forward, label_ids)
+        return LabelAnswer(forward, label_ids)
+
+
+def _way(model: LoadedModel, weights: Weights, dtype: torch.dtype) -> Way:
+    return Way.on(Forward(weights, model.heads, model.epsilon, model.first_position, dtype))
 
 
 def _card(model: LoadedModel, max_candidates: int, max_texts: int) -> ModelCard:
@@ -211,7 +198,9 @@ def _card(model: LoadedModel, max_candidates: int, max_texts: int) -> ModelCard:
         vocab_size=model.vocabulary.size,
         max_tokens=model.max_tokens,
         mask=model.vocabulary.mask,
-        capabilities=Capabilities(arrays=True, features=True, top_k=True, deterministic=True),
+        capabilities=Capabilities(
+            arrays=True, features=True, top_k=True, deterministic=True, precise=model.arithmetic.reduced
+        ),
         max_candidates=max_candidates,
         max_texts=max_texts,
         tokenizer_digest=model.tokenizer_digest,
@@ -237,15 +226,3 @@ def _check_masks(encoded: Sequence[EncodedText]) -> None:
     for index, text in enumerate(encoded):
         if len(text.masks) != 1:
             raise InvalidQuery(f"text {index} has {len(text.masks)} masks: a text to be scored has exactly one")
-
-
-def _check_logits(logits: NDArray[np.float32], query: ScoreQuery, candidate: int) -> None:
-    if np.isfinite(logits).all():
-        return
-    if query.subspace is None or query.Z is None:
-        raise InvalidQuery("the logits of these texts overflow float32: this model cannot answer for them")
-    raise InvalidQuery(
-        f"the prompt of candidate {candidate} overflows float32: with entries of z up to "
-        f"{np.abs(query.Z[candidate]).max():g} and scale = {query.subspace.scale:g} its logits are not finite; lower "
-        "z, the scale or the uploaded arrays"
-    )

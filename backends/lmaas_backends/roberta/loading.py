@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 
 from lmaas_backends.roberta.model import load_model  # isort: split
 
 from lmaas_backends.roberta.engine import Engine
+from lmaas_backends.roberta.linears import Dtype, LinearsName
 from lmaas_sdk.seeding import whole_number
 
 __all__ = ["load_engine"]
 
-# Below this width a layer's products take microseconds, and threads that meet after each of them cost more than they
-# bring: on two busy cores the bundled model took six times as long with two threads as with one.
-_ONE_THREAD_BELOW_WIDTH = 512
 _MOST_THREADS_PER_CORE = 4
+_ACCELERATOR_LANES = 2
 
 
 def load_engine(
@@ -22,34 +22,30 @@ def load_engine(
     *,
     device: str = "cpu",
     threads: int | None = None,
-    own_process: bool = False,
+    linears: LinearsName = "auto",
+    dtype: Dtype = "float32",
     max_candidates: int = 64,
     max_texts: int = 1024,
 ) -> Engine:
-    """The engine of a model.
+    """The engine of a model, to be made and used on one thread.
 
     Args:
-        model, device: As `load_model` takes them.
-        threads: Threads that compute, for the whole process, at most four a core; they count in the card's
-            fingerprint. None: as torch is set, but see `own_process`.
-        own_process: The process has nothing else to compute, so a model narrower than 512 gets one thread.
+        model, device, linears, dtype: As `load_model` takes them.
+        threads: Threads that compute side by side, at most four a core; they change no bit. None: one a core, and on
+            an accelerator two, so that one unit is launched while another computes.
         max_candidates, max_texts: As in `Engine`.
 
     Raises:
         MissingExtra: torch or transformers is not installed.
-        ModelLoadError: The model cannot be loaded.
+        ModelLoadError: The model cannot be loaded, or not computed as asked for.
         ValueError: `threads` is below 1 or above four a core.
         TypeError: `threads` is no whole number.
     """
-    import torch  # noqa: PLC0415  (after model.py, which says which extra to install where there is no torch)
-
     _check_threads(threads)
-    loaded = load_model(model, device=device)
-    if threads is None and own_process and loaded.weights.words.shape[1] < _ONE_THREAD_BELOW_WIDTH:
-        threads = 1
-    if threads is not None:
-        torch.set_num_threads(threads)
-    return Engine(loaded, max_candidates=max_candidates, max_texts=max_texts)
+    loaded = load_model(model, device=device, linears=linears, dtype=dtype)
+    _give_memory_back()
+    lanes = threads or ((os.cpu_count() or 1) if device == "cpu" else _ACCELERATOR_LANES)
+    return Engine(loaded, lanes=lanes, max_candidates=max_candidates, max_texts=max_texts)
 
 
 def _check_threads(threads: int | None) -> None:
@@ -60,3 +56,10 @@ def _check_threads(threads: int | None) -> None:
         raise ValueError(
             f"threads is at most {_MOST_THREADS_PER_CORE * cores} on this machine of {cores} cores, not {threads}"
         )
+
+
+def _give_memory_back() -> None:
+    """Has the C library give back what loading took and freed: at roberta-large over 100 MB, which it would keep."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc; others have no such function, or need none
+    if trim is not None:
+        trim(0)

@@ -9,19 +9,19 @@ from typing import Any
 
 from lmaas_backends.roberta.checkpoint import ACTIVATION, Checkpoint, read_checkpoint  # isort: split
 
-import torch  # after checkpoint.py, which says which extra to install where there is no torch
-
+from lmaas_backends.roberta.arithmetic import Arithmetic
+from lmaas_backends.roberta.linears import Dtype, LinearsName
 from lmaas_backends.roberta.vocabulary import Vocabulary, plain_tokenizer
-from lmaas_backends.roberta.weights import Weights, collect_weights
+from lmaas_backends.roberta.weight_reading import ReadWeights, read_weights
+from lmaas_backends.roberta.weights import Weights
 from lmaas_sdk.errors import CorruptModel, ModelLoadError
 
 __all__ = ["BUNDLED", "ENGINE_VERSION", "LoadedModel", "load_model", "verify_files"]
 
 BUNDLED = "roberta-tiny"
-ENGINE_VERSION = 1
+ENGINE_VERSION = 2
 _BUNDLED_FOLDER = Path(__file__).parent / "tiny"
 _CHECKSUMS = "SHA256SUMS"
-_DEVICES = ("cpu", "cuda")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,7 +30,10 @@ class LoadedModel:
 
     Args:
         name: What it is called at a backend.
-        weights: Its numbers, float32.
+        weights: Its numbers.
+        precise: The same in float32 throughout, where `arithmetic` has fewer bits; None: `weights` is that.
+        weights_digest: SHA-256 of all numbers, in hex.
+        arithmetic: How it is computed.
         vocabulary: Its tokenizer.
         heads, epsilon, first_position: As in `forward.Forward`.
         max_tokens: Most positions a text may take.
@@ -40,6 +43,9 @@ class LoadedModel:
 
     name: str
     weights: Weights
+    precise: Weights | None
+    weights_digest: str
+    arithmetic: Arithmetic
     vocabulary: Vocabulary
     heads: int
     epsilon: float
@@ -50,31 +56,37 @@ class LoadedModel:
 
     @property
     def fingerprint(self) -> str:
-        """Names the path that computes as torch is set now: equal fingerprints, equal bits."""
+        """Names the path that computes: equal fingerprints, equal bits."""
         return (
-            f"{_machine(self.weights.words.device)} heads={self.heads} epsilon={self.epsilon!r} "
-            f"first_position={self.first_position} activation={ACTIVATION} "
-            f"tokenizer={self.vocabulary.digest()[:16]} weights={self.weights.digest()[:16]}"
+            f"lmaas-roberta/{ENGINE_VERSION} {self.arithmetic.fingerprint} heads={self.heads} "
+            f"epsilon={self.epsilon!r} first_position={self.first_position} activation={ACTIVATION} "
+            f"tokenizer={self.vocabulary.digest()[:16]} weights={self.weights_digest[:16]}"
         )
 
 
-def load_model(name_or_path: str, *, device: str = "cpu") -> LoadedModel:
+def load_model(
+    name_or_path: str, *, device: str = "cpu", linears: LinearsName = "auto", dtype: Dtype = "float32"
+) -> LoadedModel:
     """Loads a RoBERTa or BERT masked language model.
 
     Args:
         name_or_path: `roberta-tiny` (bundled, checked against its digests), a folder, or a name on the hub.
         device: Where it computes: `cpu`, or `cuda` where there is one.
+        linears: How linear maps are computed; see `linears.choose_linears`.
+        dtype: Of the linear maps: `float32`; or, for more speed and less memory at the price of rank errors among
+            candidates that are close, `bfloat16`, or on CUDA `float16`. Queries may still ask for float32.
 
     Raises:
         CorruptModel: A file of the bundled model differs from its digest.
         NoLanguageModelHead: The checkpoint holds no masked-language-model head.
         ModelLoadError: There is no such model, it cannot be reached, a file of it is missing or damaged, it is of
-            another family, or the device cannot be used.
+            another family, or the device, the dtype or the linears cannot be used.
     """
-    place = _place(device)
+    arithmetic = Arithmetic.choose(device=device, linears=linears, dtype=dtype)
     checkpoint = read_checkpoint(name_or_path, _source(name_or_path))
-    weights = _weights(checkpoint, place)
-    return _assemble(_name(name_or_path), checkpoint, weights, _vocabulary(name_or_path, checkpoint, weights))
+    vocabulary = _vocabulary(name_or_path, checkpoint)
+    read = _read(checkpoint, arithmetic)
+    return _assemble(_name(name_or_path), checkpoint, read, arithmetic=arithmetic, vocabulary=vocabulary)
 
 
 def verify_files(folder: Path) -> None:
@@ -109,24 +121,24 @@ def _source(name_or_path: str) -> str:
     return name_or_path
 
 
-def _place(device: str) -> torch.device:
-    """The device, once it has held a number."""
-    if device.partition(":")[0] not in _DEVICES:
-        raise ModelLoadError(f"device {device!r} cannot be used: this engine computes on {' or '.join(_DEVICES)}")
+def _read(checkpoint: Checkpoint, arithmetic: Arithmetic) -> ReadWeights:
+    config, device = checkpoint.config, str(arithmetic.device)
     try:
-        place = torch.device(device)
-        torch.zeros(1, device=place)
-    except (RuntimeError, AssertionError) as error:
-        raise ModelLoadError(f"device {device!r} cannot be used: {error}. Take device='cpu'") from error
-    return place
-
-
-def _weights(checkpoint: Checkpoint, place: torch.device) -> Weights:
-    config = checkpoint.config
-    try:
-        return collect_weights(checkpoint.state, config.model_type, config.num_hidden_layers, device=str(place))
+        return read_weights(
+            checkpoint.state,
+            config.model_type,
+            config.num_hidden_layers,
+            make=arithmetic.make,
+            reduced=arithmetic.reduced,
+            device=device,
+        )
     except RuntimeError as error:
-        raise ModelLoadError(f"the weights do not fit on device '{place}': {error}. Take device='cpu'") from error
+        raise ModelLoadError(f"the weights do not fit on device {device!r}: {error}. Take device='cpu'") from error
+    except OSError as error:
+        raise ModelLoadError(
+            f"the float32 weights behind {arithmetic.dtype} go into a temporary file, and there is no room for it: "
+            f"{error}. Let TMPDIR name a folder with room"
+        ) from error
 
 
 def _check_tokenizer(name: str, tokenizer: Any, rows: int) -> None:
@@ -138,18 +150,18 @@ def _check_tokenizer(name: str, tokenizer: Any, rows: int) -> None:
         )
 
 
-def _vocabulary(name: str, checkpoint: Checkpoint, weights: Weights) -> Vocabulary:
-    tokenizer = checkpoint.tokenizer
-    _check_tokenizer(name, tokenizer, len(weights.words))
+def _vocabulary(name: str, checkpoint: Checkpoint) -> Vocabulary:
+    tokenizer, rows = checkpoint.tokenizer, checkpoint.word_rows
+    _check_tokenizer(name, tokenizer, rows)
     ids = (tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.mask_token_id)
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None or None in ids or max(ids) >= len(weights.words):
+    if backend is None or None in ids or max(ids) >= rows:
         raise ModelLoadError(f"the tokenizer of model {name!r} has no usable start, end and mask tokens (ids {ids})")
     mask = backend.get_added_tokens_decoder()[tokenizer.mask_token_id]
     return Vocabulary(
         tokenizer=plain_tokenizer(backend.to_str()),
         tokenizer_json=checkpoint.tokenizer_json,
-        size=len(weights.words),
+        size=rows,
         cls_id=ids[0],
         sep_id=ids[1],
         mask_id=ids[2],
@@ -161,32 +173,28 @@ def _vocabulary(name: str, checkpoint: Checkpoint, weights: Weights) -> Vocabula
     )
 
 
-def _assemble(name: str, checkpoint: Checkpoint, weights: Weights, vocabulary: Vocabulary) -> LoadedModel:
+def _assemble(
+    name: str, checkpoint: Checkpoint, read: ReadWeights, *, arithmetic: Arithmetic, vocabulary: Vocabulary
+) -> LoadedModel:
     config = checkpoint.config
     # RoBERTa counts positions from the padding index on (its row is padding's own); BERT from 0.
     first_position = config.pad_token_id + 1 if config.model_type == "roberta" else 0
     return LoadedModel(
         name=name,
-        weights=weights,
+        weights=read.weights,
+        precise=read.precise,
+        weights_digest=read.digest,
+        arithmetic=arithmetic,
         vocabulary=vocabulary,
         heads=config.num_attention_heads,
         epsilon=config.layer_norm_eps,
         first_position=first_position,
-        max_tokens=len(weights.positions) - first_position,
+        max_tokens=len(read.weights.positions) - first_position,
         tokenizer_digest=hashlib.sha256(vocabulary.tokenizer_json).hexdigest(),
-        embedding_std=float(f"{weights.words.double().std(correction=0).item():.6g}"),
+        embedding_std=read.embedding_std,
     )
 
 
 def _name(name_or_path: str) -> str:
     path = Path(name_or_path).expanduser()
     return path.resolve().name if name_or_path != BUNDLED and path.is_dir() else name_or_path
-
-
-def _machine(device: torch.device) -> str:
-    """The part of the fingerprint that does not depend on the model."""
-    unit = torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else torch.cuda.get_device_name(device)
-    return (
-        f"lmaas-roberta/{ENGINE_VERSION} float32 torch={torch.__version__} device={device.type}:{unit} "
-        f"threads={torch.get_num_threads()}"
-    )

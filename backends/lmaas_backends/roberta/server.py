@@ -133,7 +133,7 @@ def _load(args: argparse.Namespace) -> tuple[SynchronousEngine, bytes]:
     # Imported here alone: torch takes seconds, and --help and a wrong option must not.
     from lmaas_backends.roberta.loading import load_engine  # noqa: PLC0415
 
-    engine = load_engine(args.model, device=args.device, threads=args.threads, own_process=True)
+    engine = load_engine(args.model, device=args.device, threads=args.threads)
     return engine, engine.model.vocabulary.tokenizer_json
 
 

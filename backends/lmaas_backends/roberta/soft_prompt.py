@@ -31,7 +31,7 @@ class SoftPrompts:
 
     def __init__(self, forward: Forward, vocabulary: Vocabulary) -> None:
         self._forward, self._vocabulary = forward, vocabulary
-        self._device = forward.weights.words.device
+        self._device = forward.device
         self._arrays: BoundedStore[str, NDArray[np.float32]] = BoundedStore(max_bytes=_STORE_BYTES)
         self._projections: BoundedStore[object, Tensor] = BoundedStore(max_bytes=_STORE_BYTES)
 

@@ -1,20 +1,18 @@
-"""The numbers of a RoBERTa or BERT masked language model, as plain float32 tensors."""
+"""The numbers of a RoBERTa or BERT masked language model, ready to compute with."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import overload
 
-import torch
 from torch import Tensor
 
-__all__ = ["Affine", "HeadWeights", "LayerWeights", "Weights", "collect_weights"]
+from lmaas_backends.roberta.float_file import FloatFile, Stored
+from lmaas_backends.roberta.linears import Linear, MakeLinear, PlainLinear
 
-_HEADS = {
-    "roberta": ("lm_head.dense", "lm_head.layer_norm", "lm_head.decoder"),
-    "bert": ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.decoder"),
-}
+__all__ = ["Affine", "HeadWeights", "LayerNumbers", "LayerWeights", "StoredLayers", "Weights"]
+StoredLayer = tuple[tuple[Stored, Stored], ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,14 +24,38 @@ class Affine:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class LayerWeights:
-    """One encoder layer; `qkv` stacks query, key and value: weight (3 D, D)."""
+class LayerNumbers:
+    """One encoder layer as the checkpoint has it; `qkv` stacks query, key and value: weight (3 D, D)."""
 
     qkv: Affine
     attended: Affine
     attended_norm: Affine
     widen: Affine
     narrow: Affine
+    norm: Affine
+
+    def made(self, make: MakeLinear) -> LayerWeights:
+        """The layer ready to compute with."""
+        qkv, attended, widen, narrow = (
+            make(one.weight, one.bias) for one in (self.qkv, self.attended, self.widen, self.narrow)
+        )
+        return LayerWeights(qkv, attended, self.attended_norm, widen, narrow, self.norm)
+
+    def stored(self, file: FloatFile) -> StoredLayer:
+        """Writes the layer to a file, for `StoredLayers`."""
+        affines = [getattr(self, field.name) for field in fields(self)]
+        return tuple((file.put(affine.weight), file.put(affine.bias)) for affine in affines)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerWeights:
+    """One encoder layer; `qkv` maps (n, D) to query, key and value side by side, (n, 3 D)."""
+
+    qkv: Linear
+    attended: Linear
+    attended_norm: Affine
+    widen: Linear
+    narrow: Linear
     norm: Affine
 
 
@@ -48,73 +70,49 @@ class HeadWeights:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Weights:
-    """A whole model: words (vocabulary, D), positions (positions, D), the vector of token type 0 (D,), and the rest."""
+    """A whole model, float32 but for the maps of `layers`.
+
+    Args:
+        words, positions: (vocabulary, D) and (positions, D).
+        token_type: (D,) the vector of token type 0.
+        embedding_norm: Of the embeddings.
+        layers: All layers but the last.
+        last: The last layer. It is computed for one position a text, so its maps are plain, and `last_qkv` has the
+            numbers behind its `qkv`.
+        last_qkv: Weight (3 D, D) and bias.
+        head: Of the language model.
+    """
 
     words: Tensor
     positions: Tensor
     token_type: Tensor
     embedding_norm: Affine
-    layers: tuple[LayerWeights, ...]
+    layers: Sequence[LayerWeights]
+    last: LayerWeights
+    last_qkv: Affine
     head: HeadWeights
 
-    def digest(self) -> str:
-        """SHA-256 over the bytes of all tensors in a fixed order, in hex; independent of how the file stored them."""
-        state = hashlib.sha256()
-        for tensor in self._tensors():
-            state.update(repr(tuple(tensor.shape)).encode())
-            state.update(tensor.cpu().numpy().data)
-        return state.hexdigest()
 
-    def _tensors(self) -> Iterator[Tensor]:
-        yield from (self.words, self.positions, self.token_type)
-        groups = [self.embedding_norm, self.head.dense, self.head.norm, self.head.decoder]
-        for layer in self.layers:
-            groups += [layer.qkv, layer.attended, layer.attended_norm, layer.widen, layer.narrow, layer.norm]
-        for affine in groups:
-            yield from (affine.weight, affine.bias)
-
-
-def collect_weights(state: Mapping[str, Tensor], family: str, n_layers: int, *, device: str = "cpu") -> Weights:
-    """Takes a model's tensors from its state by the names Hugging Face gives them.
+class StoredLayers(Sequence[LayerWeights]):
+    """Layers in a file, as plain float32: each is read when it is asked for, and forgotten after use.
 
     Args:
-        state: The `state_dict` of a `RobertaForMaskedLM` or `BertForMaskedLM`.
-        family: `roberta` or `bert`.
-        n_layers: Encoder layers.
-        device: Where the tensors go.
+        file: Where they lie.
+        layers: The places of each one's tensors, as `LayerNumbers.stored` returns them.
     """
-    reader = _Reader(state, device)
-    embeddings = f"{family}.embeddings"
-    dense, norm, decoder = (reader.affine(name) for name in _HEADS[family])
-    return Weights(
-        words=reader.tensor(f"{embeddings}.word_embeddings.weight"),
-        positions=reader.tensor(f"{embeddings}.position_embeddings.weight"),
-        token_type=reader.tensor(f"{embeddings}.token_type_embeddings.weight")[0].clone(),
-        embedding_norm=reader.affine(f"{embeddings}.LayerNorm"),
-        layers=tuple(reader.layer(f"{family}.encoder.layer.{index}") for index in range(n_layers)),
-        head=HeadWeights(dense, norm, decoder),
-    )
 
+    def __init__(self, file: FloatFile, layers: Sequence[StoredLayer]) -> None:
+        self._file, self._layers = file, layers
 
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    state: Mapping[str, Tensor]
-    device: str
+    def __len__(self) -> int:
+        return len(self._layers)
 
-    def tensor(self, name: str) -> Tensor:
-        # A copy of its own: the caller's model may be freed, and nothing it does later changes these numbers.
-        return self.state[name].detach().to(device=self.device, dtype=torch.float32, copy=True).contiguous()
-
-    def affine(self, name: str) -> Affine:
-        return Affine(self.tensor(f"{name}.weight"), self.tensor(f"{name}.bias"))
-
-    def layer(self, name: str) -> LayerWeights:
-        parts = [self.affine(f"{name}.attention.self.{part}") for part in ("query", "key", "value")]
-        return LayerWeights(
-            qkv=Affine(torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])),
-            attended=self.affine(f"{name}.attention.output.dense"),
-            attended_norm=self.affine(f"{name}.attention.output.LayerNorm"),
-            widen=self.affine(f"{name}.intermediate.dense"),
-            narrow=self.affine(f"{name}.output.dense"),
-            norm=self.affine(f"{name}.output.LayerNorm"),
-        )
+    @overload
+    def __getitem__(self, index: int) -> LayerWeights: ...
+    @overload
+    def __getitem__(self, index: slice) -> StoredLayers: ...
+    def __getitem__(self, index: int | slice) -> LayerWeights | StoredLayers:
+        if isinstance(index, slice):
+            return StoredLayers(self._file, self._layers[index])
+        affines = [Affine(self._file.read(weight), self._file.read(bias)) for weight, bias in self._layers[index]]
+        return LayerNumbers(*affines).made(PlainLinear)

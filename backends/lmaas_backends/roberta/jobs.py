@@ -1,0 +1,217 @@
+"""A checked query as work: units that are prepared one after another and computed side by side.
+
+Everything but the step that `prepare` returns runs on the engine's own thread.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lmaas_backends.roberta.answer import Answer
+from lmaas_backends.roberta.chunks import ChunkCache, Cut, most_positions
+from lmaas_backends.roberta.feature_states import Moments, keep_last
+from lmaas_backends.roberta.forward import Chunk, EnteredPrompts, Forward
+from lmaas_backends.roberta.lanes import Step
+from lmaas_backends.roberta.soft_prompt import SoftPrompts
+from lmaas_sdk.backend import FeatureQuery, FeatureReply, ScoreQuery, ScoreReply, Usage
+from lmaas_sdk.errors import InvalidQuery
+
+__all__ = ["FeatureJob", "Job", "ScoreJob", "Way"]
+
+_Reply_co = TypeVar("_Reply_co", covariant=True)
+
+
+class Job(Protocol[_Reply_co]):
+    """The work behind one query."""
+
+    @property
+    def units(self) -> tuple[int, ...]:
+        """Positions of each unit."""
+        ...
+
+    def prepare(self, unit: int) -> Step:
+        """Makes a unit ready; what is returned computes it, on any thread. Units are best prepared in their order."""
+        ...
+
+    def reply(self) -> _Reply_co:
+        """The answer, once every unit was computed.
+
+        Raises:
+            InvalidQuery: Numbers overflowed.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A way to compute: the model in one precision, with its chunks.
+
+    Args:
+        forward: The model.
+        chunks: Of this forward.
+        most_positions: Positions that are computed together.
+        mixes: Whether candidates of a call share chunks, which fills an accelerator and costs the promise that no bit
+            depends on the others.
+    """
+
+    forward: Forward
+    chunks: ChunkCache
+    most_positions: int
+    mixes: bool
+
+    @classmethod
+    def on(cls, forward: Forward) -> Way:
+        """As the forward's device has it best."""
+        width = forward.weights.words.shape[1]
+        most = most_positions(forward.device, width)
+        return cls(forward, ChunkCache(forward), most, mixes=forward.device.type != "cpu")
+
+    def copies(self, positions: int, candidates: int) -> int:
+        """Candidates that are computed together on so many positions each."""
+        if not self.mixes:
+            return 1
+        return max(1, min(candidates, self.most_positions // positions))
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """A run of texts under some of the candidates."""
+
+    run: int
+    candidates: range
+
+
+class ScoreJob:
+    """Every candidate on every text.
+
+    Args:
+        query: What was asked.
+        way: How it is computed.
+        cut: The texts.
+        answer: What states at the mask are turned into.
+        prompts: Makes soft prompts of z.
+    """
+
+    def __init__(self, query: ScoreQuery, *, way: Way, cut: Cut, answer: Answer, prompts: SoftPrompts) -> None:
+        self._query, self._way, self._cut, self._answer, self._prompts = query, way, cut, answer, prompts
+        self._logits = np.empty((query.n_candidates, len(cut.texts), answer.width), np.float32)
+        self._words: list[list[tuple[str, ...]]] = [[()] * len(cut.texts) for _ in range(query.n_candidates)]
+        self._entered: dict[int, EnteredPrompts | None] = {}
+        self._units = [*self._in_order()]
+
+    @property
+    def units(self) -> tuple[int, ...]:
+        """Positions of each unit."""
+        return tuple(self._cut.positions(unit.run) * len(unit.candidates) for unit in self._units)
+
+    def prepare(self, unit: int) -> Step:
+        """Builds the unit's chunk and enters its prompts."""
+        run, candidates = self._units[unit].run, self._units[unit].candidates
+        chunk = self._way.chunks.chunk(self._cut, run, len(candidates))
+        prompts = self._prompts_of(candidates, chunk)
+        return lambda: self._compute(chunk, prompts, candidates.start)
+
+    def reply(self) -> ScoreReply:
+        """Logits, words where they were asked for, and usage."""
+        for candidate, logits in enumerate(self._logits):
+            _check_logits(logits, self._query, candidate)
+        words = tuple(map(tuple, self._words)) if self._query.top_k is not None else None
+        return ScoreReply(self._logits, Usage(input_tokens=sum(self.units)), words)
+
+    def _in_order(self) -> list[_Unit]:
+        """Candidate by candidate, so that a prompt is needed for as long as its units follow each other."""
+        count, units = self._query.n_candidates, []
+        copies = [self._way.copies(self._cut.positions(run), count) for run in range(len(self._cut.runs))]
+        for run, room in enumerate(copies):
+            units += [_Unit(run, range(first, min(first + room, count))) for first in range(0, count, room)]
+        return sorted(units, key=lambda unit: (unit.candidates.start, unit.run))
+
+    def _prompts_of(self, candidates: range, chunk: Chunk) -> EnteredPrompts | None:
+        """The prompts of consecutive candidates; the last ones asked for are kept for the next unit."""
+        if self._query.subspace is None or self._query.Z is None:
+            return None
+        if (kept := self._entered.get(hash(candidates))) is not None:
+            return kept
+        vectors = [self._prompts.vectors(self._query.subspace, self._query.Z[index]) for index in candidates]
+        entered = self._way.forward.enter(torch.stack(vectors), chunk.base)
+        self._entered = {hash(candidates): entered}
+        return entered
+
+    def _compute(self, chunk: Chunk, prompts: EnteredPrompts | None, first: int) -> None:
+        logits, spelled = self._answer.read(self._way.forward.states_at_mask(chunk, prompts))
+        candidates, rows = chunk.candidates.numpy() + first, chunk.rows.numpy()
+        self._logits[candidates, rows] = logits.cpu().numpy()
+        for candidate, row, words in zip(candidates.tolist(), rows.tolist(), spelled or (), strict=False):
+            self._words[candidate][row] = words
+
+
+class FeatureJob:
+    """Hidden states of every text.
+
+    Args:
+        query: What was asked.
+        way: How it is computed.
+        cut: The texts.
+        name: The model's, for messages.
+    """
+
+    def __init__(self, query: FeatureQuery, *, way: Way, cut: Cut, name: str) -> None:
+        self._query, self._way, self._cut, self._name = query, way, cut, name
+        self._parts: dict[int, NDArray[np.float32]] = {}
+        self._moments: dict[int, list[Moments]] = {}
+
+    @property
+    def units(self) -> tuple[int, ...]:
+        """Positions of each unit."""
+        return tuple(self._cut.positions(run) for run in range(len(self._cut.runs)))
+
+    def prepare(self, unit: int) -> Step:
+        """Builds the unit's chunk."""
+        chunk = self._way.chunks.chunk(self._cut, unit)
+        return lambda: self._compute(chunk, unit)
+
+    def reply(self) -> FeatureReply:
+        """Features, and mean and (population) standard deviation of every layer's states."""
+        lengths = np.array([text.positions for text in self._cut.texts], dtype=np.int64)
+        # Summed up in the order of the texts' runs, whichever was computed first.
+        layers = [
+            Moments.total(parts) for parts in zip(*(self._moments[run] for run in sorted(self._moments)), strict=True)
+        ]
+        reply = FeatureReply(
+            features=np.concatenate([self._parts[row] for row in range(len(lengths))]),
+            lengths=lengths,
+            layer_mean=np.array([layer.mean for layer in layers], dtype=np.float32),
+            layer_std=np.array([layer.std for layer in layers], dtype=np.float32),
+            usage=Usage(input_tokens=int(lengths.sum())),
+        )
+        if not (np.isfinite(reply.features).all() and np.isfinite(reply.layer_mean).all()):
+            raise InvalidQuery(f"hidden states of these texts overflow float32 in model {self._name!r}")
+        return reply
+
+    def _compute(self, chunk: Chunk, unit: int) -> None:
+        states, self._moments[unit] = keep_last(self._way.forward, chunk)
+        for row, vectors in zip(chunk.rows.tolist(), _by_text(chunk, states), strict=True):
+            self._parts[row] = vectors[: 1 if self._query.pool == "first" else None].cpu().numpy()
+
+
+def _by_text(chunk: Chunk, states: Tensor) -> list[Tensor]:
+    lengths = [group.length for group in chunk.groups for _ in range(group.texts)]
+    return list(torch.split(states, lengths))
+
+
+def _check_logits(logits: NDArray[np.float32], query: ScoreQuery, candidate: int) -> None:
+    if np.isfinite(logits).all():
+        return
+    if query.subspace is None or query.Z is None:
+        raise InvalidQuery("the logits of these texts overflow float32: this model cannot answer for them")
+    raise InvalidQuery(
+        f"the prompt of candidate {candidate} overflows float32: with entries of z up to "
+        f"{np.abs(query.Z[candidate]).max():g} and scale = {query.subspace.scale:g} its logits are not finite; lower "
+        "z, the scale or the uploaded arrays"
+    )

@@ -1,0 +1,182 @@
+"""How the numbers of a model are taken out of its checkpoint, and where they are kept."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import MutableMapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from lmaas_backends.roberta.float_file import FloatFile
+from lmaas_backends.roberta.linears import MakeLinear, PlainLinear
+from lmaas_backends.roberta.weights import (
+    Affine,
+    HeadWeights,
+    LayerNumbers,
+    LayerWeights,
+    StoredLayer,
+    StoredLayers,
+    Weights,
+)
+
+__all__ = ["ReadWeights", "read_weights"]
+
+_HEADS = {
+    "roberta": ("lm_head.dense", "lm_head.layer_norm", "lm_head.decoder"),
+    "bert": ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.decoder"),
+}
+_MAPPED_FROM_BYTES = 64 << 20
+_STD_ROWS = 4096
+_log = logging.getLogger("lmaas_backends")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReadWeights:
+    """A model's numbers, read.
+
+    Args:
+        weights: What computes.
+        precise: The same in float32 throughout, where `weights` has fewer bits; None: `weights` is that.
+        digest: SHA-256 over the bytes of all tensors, in hex; independent of how the file stored them.
+        embedding_std: Standard deviation of the word embeddings, to 6 significant digits.
+    """
+
+    weights: Weights
+    precise: Weights | None
+    digest: str
+    embedding_std: float
+
+
+def read_weights(
+    state: MutableMapping[str, Tensor], family: str, n_layers: int, *, make: MakeLinear, reduced: bool, device: str
+) -> ReadWeights:
+    """Takes a model's tensors out of its state.
+
+    What is large and seldom looked at stays out of memory: of a large table of words only the rows that are used come
+    in, and the float32 layers behind a model in fewer bits are read one by one when a query asks for them.
+
+    Args:
+        state: The `state_dict` of a `RobertaForMaskedLM` or `BertForMaskedLM`; it is emptied.
+        family: `roberta` or `bert`.
+        n_layers: Encoder layers.
+        make: Makes the linear maps of all layers but the last.
+        reduced: Those maps have fewer bits than float32.
+        device: Where everything goes.
+
+    Raises:
+        OSError: No room for temporary files, where `reduced` needs it.
+    """
+    reader = _Reader(state, family, device)
+    words, positions, token_type, norm = reader.embeddings()
+    layers, kept = [], _KeptLayers(device) if reduced else None
+    for index in range(n_layers - 1):
+        numbers = reader.layer(index)
+        layers.append(numbers.made(make))
+        if kept is not None:
+            kept.keep(numbers)
+    last, head = reader.layer(n_layers - 1), reader.head(words)
+    weights = Weights(words, positions, token_type, norm, layers, last.made(PlainLinear), last.qkv, head)
+    std = _std(words)
+    del words, head
+    weights = _with_mapped_words(weights) if device == "cpu" else weights
+    precise = None if kept is None else replace(weights, layers=kept.layers())
+    return ReadWeights(weights, precise, reader.digest, std)
+
+
+class _Reader:
+    """Takes tensors out of a state, each once, by the names Hugging Face gives them.
+
+    A tensor that was taken is no longer in the state, so that a large model need not be in memory twice.
+    """
+
+    def __init__(self, state: MutableMapping[str, Tensor], family: str, device: str) -> None:
+        self._state, self._family, self._device = state, family, device
+        self._sum = hashlib.sha256()
+
+    @property
+    def digest(self) -> str:
+        """Over the tensors taken so far."""
+        return self._sum.hexdigest()
+
+    def embeddings(self) -> tuple[Tensor, Tensor, Tensor, Affine]:
+        """Words, positions, the vector of token type 0, and the norm."""
+        place = f"{self._family}.embeddings"
+        words, positions, types = (
+            self._tensor(f"{place}.{name}_embeddings.weight") for name in ("word", "position", "token_type")
+        )
+        return words, positions, types[0].clone(), self._affine(f"{place}.LayerNorm")
+
+    def head(self, words: Tensor) -> HeadWeights:
+        """The head; a decoder that is the table of words, as nearly all are, is not kept twice."""
+        dense, norm, decoder = (self._affine(name) for name in _HEADS[self._family])
+        weight = words if torch.equal(decoder.weight, words) else decoder.weight
+        return HeadWeights(dense, norm, Affine(weight, decoder.bias))
+
+    def layer(self, index: int) -> LayerNumbers:
+        """A layer's numbers."""
+        name = f"{self._family}.encoder.layer.{index}"
+        parts = [self._affine(f"{name}.attention.self.{part}") for part in ("query", "key", "value")]
+        return LayerNumbers(
+            qkv=Affine(torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])),
+            attended=self._affine(f"{name}.attention.output.dense"),
+            attended_norm=self._affine(f"{name}.attention.output.LayerNorm"),
+            widen=self._affine(f"{name}.intermediate.dense"),
+            narrow=self._affine(f"{name}.output.dense"),
+            norm=self._affine(f"{name}.output.LayerNorm"),
+        )
+
+    def _affine(self, name: str) -> Affine:
+        return Affine(self._tensor(f"{name}.weight"), self._tensor(f"{name}.bias"))
+
+    def _tensor(self, name: str) -> Tensor:
+        taken = self._state.pop(name).detach().to(dtype=torch.float32).contiguous()
+        self._sum.update(repr(tuple(taken.shape)).encode())
+        self._sum.update(taken.numpy().data)
+        # A copy of its own: the caller's model may be freed, and nothing it does later changes these numbers.
+        return taken.to(device=self._device, copy=True)
+
+
+class _KeptLayers:
+    """The float32 layers behind those of fewer bits: in a file beside a CPU, in memory on another device."""
+
+    def __init__(self, device: str) -> None:
+        self._file = FloatFile() if device == "cpu" else None
+        self._stored: list[StoredLayer] = []
+        self._held: list[LayerNumbers] = []
+
+    def keep(self, numbers: LayerNumbers) -> None:
+        if self._file is None:
+            self._held.append(numbers)
+        else:
+            self._stored.append(numbers.stored(self._file))
+
+    def layers(self) -> Sequence[LayerWeights]:
+        if self._file is None:
+            return tuple(numbers.made(PlainLinear) for numbers in self._held)
+        return StoredLayers(self._file, self._stored)
+
+
+def _with_mapped_words(weights: Weights) -> Weights:
+    """The same, with a large table of words in a file; where there is no room for one, it stays in memory."""
+    words, decoder = weights.words, weights.head.decoder
+    if words.nbytes < _MAPPED_FROM_BYTES:
+        return weights
+    try:
+        file = FloatFile()
+        mapped = file.mapped(file.put(words))
+    except OSError as error:
+        _log.info("the table of words stays in memory: %s", error)
+        return weights
+    head = replace(weights.head, decoder=Affine(mapped, decoder.bias)) if decoder.weight is words else weights.head
+    return replace(weights, words=mapped, head=head)
+
+
+def _std(words: Tensor) -> float:
+    """Population standard deviation of all entries, in float64 a block at a time, to 6 significant digits."""
+    blocks = torch.split(words, _STD_ROWS)
+    mean = sum(block.double().sum().item() for block in blocks) / words.numel()
+    squares = sum((block.double() - mean).square().sum().item() for block in blocks)
+    return float(f"{(squares / words.numel()) ** 0.5:.6g}")
