@@ -52,8 +52,8 @@ class Recipe:
 RECIPES = {
     "roberta-large": Recipe(ModelShape(24, 1024, 4096, 16, _VOCABULARY), candidates=1, rounds=2),
     "roberta-base": Recipe(ModelShape(12, 768, 3072, 12, _VOCABULARY), candidates=1, rounds=3),
-    "4x256": Recipe(ModelShape(4, 256, 1024, 4, _VOCABULARY), candidates=4, rounds=5),
-    "roberta-tiny": Recipe(ModelShape(4, 128, 512, 2, 12_288), candidates=10, rounds=5, random=False),
+    "4x256": Recipe(ModelShape(4, 256, 1024, 4, _VOCABULARY), candidates=2, rounds=5),
+    "roberta-tiny": Recipe(ModelShape(4, 128, 512, 2, 12_288), candidates=5, rounds=5, random=False),
 }
 
 

@@ -143,7 +143,7 @@ def load_variant(folder: Path, name: str, threads: int) -> Any:
 
 @contextmanager
 def engines(folder: Path, threads: int) -> Iterator[dict[str, Any]]:
-    """The engine, loaded once for each variant; one that this machine cannot compute is left out, and stderr says why."""
+    """The engine, loaded once for each variant; what this machine cannot do is left out, as stderr says."""
     loaded: dict[str, Any] = {}
     try:
         for name in engine_options():
