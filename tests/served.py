@@ -9,7 +9,7 @@ import secrets
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import CancelledError
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,16 +46,28 @@ TOKENS_A_TEXT = 10
 WAIT_S = 20
 
 
+class FakeLanes:
+    """One thread, or as many as are asked for."""
+
+    def __init__(self, count: int = 1) -> None:
+        self.count, self.places = count, count + 1
+        self._pool = ThreadPoolExecutor(count)
+
+    def submit(self, step: Callable[[], None]) -> Future[None]:
+        return self._pool.submit(step)
+
+
 class FakeEngine:
     """Bills 10 tokens a text and candidate, and computes only while its gate is open."""
 
     def __init__(self) -> None:
         self.card = ModelCard("fake", 4, 100, 64, "<mask>", Capabilities(top_k=True), max_candidates=2, max_texts=3)
+        self.lanes = FakeLanes()
         self.gate = threading.Event()
         self.gate.set()
         self.started = threading.Semaphore(0)
         self.scored: list[str] = []
-        self.stops_when_told = False
+        self.units_a_candidate = 1
         self.error: Exception | None = None
 
     def register(self, texts: TextSet, subspace: Subspace | None = None) -> Registration:
@@ -66,33 +78,52 @@ class FakeEngine:
     def upload(self, array: NDArray[np.float32]) -> str:
         return f"array of {array.shape}"
 
-    def count(self, query: ScoreQuery | FeatureQuery) -> int:
-        texts = len(query.texts) if isinstance(query.texts, TextSet) else 1
-        return TOKENS_A_TEXT * texts * (query.n_candidates if isinstance(query, ScoreQuery) else 1)
+    def job(self, query: ScoreQuery | FeatureQuery) -> FakeWork:
+        return FakeWork(self, query)
 
-    def score(self, query: ScoreQuery, cancelled: Callable[[], bool] = lambda: False) -> ScoreReply:
+    def begin(self) -> None:
+        """What a unit does: it tells that it started, waits for the gate, and fails where it is to."""
         self.started.release()
         if not self.gate.wait(WAIT_S):
             raise TimeoutError
         if self.error is not None:
             raise self.error
-        if self.stops_when_told and cancelled():
-            raise CancelledError
-        self.scored.append(query.texts if isinstance(query.texts, str) else query.texts.digest)
-        logits = np.full((query.n_candidates, 1, 2), len(self.scored), np.float32)
-        return ScoreReply(logits, Usage(self.count(query)))
 
-    def features(self, query: FeatureQuery) -> FeatureReply:
-        ones = np.ones(3, np.float32)
-        return FeatureReply(np.ones((1, 4), np.float32), np.array([10]), ones, ones, Usage(self.count(query)))
+    def logits(self, query: ScoreQuery) -> NDArray[np.float32]:
+        return np.full((query.n_candidates, 1, 2), len(self.scored), np.float32)
+
+
+class FakeWork:
+    """A query at a `FakeEngine`: one unit for each candidate, or as many as the engine says."""
+
+    def __init__(self, engine: FakeEngine, query: ScoreQuery | FeatureQuery) -> None:
+        self._engine, self._query = engine, query
+        texts = len(query.texts) if isinstance(query.texts, TextSet) else 1
+        self.units = (TOKENS_A_TEXT * texts,) * (query.n_candidates if isinstance(query, ScoreQuery) else 1)
+        self.units *= engine.units_a_candidate
+
+    def flops(self, unit: int) -> int:
+        return 1000 * self.units[unit]
+
+    def prepare(self, unit: int) -> Callable[[], None]:
+        return self._engine.begin
+
+    def reply(self) -> ScoreReply | FeatureReply:
+        usage = Usage(sum(self.units))
+        if isinstance(self._query, FeatureQuery):
+            ones = np.ones(3, np.float32)
+            return FeatureReply(np.ones((1, 4), np.float32), np.array([10]), ones, ones, usage)
+        texts = self._query.texts
+        self._engine.scored.append(texts if isinstance(texts, str) else texts.digest)
+        return ScoreReply(self._engine.logits(self._query), usage)
 
 
 class RandomEngine(FakeEngine):
     """Answers differently each time, so that a repeated answer can only be one that was kept."""
 
-    def score(self, query: ScoreQuery, cancelled: Callable[[], bool] = lambda: False) -> ScoreReply:
+    def logits(self, query: ScoreQuery) -> NDArray[np.float32]:
         words = np.frombuffer(secrets.token_bytes(8 * query.n_candidates), np.uint32)
-        return ScoreReply(words.astype(np.float32).reshape(-1, 1, 2), Usage(self.count(query)))
+        return words.astype(np.float32).reshape(-1, 1, 2)
 
 
 class SetClock:

@@ -85,7 +85,7 @@ async def test_logits_are_the_engines_own_bits(model: LoadedModel, encoding: str
     ]
     async with to_real(model, encoding=encoding) as backend:
         for place, query in enumerate(queries):
-            expected, actual = engine.score(query), await backend.score(query, key=f"k{place}")
+            expected, actual = await asyncio.to_thread(engine.score, query), await backend.score(query, key=f"k{place}")
 
             assert expected.logits.tobytes() == actual.logits.tobytes()
             assert (expected.usage, expected.words) == (actual.usage, actual.words)
@@ -105,7 +105,7 @@ async def test_features_arrays_counts_and_tokenizer_come_through(model: LoadedMo
     """Features, registrations, uploads and the tokenizer equal the engine's own."""
     engine, p0 = Engine(model), np.full((50, 128), 0.5, np.float32)
     learned = Subspace(d=500, prompt_tokens=50, hidden_size=128, layout="cat", base=engine.upload(p0))
-    expected = engine.features(FeatureQuery(TEXTS, rows=(0, 5), pool="tokens"))
+    expected = await asyncio.to_thread(engine.features, FeatureQuery(TEXTS, rows=(0, 5), pool="tokens"))
     async with to_real(model) as backend:
         features = await backend.features(FeatureQuery(TEXTS, rows=(0, 5), pool="tokens"), key="f")
         registration = await backend.register(TEXTS, learned)
@@ -118,7 +118,8 @@ async def test_features_arrays_counts_and_tokenizer_come_through(model: LoadedMo
     assert expected.layer_std.tobytes() == features.layer_std.tobytes()
     assert engine.register(TEXTS, learned) == registration
     assert (learned.base, model.vocabulary.tokenizer_json) == (uploaded, tokenizer)
-    assert engine.score(ScoreQuery(TEXTS, subspace=learned, Z=Z[:1])).logits.tobytes() == reply.logits.tobytes()
+    own = await asyncio.to_thread(engine.score, ScoreQuery(TEXTS, subspace=learned, Z=Z[:1]))
+    assert own.logits.tobytes() == reply.logits.tobytes()
 
 
 async def test_an_evaluation_of_the_papers_setting_is_small(model: LoadedModel) -> None:

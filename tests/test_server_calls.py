@@ -184,11 +184,11 @@ async def test_a_client_that_leaves_drops_its_queued_call() -> None:
     assert (server.engine.scored, usage["calls"]) == (["b", "a"], 2)
 
 
-@pytest.mark.parametrize(("stops", "billed"), [(True, 1), (False, 2)])
-async def test_a_call_that_its_client_left_is_billed_only_if_computed(stops: bool, billed: int) -> None:
-    """A running call whose client disconnects is billed when the engine finishes it, and free when it stops."""
+@pytest.mark.parametrize(("units", "billed"), [(1, 2), (3, 1)])
+async def test_a_call_that_its_client_left_is_billed_only_if_computed(units: int, billed: int) -> None:
+    """A call whose client leaves at its last unit is finished and billed; with more to do it stops, and is free."""
     async with served() as server:
-        server.engine.stops_when_told = stops
+        server.engine.units_a_candidate = units
         server.engine.gate.clear()
         async with asyncio.TaskGroup() as tasks:
             leaving = tasks.create_task(server.score("a"))

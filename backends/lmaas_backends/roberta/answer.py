@@ -23,6 +23,11 @@ class Answer(Protocol):
         """Logits a text is answered with."""
         ...
 
+    @property
+    def rows(self) -> int:
+        """Rows of the decoder that it reads."""
+        ...
+
     def read(self, states: Tensor) -> tuple[Tensor, Words | None]:
         """Logits (n, `width`) of states (n, D), and the words by text and rank where the answer has some."""
         ...
@@ -46,6 +51,11 @@ class LabelAnswer:
     def width(self) -> int:
         """The number of labels."""
         return len(self._sizes)
+
+    @property
+    def rows(self) -> int:
+        """The number of tokens in all words."""
+        return sum(self._sizes)
 
     def read(self, states: Tensor) -> tuple[Tensor, Words | None]:
         """Logits (n, labels); no words."""
@@ -71,6 +81,11 @@ class TopAnswer:
     def width(self) -> int:
         """The number of words asked for."""
         return self._k
+
+    @property
+    def rows(self) -> int:
+        """The whole vocabulary."""
+        return len(self._forward.weights.words)
 
     def read(self, states: Tensor) -> tuple[Tensor, Words | None]:
         """Logits (n, k), largest first, and their words."""

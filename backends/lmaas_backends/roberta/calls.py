@@ -7,20 +7,25 @@ import logging
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lmaas_backends.roberta.accounts import Account, Accounts, Terms
-from lmaas_backends.roberta.engine_thread import EngineThread, SynchronousEngine
+from lmaas_backends.roberta.batcher import Batcher
+from lmaas_backends.roberta.engine_thread import EngineThread
 from lmaas_backends.roberta.idempotency import Answer, Compute, SharedCalls
+from lmaas_backends.roberta.metrics import ServerMetrics
 from lmaas_backends.roberta.protocol import Message, encode_message
 from lmaas_backends.roberta.query_limits import check_features, check_score, check_subspace
 from lmaas_backends.roberta.rate_limits import Clocks
 from lmaas_backends.roberta.stores import BoundedStore
-from lmaas_backends.roberta.usage_store import Metered, UsageStore
+from lmaas_backends.roberta.usage_store import Charge, Metered, UsageStore
+from lmaas_backends.roberta.waiting_room import Ticket
+from lmaas_backends.roberta.wire_errors import RefusalError
 from lmaas_backends.roberta.wire_queries import feature_reply_message, score_reply_message
+from lmaas_backends.roberta.work import SynchronousEngine, Work
 from lmaas_sdk.backend import FeatureQuery, FeatureReply, ModelCard, Registration, ScoreQuery, ScoreReply, Usage
 from lmaas_sdk.texts import MASK, Piece, TextSet
 from lmaas_sdk.tuning.subspace import Subspace
@@ -32,6 +37,8 @@ _Query = TypeVar("_Query", ScoreQuery, FeatureQuery)
 _Reply = TypeVar("_Reply", ScoreReply, FeatureReply)
 
 _PROBE = TextSet(((Piece("field", "ready?"), MASK),))
+_WARM_UP = tuple(TextSet(((Piece("field", "ready? " * words), MASK),) * 4) for words in (1, 40, 1, 40))
+_PROBE_NAME = ""  # no API key's
 _PROBE_LIMIT_S = 5.0
 _ANSWERED_LATELY_S = 10.0
 _MOST_COUNTS = 4096
@@ -43,27 +50,43 @@ class ModelCalls:
     Use it as an async context manager: leaving it waits for the calls in flight.
 
     Args:
-        engine: Computes; used on `thread` only.
+        engine: Computes, on its lanes; used on `thread` only.
         thread: The engine's thread.
         accounts: Who may call.
         store: Their books; entered and left by the caller.
         clocks: Durations are measured by the monotonic one.
+        most_queued_tokens: Of the calls that wait or compute; see `Batcher`.
+
+    Attributes:
+        metrics: What a monitoring system is told.
     """
 
     def __init__(
-        self, engine: SynchronousEngine, thread: EngineThread, *, accounts: Accounts, store: UsageStore, clocks: Clocks
+        self,
+        engine: SynchronousEngine,
+        thread: EngineThread,
+        *,
+        accounts: Accounts,
+        store: UsageStore,
+        clocks: Clocks,
+        most_queued_tokens: int | None = None,
     ) -> None:
         self.accounts = accounts
         self.card = engine.card
         self.draining = False
         self._drain_timeout_s: float | None = None
         self._engine, self._thread, self._store, self._clocks = engine, thread, store, clocks
+        self.metrics = ServerMetrics(engine.lanes.count, self._queue)
+        self._batcher = Batcher(
+            engine.lanes, thread, observer=self.metrics, clock=clocks.monotonic, most_tokens=most_queued_tokens
+        )
         self._tasks = asyncio.TaskGroup()
         self._shared = SharedCalls(self._tasks)
         self._counts: BoundedStore[tuple[Hashable, ...], int] = BoundedStore(max_bytes=_MOST_COUNTS)
         self._answered_at = -float("inf")
 
     async def __aenter__(self) -> ModelCalls:
+        await self._batcher.__aenter__()
         await self._tasks.__aenter__()
         return self
 
@@ -76,6 +99,8 @@ class ModelCalls:
                 await self._tasks.__aexit__(None, None, None)  # an error outside is no reason to drop calls
         except TimeoutError:
             _log.warning("calls were still in flight after %g s and have been dropped", self._drain_timeout_s)
+        finally:
+            await self._batcher.__aexit__(None, None, None)
 
     def drain(self, timeout_s: float) -> None:
         """Takes no more calls from now on; leaving then waits so long for those in flight, and drops the rest."""
@@ -103,11 +128,23 @@ class ModelCalls:
             return True
         try:
             async with asyncio.timeout(_PROBE_LIMIT_S):
-                await self._thread.run(lambda: self._engine.score(ScoreQuery(_PROBE, top_k=1)))
+                await self._computed(_PROBE_NAME, ScoreQuery(_PROBE, top_k=1), None)
         except TimeoutError:
             return False
         self._answered_at = self._clocks.monotonic()
         return True
+
+    async def warm_up(self) -> None:
+        """Computes texts of two lengths before the first call, so that the speed is known when it comes."""
+        for texts in _WARM_UP:
+            await self._computed(_PROBE_NAME, ScoreQuery(texts, top_k=1), None)
+
+    async def metrics_page(self) -> bytes:
+        """The metrics, with the usage of every key by its name."""
+        return self.metrics.page(await self._store.usage_by_name())
+
+    def _queue(self) -> tuple[int, int]:
+        return self._batcher.room.calls, self._batcher.room.tokens
 
     async def register(self, texts: TextSet, subspace: Subspace | None) -> Registration:
         """Takes texts in; free.
@@ -141,7 +178,6 @@ class ModelCalls:
             return await self._billed(
                 metered,
                 query,
-                lambda: self._engine.score(query, dropped),
                 encode=lambda reply: _encoded(score_reply_message(reply), media_type),
                 dropped=dropped,
             )
@@ -156,7 +192,6 @@ class ModelCalls:
             return await self._billed(
                 metered,
                 query,
-                lambda: self._engine.features(query),
                 encode=lambda reply: _encoded(feature_reply_message(reply), media_type),
                 dropped=dropped,
             )
@@ -173,9 +208,8 @@ class ModelCalls:
         self,
         metered: Metered,
         query: _Query,
-        work: Callable[[], _Reply],
         *,
-        encode: Callable[[_Reply], Answer],
+        encode: Callable[[Any], Answer],
         dropped: Callable[[], bool],
     ) -> Answer:
         """Admits a call by its exact count of tokens, computes it and settles its charge; a call not computed is free.
@@ -187,12 +221,28 @@ class ModelCalls:
             if (kept := await self._store.look(metered)) is not None:  # spares the counting, as does a 429
                 return kept
             tokens = await self._counted(query, dropped)
-        cost_nanousd = metered.account.terms.cost_nanousd(Usage(input_tokens=tokens))
-        charge = await self._store.admit(metered, tokens, cost_nanousd)
-        if isinstance(charge, Answer):
-            return charge
+        ticket = Ticket(metered.account.name, metered.key or metered.fingerprint)
         try:
-            reply = await self._thread.run(work, dropped=dropped)
+            place = self._batcher.enter(ticket, tokens)
+        except RefusalError:
+            if (kept := await self._store.look(metered)) is not None:  # what need not be computed needs no room
+                return kept
+            raise
+        try:
+            cost_nanousd = metered.account.terms.cost_nanousd(Usage(input_tokens=tokens))
+            charge = await self._store.admit(metered, tokens, cost_nanousd)
+            if isinstance(charge, Answer):
+                return charge
+            return await self._settled(charge, query, encode=encode, dropped=dropped)
+        finally:
+            self._batcher.leave(place)
+
+    async def _settled(
+        self, charge: Charge, query: _Query, *, encode: Callable[[Any], Answer], dropped: Callable[[], bool]
+    ) -> Answer:
+        """Computes a call that was admitted, and bills it or frees what was set aside for it."""
+        try:
+            reply = await self._computed(charge.metered.account.name, query, dropped)
             answer = await self._store.settle(charge, reply.usage, encode(reply))
         except BaseException:
             self._store.void(charge)
@@ -200,13 +250,19 @@ class ModelCalls:
         self._answered_at = self._clocks.monotonic()
         return answer
 
+    async def _computed(self, client: str, query: ScoreQuery | FeatureQuery, dropped: Callable[[], bool] | None) -> Any:
+        """The engine's reply to a query, once its turn has come."""
+        is_dropped = dropped or (lambda: False)
+        work: Work[object] = await self._thread.run(lambda: self._engine.job(query), dropped=is_dropped)
+        return await self._batcher.run(client, work, is_dropped)
+
     def _known_count(self, query: ScoreQuery | FeatureQuery) -> int | None:
         """Tokens the query will be billed, where it names a registered set that was counted before."""
         return self._counts.get(_counted_alike(query)) if isinstance(query.texts, str) else None
 
     async def _counted(self, query: ScoreQuery | FeatureQuery, dropped: Callable[[], bool]) -> int:
-        """Tokens the query will be billed. Those of a registered set are remembered, so a call queues only once."""
-        tokens = await self._thread.run(lambda: self._engine.count(query), dropped=dropped)
+        """Tokens the query will be billed. Those of a registered set are remembered."""
+        tokens = sum((await self._thread.run(lambda: self._engine.job(query), dropped=dropped)).units)
         return self._counts.put(_counted_alike(query), tokens, 1) if isinstance(query.texts, str) else tokens
 
 

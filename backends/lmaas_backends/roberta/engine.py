@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from lmaas_backends.roberta.answer import Answer, LabelAnswer, TopAnswer
 from lmaas_backends.roberta.chunks import Cut
 from lmaas_backends.roberta.forward import Forward
-from lmaas_backends.roberta.jobs import FeatureJob, Job, ScoreJob, Way
-from lmaas_backends.roberta.lanes import Lanes, Step
+from lmaas_backends.roberta.jobs import FeatureJob, ScoreJob, Way
+from lmaas_backends.roberta.lanes import Lanes
 from lmaas_backends.roberta.model import LoadedModel
 from lmaas_backends.roberta.soft_prompt import SoftPrompts
 from lmaas_backends.roberta.text_encoder import PLAIN, EncodedText, Frame, TextEncoder
 from lmaas_backends.roberta.text_store import TextStore
 from lmaas_backends.roberta.weights import Weights
+from lmaas_backends.roberta.work import Step, Work
 from lmaas_sdk.backend import (
     Capabilities,
     FeatureQuery,
@@ -124,7 +125,7 @@ class Engine:
         """Hidden states of texts, without a soft prompt; `cancelled` and errors as in `score`."""
         return self._done(self.job(query), cancelled)
 
-    def _done(self, job: Job[_Reply], cancelled: Callable[[], bool]) -> _Reply:
+    def _done(self, job: Work[_Reply], cancelled: Callable[[], bool]) -> _Reply:
         def steps() -> Iterator[Step]:
             for unit in range(len(job.units)):
                 if cancelled():

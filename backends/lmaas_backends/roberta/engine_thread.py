@@ -6,36 +6,13 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from types import TracebackType
-from typing import Protocol, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TypeVar
 
 from lmaas_backends.roberta.idempotency import CallDroppedError
-from lmaas_sdk.backend import FeatureQuery, FeatureReply, ModelCard, Registration, ScoreQuery, ScoreReply
-from lmaas_sdk.texts import TextSet
-from lmaas_sdk.tuning.subspace import Subspace
 
-__all__ = ["EngineThread", "SynchronousEngine"]
+__all__ = ["EngineThread"]
 
 _T = TypeVar("_T")
-
-
-class SynchronousEngine(Protocol):
-    """What a server needs of an engine; all of it is used from one thread."""
-
-    @property
-    def card(self) -> ModelCard: ...
-
-    def register(self, texts: TextSet, subspace: Subspace | None = None) -> Registration: ...
-
-    def upload(self, array: NDArray[np.float32]) -> str: ...
-
-    def score(self, query: ScoreQuery, cancelled: Callable[[], bool] = ...) -> ScoreReply: ...
-
-    def features(self, query: FeatureQuery) -> FeatureReply: ...
-
-    def count(self, query: ScoreQuery | FeatureQuery) -> int: ...
 
 
 class EngineThread:

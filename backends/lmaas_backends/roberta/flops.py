@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-__all__ = ["WAYS", "ModelShape", "Workload", "engine", "mask_query", "naive", "reference", "unpadded"]
+__all__ = ["WAYS", "ModelShape", "Workload", "engine", "features", "mask_query", "naive", "reference", "unpadded"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,11 @@ def engine(shape: ModelShape, work: Workload) -> int:
         return mask_query(shape, work)
     kept = sum(work.lengths) - work.prompt_tokens
     return mask_query(shape, work) - work.candidates * kept * 6 * shape.hidden_size**2
+
+
+def features(shape: ModelShape, work: Workload) -> int:
+    """Hidden states of every position, by all layers, without a head."""
+    return work.candidates * _layers(shape, work.lengths, shape.layers)
 
 
 WAYS: Mapping[str, Callable[[ModelShape, Workload], int]] = MappingProxyType(

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lmaas_backends.roberta.flops import ModelShape
+from lmaas_backends.roberta.linears import PlainLinear
 from lmaas_backends.roberta.weights import Affine, LayerWeights, Weights
 
 __all__ = ["Chunk", "EnteredPrompts", "Forward", "Group"]
@@ -113,6 +115,13 @@ class Forward:
         """Where it computes."""
         return self.weights.positions.device
 
+    @property
+    def shape(self) -> ModelShape:
+        """The model's sizes."""
+        vocabulary, width = self.weights.words.shape
+        widened = len(self.weights.last.widen.bias)
+        return ModelShape(len(self.weights.layers) + 1, width, widened, self.heads, vocabulary)
+
     def embed(self, ids: Tensor, places: Tensor) -> Tensor:
         """Embedding output of tokens: word, token type and position, normalised.
 
@@ -129,8 +138,9 @@ class Forward:
 
     def first_qkv(self, hidden: Tensor) -> Tensor:
         """The first layer's query, key and value of (P, D): (P, 3 D)."""
-        first = self.weights.layers[0] if self.weights.layers else self.weights.last
-        return first.qkv(hidden.to(self.dtype) if self.weights.layers else hidden)
+        if not self.weights.layers:
+            return _linear(hidden, self.weights.last.qkv)
+        return self.weights.layers[0].qkv(hidden.to(self.dtype))
 
     def enter(self, vectors: Tensor, base: Tensor | None) -> EnteredPrompts:
         """Projects soft prompts, once for all texts: their positions hold the same in every one.
@@ -160,7 +170,7 @@ class Forward:
         for layer in self.weights.layers:
             hidden = self._layer(layer, hidden, self._attend(layer.qkv(hidden.to(self.dtype)), chunk.groups))
             yield hidden
-        last = self.weights.last
+        last = self.weights.last.made(PlainLinear)
         yield self._layer(last, hidden, self._attend(last.qkv(hidden), chunk.groups))
 
     def logits(self, states: Tensor, decoder: Affine) -> Tensor:
@@ -199,12 +209,12 @@ class Forward:
         """
         last = self.weights.last
         at_mask = hidden[chunk.mask_at]
-        query, key, value = (self._by_head(self.weights.last_qkv, part) for part in range(3))
+        query, key, value = (self._by_head(last.qkv, part) for part in range(3))
         queries = torch.matmul(at_mask, query.weight.transpose(1, 2)) + query.bias[:, None]
         asked = torch.matmul(queries / math.sqrt(query.weight.shape[1]), key.weight).transpose(0, 1)
         seen = torch.cat([_look(group, hidden, part) for group, part in _by_group(chunk.groups, asked)])
         contexts = torch.matmul(seen.transpose(0, 1), value.weight.transpose(1, 2)) + value.bias[:, None]
-        return self._layer(last, at_mask, contexts.transpose(0, 1).flatten(1))
+        return self._layer(last.made(PlainLinear), at_mask, contexts.transpose(0, 1).flatten(1))
 
     def _by_head(self, qkv: Affine, part: int) -> Affine:
         """Query (0), key (1) or value (2): weight (heads, D / heads, D) and bias (heads, D / heads)."""

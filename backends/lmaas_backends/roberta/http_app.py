@@ -12,9 +12,10 @@ from typing import TypeVar
 
 from aiohttp import web
 
-from lmaas_backends.roberta.accounts import Account
+from lmaas_backends.roberta.accounts import ANYONE, Account
 from lmaas_backends.roberta.calls import ModelCalls
 from lmaas_backends.roberta.kept_answers import Answer
+from lmaas_backends.roberta.metrics import CONTENT_TYPE
 from lmaas_backends.roberta.protocol import JSON, Message, decode_message
 from lmaas_backends.roberta.request_bodies import RequestBodies
 from lmaas_backends.roberta.usage_store import Metered
@@ -42,6 +43,7 @@ _CALLS: web.AppKey[ModelCalls] = web.AppKey("calls", ModelCalls)
 _BODIES: web.AppKey[RequestBodies] = web.AppKey("bodies", RequestBodies)
 _TOKENIZER: web.AppKey[bytes] = web.AppKey("tokenizer", bytes)
 _OPEN_PATHS = ("/health", "/ready")
+METRICS_KEY = "metrics"  # the name of the API key that may read what all others used
 _HTTP_KINDS = {404: "not_found", 405: "method_not_allowed"}
 _log = logging.getLogger("lmaas_backends.server")
 
@@ -71,6 +73,7 @@ def application(calls: ModelCalls, tokenizer_json: bytes, *, bodies: RequestBodi
             web.get("/v1/usage", _usage),
             web.get("/health", _health),
             web.get("/ready", _ready),
+            web.get("/metrics", _metrics),
         ]
     )
     return app
@@ -95,10 +98,17 @@ async def _answer_errors(request: web.Request, handler: _Handler) -> web.StreamR
     except Exception:
         _log.exception("the server failed on %s %s", request.method, request.rel_url.raw_path)
         response = _refused(RefusalError("server_fault", "the server failed on this request"))
-    wall_ms = (time.perf_counter() - started) * 1000
+    wall_s = time.perf_counter() - started
+    request.app[_CALLS].metrics.answered(_route_of(request), response.status, wall_s)
     path = request.rel_url.raw_path  # still quoted, so that no path can forge a line
-    _log.info("%s %s %s %d %.1f ms", _name_of(request), request.method, path, response.status, wall_ms)
+    _log.info("%s %s %s %d %.1f ms", _name_of(request), request.method, path, response.status, wall_s * 1000)
     return response
+
+
+def _route_of(request: web.Request) -> str:
+    """The path as the API's documentation writes it; one name for all that are not in it."""
+    resource = request.match_info.route.resource
+    return "other" if resource is None else resource.canonical
 
 
 def _refused(refusal: RefusalError) -> web.Response:
@@ -143,6 +153,14 @@ async def _ready(request: web.Request) -> web.Response:
     if not await request.app[_CALLS].ready():
         raise RefusalError("unavailable", "the engine does not answer now", retry_after_s=1)
     return _json({"status": "ready"})
+
+
+async def _metrics(request: web.Request) -> web.Response:
+    account = _account(request)
+    if account.name not in {ANYONE, METRICS_KEY}:
+        raise RefusalError("forbidden", f"the metrics tell of all keys: they are for the key named {METRICS_KEY!r}")
+    page = await request.app[_CALLS].metrics_page()
+    return web.Response(body=page, headers={"Content-Type": CONTENT_TYPE})
 
 
 async def _models(request: web.Request) -> web.Response:

@@ -6,7 +6,6 @@ Everything but the step that `prepare` returns runs on the engine's own thread.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -16,36 +15,14 @@ from torch import Tensor
 from lmaas_backends.roberta.answer import Answer
 from lmaas_backends.roberta.chunks import ChunkCache, Cut, most_positions
 from lmaas_backends.roberta.feature_states import Moments, keep_last
+from lmaas_backends.roberta.flops import Workload, engine, features
 from lmaas_backends.roberta.forward import Chunk, EnteredPrompts, Forward
-from lmaas_backends.roberta.lanes import Step
 from lmaas_backends.roberta.soft_prompt import SoftPrompts
+from lmaas_backends.roberta.work import Step
 from lmaas_sdk.backend import FeatureQuery, FeatureReply, ScoreQuery, ScoreReply, Usage
 from lmaas_sdk.errors import InvalidQuery
 
-__all__ = ["FeatureJob", "Job", "ScoreJob", "Way"]
-
-_Reply_co = TypeVar("_Reply_co", covariant=True)
-
-
-class Job(Protocol[_Reply_co]):
-    """The work behind one query."""
-
-    @property
-    def units(self) -> tuple[int, ...]:
-        """Positions of each unit."""
-        ...
-
-    def prepare(self, unit: int) -> Step:
-        """Makes a unit ready; what is returned computes it, on any thread. Units are best prepared in their order."""
-        ...
-
-    def reply(self) -> _Reply_co:
-        """The answer, once every unit was computed.
-
-        Raises:
-            InvalidQuery: Numbers overflowed.
-        """
-        ...
+__all__ = ["FeatureJob", "ScoreJob", "Way"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +64,19 @@ class _Unit:
     candidates: range
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Found:
+    """What the units of a score job have found so far, each in its own place."""
+
+    logits: NDArray[np.float32]
+    words: list[list[tuple[str, ...]]]
+
+    @classmethod
+    def room_for(cls, candidates: int, texts: int, width: int) -> _Found:
+        words: list[list[tuple[str, ...]]] = [[()] * texts for _ in range(candidates)]
+        return cls(np.empty((candidates, texts, width), np.float32), words)
+
+
 class ScoreJob:
     """Every candidate on every text.
 
@@ -100,8 +90,7 @@ class ScoreJob:
 
     def __init__(self, query: ScoreQuery, *, way: Way, cut: Cut, answer: Answer, prompts: SoftPrompts) -> None:
         self._query, self._way, self._cut, self._answer, self._prompts = query, way, cut, answer, prompts
-        self._logits = np.empty((query.n_candidates, len(cut.texts), answer.width), np.float32)
-        self._words: list[list[tuple[str, ...]]] = [[()] * len(cut.texts) for _ in range(query.n_candidates)]
+        self._found: _Found | None = None
         self._entered: dict[int, EnteredPrompts | None] = {}
         self._units = [*self._in_order()]
 
@@ -113,16 +102,28 @@ class ScoreJob:
     def prepare(self, unit: int) -> Step:
         """Builds the unit's chunk and enters its prompts."""
         run, candidates = self._units[unit].run, self._units[unit].candidates
+        if self._found is None:  # not before: most of the work may never be done
+            self._found = _Found.room_for(self._query.n_candidates, len(self._cut.texts), self._answer.width)
         chunk = self._way.chunks.chunk(self._cut, run, len(candidates))
         prompts = self._prompts_of(candidates, chunk)
-        return lambda: self._compute(chunk, prompts, candidates.start)
+        found = self._found
+        return lambda: self._compute(chunk, prompts, candidates.start, found)
 
     def reply(self) -> ScoreReply:
         """Logits, words where they were asked for, and usage."""
-        for candidate, logits in enumerate(self._logits):
+        if self._found is None:
+            raise RuntimeError("nothing was computed yet")
+        for candidate, logits in enumerate(self._found.logits):
             _check_logits(logits, self._query, candidate)
-        words = tuple(map(tuple, self._words)) if self._query.top_k is not None else None
-        return ScoreReply(self._logits, Usage(input_tokens=sum(self.units)), words)
+        words = tuple(map(tuple, self._found.words)) if self._query.top_k is not None else None
+        return ScoreReply(self._found.logits, Usage(input_tokens=sum(self.units)), words)
+
+    def flops(self, unit: int) -> int:
+        """Floating point operations of a unit."""
+        lengths = tuple(self._cut.texts[index].positions for index in self._cut.runs[self._units[unit].run])
+        prompt = self._cut.frame.prompt_tokens
+        work = Workload(lengths, self._answer.rows, len(self._units[unit].candidates), prompt)
+        return engine(self._way.forward.shape, work)
 
     def _in_order(self) -> list[_Unit]:
         """Candidate by candidate, so that a prompt is needed for as long as its units follow each other."""
@@ -143,12 +144,12 @@ class ScoreJob:
         self._entered = {hash(candidates): entered}
         return entered
 
-    def _compute(self, chunk: Chunk, prompts: EnteredPrompts | None, first: int) -> None:
+    def _compute(self, chunk: Chunk, prompts: EnteredPrompts | None, first: int, found: _Found) -> None:
         logits, spelled = self._answer.read(self._way.forward.states_at_mask(chunk, prompts))
         candidates, rows = chunk.candidates.numpy() + first, chunk.rows.numpy()
-        self._logits[candidates, rows] = logits.cpu().numpy()
+        found.logits[candidates, rows] = logits.cpu().numpy()
         for candidate, row, words in zip(candidates.tolist(), rows.tolist(), spelled or (), strict=False):
-            self._words[candidate][row] = words
+            found.words[candidate][row] = words
 
 
 class FeatureJob:
@@ -193,6 +194,11 @@ class FeatureJob:
         if not (np.isfinite(reply.features).all() and np.isfinite(reply.layer_mean).all()):
             raise InvalidQuery(f"hidden states of these texts overflow float32 in model {self._name!r}")
         return reply
+
+    def flops(self, unit: int) -> int:
+        """Floating point operations of a unit."""
+        lengths = tuple(self._cut.texts[index].positions for index in self._cut.runs[unit])
+        return features(self._way.forward.shape, Workload(lengths, 0))
 
     def _compute(self, chunk: Chunk, unit: int) -> None:
         states, self._moments[unit] = keep_last(self._way.forward, chunk)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import torch
 
-__all__ = ["Lanes", "Step"]
+from lmaas_backends.roberta.work import Step
 
-Step = Callable[[], None]
+__all__ = ["Lanes"]
 
 
 @dataclass(slots=True)
@@ -33,7 +33,7 @@ class Lanes:
 
     @property
     def places(self) -> int:
-        """Steps that are best under way at once: one for every thread, and one that is ready for whichever ends."""
+        """As `work.WorkLanes` says."""
         return self.count + 1
 
     def submit(self, step: Step) -> Future[None]:

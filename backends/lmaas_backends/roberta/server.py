@@ -16,13 +16,14 @@ from aiohttp import web
 
 from lmaas_backends.roberta.accounts import Accounts
 from lmaas_backends.roberta.calls import ModelCalls
-from lmaas_backends.roberta.engine_thread import EngineThread, SynchronousEngine
+from lmaas_backends.roberta.engine_thread import EngineThread
 from lmaas_backends.roberta.http_app import application
 from lmaas_backends.roberta.http_connection import ApiRunner
 from lmaas_backends.roberta.rate_limits import Clocks
 from lmaas_backends.roberta.server_options import add_arguments, read_accounts
 from lmaas_backends.roberta.state_schema import StateFileError
 from lmaas_backends.roberta.usage_store import UsageStore
+from lmaas_backends.roberta.work import SynchronousEngine
 from lmaas_sdk.canonical import canonical_json
 from lmaas_sdk.errors import LmaasError
 
@@ -118,10 +119,18 @@ async def _serve(args: argparse.Namespace, accounts: Accounts, load: Load) -> in
     clocks = Clocks(monotonic=asyncio.get_running_loop().time)
     async with UsageStore(clocks, args.state) as store, EngineThread() as thread:
         engine, tokenizer_json = await thread.run(lambda: load(args))
-        calls = ModelCalls(engine, thread, accounts=accounts, store=store, clocks=clocks)
+        calls = ModelCalls(
+            engine,
+            thread,
+            accounts=accounts,
+            store=store,
+            clocks=clocks,
+            most_queued_tokens=args.max_queued_tokens,
+        )
         app = application(calls, tokenizer_json)
         async with serving(calls, app, host=args.host, port=args.port, drain_timeout_s=args.drain_timeout_s) as url:
             stop = _stop_signal()
+            await calls.warm_up()
             _tell({"url": url, "model": calls.card.name})
             await stop.wait()
             _log.info("draining")
@@ -133,7 +142,7 @@ def _load(args: argparse.Namespace) -> tuple[SynchronousEngine, bytes]:
     # Imported here alone: torch takes seconds, and --help and a wrong option must not.
     from lmaas_backends.roberta.loading import load_engine  # noqa: PLC0415
 
-    engine = load_engine(args.model, device=args.device, threads=args.threads)
+    engine = load_engine(args.model, device=args.device, threads=args.threads, linears=args.linears, dtype=args.dtype)
     return engine, engine.model.vocabulary.tokenizer_json
 
 

@@ -41,8 +41,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads",
         type=_whole(1, most_threads),
-        help=f"that compute, up to {most_threads} (default: by model and cores)",
+        help=f"that compute side by side, up to {most_threads} (default: one a core)",
     )
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16", "float16"),
+        default="float32",
+        help="of the linear maps; fewer bits are faster, and rank candidates that are close less well (float16: CUDA)",
+    )
+    parser.add_argument("--linears", choices=("auto", "packed", "plain"), default="auto", help="what computes them")
+    queue_help = "of the calls that wait or compute, before 429 (default: what takes 30 s by the measured speed)"
+    parser.add_argument("--max-queued-tokens", type=_whole(1), metavar="N", help=queue_help)
     keys_help = f"one NAME=KEY or NAME=sha256:HEX a line (or ${KEYS_VARIABLE}, comma-separated)"
     parser.add_argument("--api-key-file", type=Path, help=keys_help)
     parser.add_argument("--state", type=Path, metavar="FILE", help="keep usage, quotas and answers over restarts")

@@ -168,6 +168,15 @@ class UsageStore:
 
         return await self._step(work)
 
+    async def usage_by_name(self) -> dict[tuple[str, str], dict[str, int]]:
+        """What every API key has used, by its name and endpoint."""
+
+        def work(connection: sqlite3.Connection) -> dict[tuple[str, str], dict[str, int]]:
+            rows = connection.execute(f"SELECT name, endpoint, {', '.join(_COUNTED)} FROM usage ORDER BY 1, 2")  # noqa: S608 - our own columns
+            return {(name, endpoint): dict(zip(_COUNTED, used, strict=True)) for name, endpoint, *used in rows}
+
+        return await self._step(work)
+
     async def _step(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         """Runs one transaction. A refusal is no failure of it: it is handed over as a value and raised here."""
 

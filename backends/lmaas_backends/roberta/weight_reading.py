@@ -78,7 +78,7 @@ def read_weights(
         if kept is not None:
             kept.keep(numbers)
     last, head = reader.layer(n_layers - 1), reader.head(words)
-    weights = Weights(words, positions, token_type, norm, layers, last.made(PlainLinear), last.qkv, head)
+    weights = Weights(words, positions, token_type, norm, layers, last, head)
     std = _std(words)
     del words, head
     weights = _with_mapped_words(weights) if device == "cpu" else weights

@@ -77,9 +77,7 @@ class Weights:
         token_type: (D,) the vector of token type 0.
         embedding_norm: Of the embeddings.
         layers: All layers but the last.
-        last: The last layer. It is computed for one position a text, so its maps are plain, and `last_qkv` has the
-            numbers behind its `qkv`.
-        last_qkv: Weight (3 D, D) and bias.
+        last: The last layer, as it is: it is computed for one position a text, and its keys and values not at all.
         head: Of the language model.
     """
 
@@ -88,8 +86,7 @@ class Weights:
     token_type: Tensor
     embedding_norm: Affine
     layers: Sequence[LayerWeights]
-    last: LayerWeights
-    last_qkv: Affine
+    last: LayerNumbers
     head: HeadWeights
 
 

@@ -52,6 +52,7 @@ KINDS = (
     ErrorKind("malformed_request", 400, InvalidQuery, "send HTTP/1.1 with well-formed headers of at most 8 KiB each"),
     ErrorKind("authentication_failed", 401, AuthenticationFailed, "send 'Authorization: Bearer KEY' (LMAAS_API_KEY)"),
     ErrorKind("payment_required", 402, PaymentRequired, "ask the server's operator for more balance"),
+    ErrorKind("forbidden", 403, AuthenticationFailed, "use the API key that this is for"),
     ErrorKind("not_found", 404, InvalidQuery, "see docs/http-api.md for the paths there are"),
     ErrorKind("unknown_model", 404, InvalidQuery, "GET /v1/models lists the models there are"),
     ErrorKind("unknown_dataset", 404, UnknownDataset, "register it again: a restarted server has forgotten it"),
@@ -65,11 +66,16 @@ KINDS = (
     ErrorKind("verbalizer_error", 422, VerbalizerError, "choose other label words, or another rule for their pieces"),
     ErrorKind("task_error", 422, TaskError, "correct the texts"),
     ErrorKind("rate_limited", 429, RateLimited, "wait as long as Retry-After says"),
+    ErrorKind("overloaded", 429, RateLimited, "come again after as long as Retry-After says: there will be room then"),
     ErrorKind("server_fault", 500, ServerFault, "the server's log has the reason"),
     ErrorKind("unavailable", 503, BackendUnavailable, "try again later"),
 )
 _BY_NAME = {kind.name: kind for kind in KINDS}
-_BY_ERROR = {kind.error: kind for kind in KINDS} | {InvalidQuery: _BY_NAME["invalid_query"]}
+_BY_ERROR = {kind.error: kind for kind in KINDS} | {
+    AuthenticationFailed: _BY_NAME["authentication_failed"],
+    InvalidQuery: _BY_NAME["invalid_query"],
+    RateLimited: _BY_NAME["rate_limited"],
+}
 
 
 class RefusalError(Exception):

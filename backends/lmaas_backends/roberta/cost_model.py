@@ -1,0 +1,47 @@
+"""How long a unit of work takes: a n + b seconds for n positions, learned from the units that were computed."""
+
+from __future__ import annotations
+
+__all__ = ["CostModel"]
+
+_REMEMBERED_UNITS = 100
+_FIRST_GUESS_S = (1e-5, 1e-3)
+_FIRST_POSITIONS = 1000.0
+
+
+class CostModel:
+    """A straight line through the units computed lately, by least squares that forgets the older ones.
+
+    Until two sizes were seen it is the mean time a position, and before any unit a guess.
+    """
+
+    def __init__(self) -> None:
+        self._keep = 1 - 1 / _REMEMBERED_UNITS
+        self._weight = self._n = self._s = self._nn = self._ns = 0.0
+        self.a_s, self.b_s = _FIRST_GUESS_S
+
+    def observe(self, positions: int, seconds: float) -> None:
+        """Takes in a unit that was computed, and fits the line anew."""
+        sums = (self._weight, self._n, self._s, self._nn, self._ns)
+        new = (1.0, positions, seconds, positions**2, positions * seconds)
+        self._weight, self._n, self._s, self._nn, self._ns = (
+            self._keep * old + one for old, one in zip(sums, new, strict=True)
+        )
+        self._fit()
+
+    @property
+    def usual_positions(self) -> float:
+        """Mean positions of a unit."""
+        return self._n / self._weight if self._weight else _FIRST_POSITIONS
+
+    def seconds(self, positions: int, units: int = 1) -> float:
+        """Expected time of so many units with so many positions together, one after another."""
+        return self.a_s * positions + self.b_s * units
+
+    def _fit(self) -> None:
+        mean, mean_s = self._n / self._weight, self._s / self._weight
+        spread = self._nn / self._weight - mean**2
+        slope = (self._ns / self._weight - mean * mean_s) / spread if spread > 1e-6 * mean**2 else 0.0
+        offset = mean_s - slope * mean
+        # Noise may tilt the line so that it says nonsense outside of what was seen: then a position has its mean time.
+        self.a_s, self.b_s = (slope, offset) if slope > 0 and offset >= 0 else (mean_s / mean, 0.0)
