@@ -46,6 +46,7 @@ class Capabilities:
         idempotent: The same key answers the same bytes and bills once.
         deterministic: The same query has the same logits, bit for bit.
         layers: A prompt may enter layers other than 0.
+        precise: It computes in fewer bits than float32, unless a query is `precise`.
     """
 
     layouts: tuple[str, ...] = ("add", "cat")
@@ -128,6 +129,8 @@ class ScoreQuery:
         top_k: Ask for the k most likely words at the mask instead of label logits.
         subspace, Z: The soft prompts: Z (n_candidates, d) float32 in that subspace; both None: the manual prompt, one
             candidate.
+        precise: Compute in float32. A backend that does so anyway, or cannot, ignores it: only where the card claims
+            `precise` does it make a difference.
     """
 
     texts: TextSet | str
@@ -246,7 +249,8 @@ class Backend(Protocol):
 
         Returns:
             Finite float32 logits, texts in the order of `query.rows`, and what is billed: input tokens are the
-            positions computed, summed over texts and candidates, and output tokens are 0.
+            positions computed, summed over texts and candidates, and output tokens are 0. A `precise` query is billed
+            like any other.
 
         Raises:
             Unsupported: The query needs what the card does not claim: a layout, projection, array, layer or `top_k`.

@@ -50,6 +50,14 @@ async def test_a_rugged_mock_conforms() -> None:
     await check_backend(MockBackend(ruggedness=2.0, price=price, latency_s=lambda _query, rng: rng.random() * 1e-4))
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.5])
+async def test_a_mock_of_few_bits_conforms(noise: float) -> None:
+    """So does one that rounds its logits unless it is asked not to, with noise too."""
+    backend = MockBackend(precision="bfloat16", noise=noise)
+    assert backend.card.capabilities.precise
+    await check_backend(backend, close=True)
+
+
 async def test_the_factory_opens_a_context() -> None:
     """`open_backend` takes the same options, and leaving the context closes the backend."""
     async with open_backend("mock", name="m", hidden_size=8) as backend:
@@ -68,6 +76,7 @@ async def test_the_factory_opens_a_context() -> None:
         ({"max_tokens": 10_000}, "max_tokens .* at most 4096"),
         ({"noise": -1.0}, "noise is a finite number"),
         ({"ruggedness": float("nan")}, "ruggedness is a finite number"),
+        ({"precision": "float16"}, "precision is one of float32, bfloat16, not 'float16'"),
         ({"latency_s": -0.1}, "latency_s is a finite number"),
         ({"balance_nanousd": -1}, "balance_nanousd is at least 0"),
         ({"limits": Limits(requests_per_minute=0)}, r"limits\.requests_per_minute is at least 1"),

@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lmaas_backends.mock import MockBackend
+from lmaas_backends.mock.precision import rounded_to_bfloat16
 from lmaas_sdk.backend import FeatureQuery, ScoreQuery
 from lmaas_sdk.errors import InvalidQuery, UnknownDataset
 from lmaas_sdk.texts import MASK, LabelWords, Piece, TextSet
@@ -183,6 +184,67 @@ async def test_noise_depends_on_the_key() -> None:
     first, again, other = [(await MockBackend(noise=0.5).score(query, key=key)).logits - plain for key in "aab"]
     assert abs(float(first.std()) - 0.5) < 0.03
     assert (again.tolist() == first.tolist(), other.tolist() == first.tolist()) == (True, False)
+
+
+def bits(logits: NDArray[np.float32]) -> NDArray[np.uint32]:
+    return logits.view(np.uint32)
+
+
+async def test_few_bits_are_the_nearest_of_bfloat16() -> None:
+    """Each logit is the nearest number with 8 significant bits; a precise query has the bits of a mock in float32."""
+    texts, Z = reviews(1, 32)[0], candidates(0, 40)
+    query = ScoreQuery(texts, subspace=SUBSPACE, Z=Z)
+    exact = await logits_of(MockBackend(), texts, Z)
+    backend = MockBackend(precision="bfloat16")
+    few = (await backend.score(query, key="few")).logits
+    precise = (await backend.score(replace(query, precise=True), key="precise")).logits
+    assert precise.tobytes() == exact.tobytes() != few.tobytes()
+    assert not (bits(few) & 0xFFFF).any()
+    below = (bits(exact) & np.uint32(0xFFFF0000)).view(np.float32)
+    above = (bits(below) + np.uint32(0x10000)).view(np.float32)
+    nearest = np.minimum(abs(exact - below), abs(exact - above))
+    assert (abs(exact - few) == nearest).all()
+    assert few.tobytes() == (await backend.score(query, key="again")).logits.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (0.0, 0.0),
+        (-0.0, -0.0),
+        (1.0, 1.0),
+        (1.00390625, 1.0),  # in the middle between 1 and 1.0078125: the even one
+        (1.01171875, 1.015625),  # in the middle again, and here the even one is above
+        (-1.00390637, -1.0078125),
+        (1.99999, 2.0),
+    ],
+)
+def test_rounding_goes_to_the_nearest_and_then_to_even(value: float, expected: float) -> None:
+    """As IEEE 754 rounds, signs of zeros included."""
+    found = rounded_to_bfloat16(np.array([value], np.float32))
+    assert found.tobytes() == np.array([expected], np.float32).tobytes()
+
+
+async def test_who_cannot_be_precise_is_not() -> None:
+    """A mock of few bits that does not claim `precise` rounds whatever is asked."""
+    able = replace(MockBackend().card.capabilities, precise=False)
+    backend, query = MockBackend(precision="bfloat16", capabilities=able), ScoreQuery(reviews(1, 8)[0])
+    plain, asked = [(await backend.score(replace(query, precise=told), key=f"{told}")).logits for told in (False, True)]
+    assert plain.tobytes() == asked.tobytes()
+
+
+async def test_under_one_key_a_query_is_precise_or_not() -> None:
+    """A used key with the other kind of query is refused."""
+    backend, query = MockBackend(precision="bfloat16"), ScoreQuery(reviews(1, 8)[0])
+    await backend.score(query, key="k")
+    with pytest.raises(InvalidQuery, match="another query"):
+        await backend.score(replace(query, precise=True), key="k")
+
+
+def test_fewer_bits_are_another_engine() -> None:
+    """The fingerprint tells, and that of a mock in float32 is what it was before there was a choice."""
+    assert MockBackend().card.fingerprint == "mock/1/696b8eac6ec2a6f2"
+    assert MockBackend(precision="bfloat16").card.fingerprint != MockBackend().card.fingerprint
 
 
 async def test_a_seed_is_a_model() -> None:

@@ -64,6 +64,42 @@ def test_the_plan_is_what_counting_finds(
     budget.reserve(generation.times(expected))
 
 
+AGAIN = tuple(Amounts(1, candidates, 50 * candidates, 20 * candidates) for candidates in range(2, 9))
+
+
+@pytest.mark.parametrize(
+    ("limits", "generations", "again"),
+    [
+        ({"evaluations": 20}, 1, NOTHING),
+        ({"evaluations": 41}, 1, NOTHING),
+        ({"evaluations": 42}, 2, AGAIN[0]),
+        ({"evaluations": 62}, 2, AGAIN[0]),
+        ({"evaluations": 63}, 3, AGAIN[1]),
+        ({"evaluations": 8 * 21}, 8, AGAIN[-1]),
+        ({"evaluations": 9 * 20 + 7}, 8, AGAIN[-1]),
+        ({"evaluations": 9 * 20 + 8}, 9, AGAIN[-1]),
+        ({"evaluations": 8000}, 399, AGAIN[-1]),
+        ({"calls": 2 + 1}, 1, NOTHING),
+        ({"calls": 2 + 2}, 1, NOTHING),
+        ({"calls": 2 + 3}, 2, AGAIN[0]),
+        ({"tokens": 500 + 3 * 1050}, 3, AGAIN[1]),
+        ({"tokens": 500 + 3 * 1050 - 1}, 2, AGAIN[0]),
+        ({"nanousd": 200 + 9 * 400 + 160, "evaluations": 8000}, 9, AGAIN[-1]),
+        ({"nanousd": 200 + 9 * 400 + 159, "evaluations": 8000}, 8, AGAIN[-1]),
+    ],
+)
+def test_scoring_again_is_paid_before_the_generations(limits: dict[str, int], generations: int, again: Amounts) -> None:
+    """As many candidates as there are generations, up to eight; a single one has no rival."""
+    plan = plan_run(budget_of(**limits), RunCosts(GENERATION, NOTHING, 10, TEST, rescoring=AGAIN))
+    assert Plan(generations, again + TEST) == plan
+
+
+def test_time_is_kept_for_the_dearest_scoring_again() -> None:
+    """The steps after the search have it where it is done, and are as many as before where it is not."""
+    assert RunCosts(GENERATION, DEV, 10, TEST, rescoring=AGAIN).after == (DEV, AGAIN[-1], TEST, NOTHING)
+    assert RunCosts(GENERATION, DEV, 10, TEST).after == (DEV, TEST, NOTHING)
+
+
 @pytest.mark.parametrize(
     ("limits", "generations"),
     [

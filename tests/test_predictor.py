@@ -8,6 +8,7 @@ from tuning_cases import TASK, TEST, mock
 
 from lmaas_sdk import Budget, Predictor, Subspace, Task, TaskError, TunedPrompt, Unsupported
 from lmaas_sdk.canonical import array_digest
+from lmaas_sdk.client import Client
 from lmaas_sdk.errors import BudgetExceeded, PromptFileError
 from lmaas_sdk.tuning.predictor import evaluation
 
@@ -26,6 +27,17 @@ async def test_labels_are_the_argmax_of_the_logits() -> None:
     logits = await predictor.logits(texts)
     assert logits.shape == (3, 2)
     assert await predictor.predict(texts) == [TASK.labels[index] for index in logits.argmax(axis=1)]
+
+
+@pytest.mark.parametrize("prompt", [None, tuned()], ids=["manual", "tuned"])
+async def test_predictions_are_in_float32_where_a_backend_computes_in_fewer_bits(prompt: TunedPrompt | None) -> None:
+    """The logits are those of a backend that has all bits."""
+    texts = ["a lovely thing", "an awful thing", ""]
+    few, exact = [
+        await Predictor(Client(backend, Budget()), TASK, prompt).logits(texts)
+        for backend in (mock(precision="bfloat16"), mock())
+    ]
+    assert few.tobytes() == exact.tobytes()
 
 
 async def test_many_texts_go_out_in_several_calls_and_come_back_in_order() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import struct
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -113,7 +114,24 @@ def test_the_manual_prompt_needs_neither_subspace_nor_candidates() -> None:
     """A query of texts alone reads back as one without soft prompts."""
     _, read = read_score(through(score_message(ScoreQuery("c" * 64), "m"), TENSORS, SCORE_ARRAYS))
 
-    assert (read.rows, read.top_k, read.subspace, read.Z) == (None, None, None, None)
+    assert (read.rows, read.top_k, read.subspace, read.Z, read.precise) == (None, None, None, None, False)
+
+
+@FORMS
+def test_a_query_says_that_it_is_precise_and_else_nothing_of_it(form: str) -> None:
+    """`precise` is a field of the body where it is set; a body without it is what it was before there was one."""
+    plain = ScoreQuery("c" * 64, subspace=SUBSPACE, Z=np.zeros((1, 3), np.float32))
+    bodies = [encode_message(score_message(replace(plain, precise=told), "m"), form) for told in (False, True)]
+    read = [read_score(decode_message(body, form, SCORE_ARRAYS))[1] for body in bodies]
+
+    assert [query.precise for query in read] == [False, True]
+    assert ("precise" in score_message(plain, "m").fields, b"precise" in bodies[0]) == (False, False)
+    assert b'"precise":true' in bodies[1]
+
+
+def test_false_may_be_spelled_out() -> None:
+    """A body that says `"precise": false` is one that says nothing."""
+    assert read_score(decode_message(changed(precise=False), JSON, SCORE_ARRAYS))[1].precise is False
 
 
 @FORMS
@@ -159,7 +177,7 @@ def test_a_card_survives_the_wire() -> None:
         100,
         64,
         "<mask>",
-        Capabilities(arrays=True, layers=True),
+        Capabilities(arrays=True, layers=True, precise=True),
         price=Price(5, 1, 2, 3, "2026-01-01", "here"),
         limits=Limits(1, 2, 3, "Europe/Rome", 4),
         tokenizer_digest="t",
@@ -168,6 +186,17 @@ def test_a_card_survives_the_wire() -> None:
     )
 
     assert card == read_card(json.loads(canonical_json(card_fields(card))))
+
+
+def test_a_card_that_says_nothing_of_precision_claims_nothing() -> None:
+    """A server that knows no other precision than float32 need not say so."""
+    card = ModelCard("m", 8, 100, 64, "<mask>", Capabilities())
+    told = json.loads(canonical_json(card_fields(card)))
+    assert told["capabilities"].pop("precise") is False
+
+    assert card == read_card(told)
+    with pytest.raises(InvalidQuery, match=r"capabilities\.precise is a boolean, not 1"):
+        read_card(told | {"capabilities": told["capabilities"] | {"precise": 1}})
 
 
 def changed(**fields: object) -> bytes:
@@ -211,6 +240,9 @@ MALFORMED = {
     "rows not a list": (changed(rows="0"), "rows is a list"),
     "top_k zero": (changed(top_k=0), "top_k is at least 1"),
     "top_k text": (changed(top_k="3"), "top_k is a whole number"),
+    "precise a number": (changed(precise=1), "the query.precise is a boolean, not 1"),
+    "precise a word": (changed(precise="true"), "the query.precise is a boolean, not 'true'"),
+    "precise null": (changed(precise=None), "the query.precise is a boolean, not None"),
     "Z without subspace": (changed(subspace=...), "both subspace and Z"),
     "subspace without Z": (changed(Z=...), "both subspace and Z"),
     "subspace unknown field": (with_subspace(q=1), "subspace has an unknown field 'q'"),

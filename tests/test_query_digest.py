@@ -41,6 +41,8 @@ DIFFERENT = [
     (replace(QUERY, subspace=Subspace(4, 2, 8, seed=43)), CARD),
     (replace(QUERY, top_k=3), CARD),
     (replace(QUERY, top_k=4), CARD),
+    (replace(QUERY, precise=True), CARD),
+    (replace(PLAIN, precise=True), CARD),
     (replace(QUERY, rows=(0,)), CARD),
     (replace(QUERY, rows=(1,)), CARD),
     (replace(QUERY, rows=(1, 0)), CARD),

@@ -12,6 +12,7 @@ import pytest
 from client_cases import COUNTS, NOTHING, PRICE, TEXTS, WORST, call, query
 
 from lmaas_backends.mock import MockBackend
+from lmaas_backends.mock.precision import rounded_to_bfloat16
 from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.backend import FeatureQuery
@@ -56,6 +57,28 @@ def test_an_answer_from_the_cache_is_an_evaluation_and_costs_nothing() -> None:
         assert (backend.book.received, budget.posted, budget.pending) == (1, WORST + FREE, NOTHING)
         assert second.usage.input_tokens == 0
         assert client.spend.total == budget.posted
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_precise_answer_is_no_answer_to_another_query(at_once: bool) -> None:
+    """Neither kept nor under way does one stand for the other; each stands for its own kind."""
+
+    async def main() -> None:
+        backend = mock(precision="bfloat16")
+        client = Client(backend, Budget())
+        plain = query(key="one")
+        asked = [replace(plain, precise=precise) for precise in (False, True, False, True)]
+        calls = [client.call(each, f"k{n}", purpose="train", token_counts=COUNTS) for n, each in enumerate(asked)]
+        if at_once:
+            replies = await ends(*(client.score(one) for one in calls))
+        else:
+            replies = [await client.score(one) for one in calls]
+        found = [reply.logits.tobytes() for reply in replies]
+        exact = (await MockBackend().score(plain, key="k")).logits.tobytes()
+        assert found == [rounded_to_bfloat16(replies[1].logits).tobytes(), exact] * 2
+        assert backend.book.received == 2
 
     run_virtual(main())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from fractions import Fraction
 from math import ceil
 
@@ -123,6 +124,21 @@ async def test_the_worst_case_is_known_before_there_are_candidates() -> None:
     await dear.score(ready, points(7), "train", label="any")
     assert worst == dear.client.budget.posted
     assert worst.nanousd == backend.book.nanousd
+
+
+@pytest.mark.parametrize(
+    ("precision", "asked", "expected"),
+    [("float32", False, False), ("float32", True, False), ("bfloat16", False, False), ("bfloat16", True, True)],
+)
+async def test_float32_is_asked_for_where_it_is_not_given_anyway(precision: str, asked: bool, expected: bool) -> None:
+    """Of a backend that claims no precise queries nothing is asked, so its calls are what they always were."""
+    backend = MockBackend(max_candidates=3, max_texts=3, precision=precision)  # type: ignore[arg-type]
+    tuning = scheduler(backend)
+    ready = await tuning.prepare(TEXTS, SUBSPACE, precise=asked)
+    parts = tuning.parts(ready, points(7), "dev", label=0)
+    assert (ready.precise, {part.call.query.precise for part in parts}) == (expected, {expected})  # type: ignore[union-attr]
+    assert tuning.worst(ready, 7, "dev") == tuning.worst(replace(ready, precise=not expected), 7, "dev")
+    assert tuning.sees_fewer_bits is (precision == "bfloat16")
 
 
 def keys(run: str, purpose: str, label: object) -> list[str]:

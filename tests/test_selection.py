@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lmaas_sdk import Evaluation
-from lmaas_sdk.tuning.selection import Choice, Selection
+from lmaas_sdk.tuning.selection import MOST_RESCORED, Choice, Selection
 
 Z = np.zeros(2, dtype=np.float32)
 
@@ -26,6 +26,59 @@ def test_without_dev_the_lowest_train_loss_wins_and_the_first_of_equals() -> Non
         selection.saw_train(best(generation, loss))
     choice, chosen_by = selection.chosen or pytest.fail("nothing chosen")
     assert (choice.generation, chosen_by) == (1, "train_loss")
+
+
+def test_the_lowest_few_are_kept_in_the_order_of_their_losses() -> None:
+    """Of equal ones the earlier stands first, and is kept where there is room for one only."""
+    selection = Selection()
+    for generation, loss in enumerate([0.9, 0.5, 0.7, 0.5, 0.1, 0.8, 0.6, 0.4, 0.7, 0.3, 0.7]):
+        selection.saw_train(best(generation, loss))
+    assert MOST_RESCORED == 8
+    assert [choice.generation for choice in selection.lowest] == [4, 9, 7, 1, 3, 6, 2, 8]
+
+
+@pytest.mark.parametrize(
+    ("again", "expected"),
+    [
+        ([0.4, 0.3, 0.2], (2, 0.2)),
+        ([0.2, 0.3, 0.4], (1, 0.2)),
+        ([0.3, 0.3, 0.3], (0, 0.3)),
+        ([0.3, 0.2, 0.2], (0, 0.2)),
+    ],
+)
+def test_losses_in_float32_decide_where_there_are_any(again: list[float], expected: tuple[int, float]) -> None:
+    """Ties go to the earlier generation, not to the lower loss of the search, which is kept beside the other."""
+    selection = Selection()
+    for generation, loss in enumerate((0.25, 0.1, 0.3)):
+        selection.saw_train(best(generation, loss))
+    assert [choice.generation for choice in selection.lowest] == [1, 0, 2]
+    selection.saw_again(again)
+    choice, chosen_by = selection.chosen or pytest.fail("nothing chosen")
+    assert (choice.generation, choice.precise_loss, chosen_by) == (*expected, "train_loss")
+    assert choice.to_dict() == {
+        "generation": choice.generation,
+        "kind": "best",
+        "train_loss": (0.25, 0.1, 0.3)[choice.generation],
+        "precise_loss": choice.precise_loss,
+    }
+
+
+def test_there_is_one_loss_for_each_that_was_scored_again() -> None:
+    """Anything else would be a mistake of the caller's."""
+    selection = Selection()
+    selection.saw_train(best(0, 0.5))
+    with pytest.raises(ValueError, match="longer"):
+        selection.saw_again([0.5, 0.4])
+
+
+def test_dev_decides_over_losses_in_float32() -> None:
+    """Where there is a look at dev, no train loss counts."""
+    selection = Selection()
+    selection.saw_train(best(0, 0.5))
+    selection.saw_again([0.0])
+    selection.saw_dev(dev(1, "mean", 0.5, 1.0))
+    choice, chosen_by = selection.chosen or pytest.fail("nothing chosen")
+    assert (choice.generation, chosen_by) == (1, "dev_metric")
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,34 @@ async def no_unknowns(inner: MockBackend, query: ScoreQuery, key: str) -> ScoreR
         raise InvalidQuery("what is this?") from error
 
 
+def if_precise(change: Callable[[MockBackend, ScoreReply], ScoreReply]) -> Callable[[], Broken]:
+    """A backend of few bits whose answers to precise queries are changed."""
+
+    async def score(inner: MockBackend, query: ScoreQuery, key: str) -> ScoreReply:
+        reply = await inner.score(query, key=key)
+        return change(inner, reply) if query.precise else reply
+
+    return lambda: Broken(score=score, inner=MockBackend(precision="bfloat16"))
+
+
+def of_another_text(_inner: MockBackend, reply: ScoreReply) -> ScoreReply:
+    return replace(reply, logits=np.roll(reply.logits, 1, axis=1))
+
+
+def dearer(_inner: MockBackend, reply: ScoreReply) -> ScoreReply:
+    return replace(reply, usage=replace(reply.usage, input_tokens=2 * reply.usage.input_tokens))
+
+
+def never_twice_the_same(inner: MockBackend, reply: ScoreReply) -> ScoreReply:
+    return replace(reply, logits=reply.logits + np.float32(inner.book.received * 1e-5))
+
+
+async def no_precise_queries(inner: MockBackend, query: ScoreQuery, key: str) -> ScoreReply:
+    if query.precise:
+        raise InvalidQuery("precise is unknown")
+    return await inner.score(query, key=key)
+
+
 def reversed_ranks(query: ScoreQuery, logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return logits if query.top_k is None else logits[..., ::-1]
 
@@ -158,6 +186,11 @@ BROKEN: list[tuple[str, Callable[[], Broken]]] = [
     ("soft-prompts", lambda: Broken(score=changed(lambda _query, logits: logits[:1].repeat(len(logits), 0)))),
     ("repeatability", lambda: Broken(score=drifting())),
     ("batching", lambda: Broken(score=changed(lambda _query, logits: logits + np.float32(1e-3 * len(logits))))),
+    ("precise", lambda: Broken(score=no_precise_queries, inner=MockBackend(precision="bfloat16"))),
+    ("precise", if_precise(of_another_text)),
+    ("precise", if_precise(dearer)),
+    ("precise", if_precise(never_twice_the_same)),
+    ("precise", if_precise(lambda _inner, reply: replace(reply, logits=reply.logits.astype(np.float64)))),
     ("rows", lambda: Broken(score=sorted_rows)),
     ("registration", WrongDigest),
     ("usage", lambda: Broken(score=padded_usage)),
@@ -207,11 +240,22 @@ async def test_an_unbroken_fake_passes() -> None:
         Capabilities(layouts=("cat",), projections=("normal",), arrays=True, layers=True),
         Capabilities(top_k=True, deterministic=True),
         Capabilities(features=True, idempotent=True),
+        Capabilities(precise=True, deterministic=True),
     ],
 )
 async def test_a_backend_that_can_less_conforms(capabilities: Capabilities) -> None:
     """What a backend does not claim is not asked of it, but that it says so."""
     await check_backend(MockBackend(capabilities=capabilities), close=True)
+
+
+async def test_an_unbroken_fake_of_few_bits_passes() -> None:
+    """So what is found in those that claim `precise` is their defect."""
+    await check_backend(if_precise(lambda _inner, reply: reply)(), close=True)
+
+
+async def test_precise_is_not_asked_of_who_does_not_claim_it() -> None:
+    """A backend that knows no precise queries conforms."""
+    await check_backend(Broken(score=no_precise_queries), close=True)
 
 
 async def test_a_noisy_backend_conforms() -> None:

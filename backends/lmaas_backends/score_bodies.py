@@ -33,7 +33,7 @@ class ScoreBodies:
         if self._media_type != TENSORS or isinstance(texts, TextSet) or query.subspace is None or query.Z is None:
             message = score_message(query, self._model, z_dtype=self._z_dtype, texts=texts)
             return encode_message(message, self._media_type)
-        alike = (texts, query.rows, query.top_k, query.subspace.digest, query.Z.shape)
+        alike = (texts, query.rows, query.top_k, query.subspace.digest, query.Z.shape, query.precise)
         head = self._heads.get(alike)
         if head is None:
             head = frame_head(score_message(query, self._model, z_dtype=self._z_dtype, texts=texts))

@@ -20,6 +20,7 @@ RULES: dict[str, Rule] = {
     "soft-prompts": rules_answers.soft_prompts,
     "repeatability": rules_answers.repeatability,
     "batching": rules_answers.batching,
+    "precise": rules_answers.precise,
     "rows": rules_answers.rows,
     "registration": rules_inputs.registration,
     "usage": rules_answers.usage,

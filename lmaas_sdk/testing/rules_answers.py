@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import cast
 
 import numpy as np
@@ -20,6 +20,7 @@ __all__ = [
     "concurrency",
     "features",
     "label_logits",
+    "precise",
     "repeatability",
     "rows",
     "same_key",
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 _CLOSE = 1e-3  # what packing a text differently may change where bits are not promised
+_FEWER_BITS = 0.1  # of the largest logit: what a model may lose that computes in 8 significant bits
 _AT_ONCE = 16
 
 
@@ -128,6 +130,24 @@ async def same_key(probe: Probe) -> None:
     except InvalidQuery:
         return
     probe.require(np.array_equal(first.logits, other.logits), "a used key was taken for another query")
+
+
+async def precise(probe: Probe) -> None:
+    """A precise query is billed as another is; its logits are near, and in a deterministic backend the same bits."""
+    if not probe.card.capabilities.precise:
+        return
+    query = probe.soft_query()
+    plain = await probe.score(query)
+    once, again = [await probe.score(replace(query, precise=True)) for _ in range(2)]
+    _check_logits(probe, once, query.n_candidates)
+    billed, usual = [reply.usage.input_tokens + reply.usage.output_tokens for reply in (once, plain)]
+    probe.require(billed == usual, f"a precise query is billed {billed} tokens, and the same otherwise {usual}")
+    same = np.array_equal(once.logits, again.logits) or not probe.card.capabilities.deterministic
+    probe.require(same, "the same precise query had other logits the second time")
+    most = _FEWER_BITS * max(1.0, float(np.abs(once.logits).max()))
+    apart = float(np.abs(once.logits - plain.logits).max())
+    near = apart <= most or not probe.card.capabilities.deterministic
+    probe.require(near, f"precise logits are {apart:.2g} from the usual ones, and at most {most:.2g} is rounding")
 
 
 async def top_k(probe: Probe) -> None:

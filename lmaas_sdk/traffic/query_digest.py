@@ -14,7 +14,7 @@ _BYTES = 20
 
 
 def query_digest(query: ScoreQuery | FeatureQuery, card: ModelCard) -> str:
-    """BLAKE2b, in hex, over model, engine, texts, rows, prompt and candidates.
+    """BLAKE2b, in hex, over model, engine, texts, rows, prompt, candidates and precision.
 
     A text set and its digest are the same; rows that name all texts in order and no rows are not. Everything but Z goes
     in by its `repr`, which spells strings, whole numbers and None in one way only.
@@ -27,7 +27,8 @@ def query_digest(query: ScoreQuery | FeatureQuery, card: ModelCard) -> str:
         return hashed.hexdigest()
     prompt = None if query.subspace is None else query.subspace.digest
     shape = None if query.Z is None else query.Z.shape
-    hashed.update(repr(["score", *parts, query.top_k, prompt, shape]).encode("utf-8", "surrogatepass"))
+    precise = ["precise"] if query.precise else []  # so that other queries keep the digests that files know them by
+    hashed.update(repr(["score", *parts, query.top_k, prompt, shape, *precise]).encode("utf-8", "surrogatepass"))
     if query.Z is not None:
         hashed.update(np.ascontiguousarray(query.Z, dtype="<f4").data)
     return hashed.hexdigest()

@@ -24,6 +24,8 @@ class RunCosts:
         dev_scoring: Scoring two candidates on the dev set; nothing without one.
         dev_every: Generations between two of these.
         test, manual: Scoring the chosen and the manual prompt on the test set; nothing unless asked for.
+        rescoring: Scoring the best of 2, 3, ... generations on the training set again; the last is for any more.
+            Empty where it is not done.
     """
 
     generation: Amounts
@@ -31,15 +33,22 @@ class RunCosts:
     dev_every: int
     test: Amounts
     manual: Amounts = _NOTHING
+    rescoring: tuple[Amounts, ...] = ()
 
     @property
-    def after(self) -> tuple[Amounts, Amounts, Amounts]:
-        """The steps that come after the search: a last look at dev, the test, the manual prompt."""
-        return self.dev_scoring, self.test, self.manual
+    def after(self) -> tuple[Amounts, ...]:
+        """The steps that come after the search: a last look at dev, scoring again, the test, the manual prompt."""
+        return self.dev_scoring, *self.rescoring[-1:], self.test, self.manual
 
     def set_aside(self, generations: int) -> Amounts:
-        """What is not for training: a dev scoring every so often and at the end, and the test."""
-        return self.dev_scoring.times(-(-generations // self.dev_every)) + self.test + self.manual
+        """What is not for the search: a dev scoring every so often and at the end, scoring again, and the test."""
+        dev_scorings = self.dev_scoring.times(-(-generations // self.dev_every))
+        return dev_scorings + self._rescoring_of(generations) + self.test + self.manual
+
+    def _rescoring_of(self, generations: int) -> Amounts:
+        """Nothing for a single generation: its best has no rival."""
+        least_first = self.rescoring[: max(0, generations - 1)]
+        return least_first[-1] if least_first else _NOTHING
 
     def total(self, generations: int) -> Amounts:
         return self.generation.times(generations) + self.set_aside(generations)
@@ -51,7 +60,7 @@ class Plan:
 
     Args:
         generations: Whole generations it pays for; None: nothing that can be counted limits it.
-        set_aside: What dev and test scoring need of it; where nothing is limited, the test alone.
+        set_aside: What dev scoring, scoring again and the test need of it; where nothing is limited, the test alone.
     """
 
     generations: int | None

@@ -117,7 +117,7 @@ class Predictor:
     async def _score(self, texts: TextSet, purpose: Purpose) -> tuple[NDArray[np.float32], int]:
         await self._upload_arrays()
         subspace = None if self.prompt is None else self.prompt.subspace
-        scorable = await self._scheduler.prepare(texts, subspace)
+        scorable = await self._scheduler.prepare(texts, subspace, precise=True)
         self.shortened += scorable.shortened
         Z = None if self.prompt is None else self.prompt.Z
         logits = await self._scheduler.score(scorable, Z, purpose, label=next(self._numbers))

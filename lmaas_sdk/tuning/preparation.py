@@ -17,9 +17,11 @@ from lmaas_sdk.client import Client
 from lmaas_sdk.errors import TaskError
 from lmaas_sdk.logs import log_event
 from lmaas_sdk.tasks import Dataset, check_metric
+from lmaas_sdk.texts import TextSet
 from lmaas_sdk.tuning.plan import DEFAULT_EVALUATIONS, Plan, RunCosts, plan_run
 from lmaas_sdk.tuning.presets import Preset
 from lmaas_sdk.tuning.scheduler import Scheduler, Scorable
+from lmaas_sdk.tuning.selection import MOST_RESCORED
 from lmaas_sdk.tuning.subspace import Subspace
 
 __all__ = ["LabelledTexts", "budget_and_plan", "prepare", "run_costs"]
@@ -41,6 +43,8 @@ async def prepare(
 ) -> dict[str, LabelledTexts]:
     """Has every data set counted, by its name (train, dev, test; manual is the test under the manual prompt); free.
 
+    What decides and what is reported is scored in float32; what the search learns from need not be.
+
     Raises:
         EmptyClass: A class has no training example.
         TaskError: The sets are of different tasks, or one is empty.
@@ -50,10 +54,11 @@ async def prepare(
     }
     await asyncio.to_thread(_check, given)
     scheduler = Scheduler(client, "counting")
-    return {
-        name: LabelledTexts(dataset, await scheduler.prepare(dataset.text_set, None if name == "manual" else subspace))
-        for name, dataset in given.items()
-    }
+
+    async def ready(name: str, texts: TextSet) -> Scorable:
+        return await scheduler.prepare(texts, None if name == "manual" else subspace, precise=name != "train")
+
+    return {name: LabelledTexts(dataset, await ready(name, dataset.text_set)) for name, dataset in given.items()}
 
 
 def _check(datasets: Mapping[str, Any]) -> None:
@@ -80,12 +85,15 @@ def run_costs(backend: Backend, preset: Preset, data: Mapping[str, LabelledTexts
     def worst(name: str, candidates: int, purpose: Purpose) -> Amounts:
         return scheduler.worst(data[name].scorable, candidates, purpose) if name in data else Amounts()
 
+    is_chosen_by_loss = "dev" not in data
+    again = range(2, MOST_RESCORED + 1) if scheduler.sees_fewer_bits and is_chosen_by_loss else ()
     return RunCosts(
         generation=worst("train", preset.population, "train"),
         dev_scoring=worst("dev", _DEV_CANDIDATES, "dev"),
         dev_every=preset.dev_every,
         test=worst("test", 1, "test"),
         manual=worst("manual", 1, "test"),
+        rescoring=tuple(worst("train", candidates, "train") for candidates in again),
     )
 
 

@@ -31,12 +31,12 @@ class ResultCore:
     """What is the same, byte for byte, whenever the same run is repeated on one machine.
 
     Args:
-        settings: Preset, seed, subspace and the digests of the data.
+        settings: Preset, seed, subspace and the digests of the data; `losses` where those of the search are no float32.
         choice: The candidate that was returned, and what it was chosen by.
-        losses: The train loss of every candidate, by generation.
+        losses: The train loss of every candidate, by generation, as the search saw it.
         curve: A row a generation: evaluations, best, median and lowest loss, sigma.
         dev: A row for every candidate that was scored on dev.
-        evaluations: Candidates scored over the training set.
+        evaluations: Candidates scored over the training set, those scored again included.
     """
 
     settings: dict[str, object]
@@ -68,7 +68,7 @@ class TuningResult:
         budget: The limits of the run.
         wall_s: Seconds from start to end.
         versions: Packages, and the engine's fingerprint.
-        warnings: Reasons the optimiser gave why it might have stopped.
+        warnings: Reasons the optimiser gave why it might have stopped, and what could not be scored.
         shortened: Texts that lost words to fit the model, by data set.
         history: Every event of the run, in order.
     """
@@ -124,8 +124,8 @@ class TuningResult:
     def to_dict(self) -> dict[str, object]:
         """The run as plain values for JSON; the keys are the same in every command that reports a run.
 
-        `evaluations` are the candidates that the search learned from; those charged, a generation that a limit cut
-        short included, are in `spend`.
+        `evaluations` are the candidates that the search learned from and those scored again; those charged, a
+        generation that a limit cut short included, are in `spend`.
         """
         spent = self.spent
         return {

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Run"]
 
 _WARNINGS_EVERY = 10  # pycma's stop() is not free
+_NOT_PRECISE = "the choice is by train losses in fewer bits than float32"
 
 
 class Run:
@@ -39,7 +40,7 @@ class Run:
         preset: The settings.
         train, dev: The data; dev may be None.
         scheduler: Sends training calls.
-        dev_scheduler: Sends dev calls, paid from what was set aside for them.
+        side_scheduler: Sends the calls that choose, on dev or training set, paid from what was set aside for them.
         costs: The worst case of every step.
         generations: Most generations; None: until time or money ends.
         tell: Takes every event.
@@ -57,7 +58,7 @@ class Run:
         train: LabelledTexts,
         dev: LabelledTexts | None,
         scheduler: Scheduler,
-        dev_scheduler: Scheduler,
+        side_scheduler: Scheduler,
         costs: RunCosts,
         generations: int | None,
         tell: Callable[[Event], None],
@@ -65,7 +66,7 @@ class Run:
     ) -> None:
         self._preset = preset
         self._train, self._dev = train, dev
-        self._scheduler, self._dev_scheduler = scheduler, dev_scheduler
+        self._scheduler, self._side_scheduler = scheduler, side_scheduler
         self._costs, self._generations = costs, generations
         self._tell = tell
         self._is_stopped = is_stopped
@@ -92,6 +93,7 @@ class Run:
             stopped = await self._generations_until_the_end(worker, optimizer)
         if stopped == "budget" and not self._is_stopped():
             await self._look_once_more()
+        await self._compare_precisely(stopped)
         return "interrupted" if self._is_stopped() else stopped
 
     async def _generations_until_the_end(self, worker: Worker, optimizer: Optimizer) -> Stopped:
@@ -157,12 +159,15 @@ class Run:
     def _learn(
         self, optimizer: Optimizer, batch: Batch, logits: NDArray[np.float32]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        dataset = self._train.dataset
-        values = losses(self._preset.objective, logits, dataset.labels, metric=dataset.task.metric)
+        values = self._losses(logits)
         optimizer.tell(batch.generation, dict(enumerate(values.tolist())))
         if batch.generation % _WARNINGS_EVERY == 0:
             self.warnings.update(optimizer.warnings())
         return values, optimizer.mean
+
+    def _losses(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+        dataset = self._train.dataset
+        return losses(self._preset.objective, logits, dataset.labels, metric=dataset.task.metric)
 
     def _record(self, batch: Batch, values: NDArray[np.float64], mean: NDArray[np.float64], sigma: float) -> None:
         best = int(values.argmin())
@@ -201,12 +206,35 @@ class Run:
         candidates = [best, Choice(best.generation, "mean", mean.astype(np.float32), None)]
         Z = np.stack([candidate.z for candidate in candidates])
         scorable = self._dev.scorable
-        logits = await self._dev_scheduler.score(scorable, Z, "dev", label=best.generation)
+        logits = await self._side_scheduler.score(scorable, Z, "dev", label=best.generation)
         self._dev_looked_at = self._generation
         for candidate, answer in zip(candidates, logits, strict=True):
             judged = replace(candidate, dev=evaluation(answer, self._dev.dataset, shortened=scorable.shortened))
             self.selection.saw_dev(judged)
             self._emit(DevScored(judged, self._scheduler.client.spend.total, self.elapsed_s))
+
+    async def _compare_precisely(self, stopped: Stopped) -> None:
+        """Has float32 decide, where train losses do and the search saw fewer bits; that it cannot be done is said."""
+        has_rivals = len(self.selection.lowest) > 1 and self.chosen[1] == "train_loss"
+        if not self._scheduler.sees_fewer_bits or not has_rivals:
+            return
+        why_not: object = "the run was cut short" if self._dev is None else "dev was not looked at"
+        if stopped == "budget" and self._dev is None and not self._is_stopped():
+            try:
+                await self._score_again()
+            except (BudgetExceeded, QuotaExceeded, BackendError) as end:
+                why_not = end
+            else:
+                return
+        self.warnings.add(f"{_NOT_PRECISE}: {why_not}")
+
+    async def _score_again(self) -> None:
+        """Scores the lowest few on the training set in float32."""
+        Z = np.stack([choice.z for choice in self.selection.lowest])
+        scorable = replace(self._train.scorable, precise=True)
+        logits = await self._side_scheduler.score(scorable, Z, "train", label="again")
+        self.evaluations += len(Z)
+        self.selection.saw_again(self._losses(logits).tolist())
 
     def _emit(self, event: GenerationDone | DevScored) -> None:
         self.history.append(event)

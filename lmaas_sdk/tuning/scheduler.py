@@ -33,12 +33,14 @@ class Scorable:
         subspace: Of the prompts; None: the manual prompt.
         token_counts: Tokens of each text under such a prompt, as they will be billed.
         shortened: How many texts lose words to fit the model.
+        precise: Whether to ask for float32, of a backend that else computes in fewer bits.
     """
 
     texts: TextSet
     subspace: Subspace | None
     token_counts: tuple[int, ...]
     shortened: int = 0
+    precise: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,10 +64,22 @@ class Scheduler:
         self.client = client
         self._run = run
 
-    async def prepare(self, texts: TextSet, subspace: Subspace | None) -> Scorable:
-        """Has the texts counted (and registered, where the backend does that); free."""
+    @property
+    def sees_fewer_bits(self) -> bool:
+        """Whether answers are in fewer bits than float32, but for those of precise queries."""
+        return self.client.backend.card.capabilities.precise
+
+    async def prepare(self, texts: TextSet, subspace: Subspace | None, *, precise: bool = False) -> Scorable:
+        """Has the texts counted (and registered, where the backend does that); free.
+
+        Args:
+            texts: The texts with their label words.
+            subspace: Of the prompts; None: the manual prompt.
+            precise: Score them in float32. Where the backend always does, nothing is asked of it.
+        """
         registered = await self.client.register(texts, subspace)
-        return Scorable(texts, subspace, registered.token_counts, registered.shortened)
+        counts, shortened = registered.token_counts, registered.shortened
+        return Scorable(texts, subspace, counts, shortened, precise and self.sees_fewer_bits)
 
     def worst(self, scorable: Scorable, candidates: int, purpose: Purpose) -> Amounts:
         """The most that scoring so many candidates may take."""
@@ -94,6 +108,7 @@ class Scheduler:
                     rows=None if whole else tuple(range(rows.start, rows.stop)),
                     subspace=scorable.subspace,
                     Z=None if Z is None else Z[candidates],
+                    precise=scorable.precise,
                 )
                 key = self._key(purpose, label, candidates, rows)
                 counts = scorable.token_counts[rows]

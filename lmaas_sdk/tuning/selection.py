@@ -1,8 +1,13 @@
-"""Which of all the candidates is returned: by the dev set where there is one, else by train loss."""
+"""Which of all the candidates is returned: by the dev set where there is one, else by train loss.
+
+Where the search sees losses in fewer bits than float32, these rank the candidates of its end badly: they differ by less
+than what was rounded away. So there the lowest few are scored again, and their losses in float32 decide.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -10,10 +15,11 @@ from numpy.typing import NDArray
 
 from lmaas_sdk.tuning.predictor import Evaluation
 
-__all__ = ["Choice", "Selection"]
+__all__ = ["MOST_RESCORED", "Choice", "Selection"]
 
 Kind = Literal["best", "mean"]
 ChosenBy = Literal["dev_metric", "train_loss"]
+MOST_RESCORED = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,6 +32,7 @@ class Choice:
         z: (d,) float32.
         train_loss: None for a mean, which is not scored on the training set.
         dev: Its evaluation on the dev set; None without one.
+        precise_loss: Its train loss in float32, where `train_loss` is in fewer bits and it was scored again.
     """
 
     generation: int
@@ -33,26 +40,39 @@ class Choice:
     z: NDArray[np.float32]
     train_loss: float | None
     dev: Evaluation | None = None
+    precise_loss: float | None = None
 
     def to_dict(self) -> dict[str, object]:
         row: dict[str, object] = {"generation": self.generation, "kind": self.kind, "train_loss": self.train_loss}
         if self.dev is not None:
             row |= {"dev_metric": self.dev.value, "dev_cross_entropy": self.dev.cross_entropy}
+        if self.precise_loss is not None:
+            row["precise_loss"] = self.precise_loss
         return row
 
 
 class Selection:
     """Keeps the best seen. On dev: the best metric, ties by cross entropy, then the mean; else the lowest train
-    loss."""
+    loss, of those scored again where there are any; ties go to the earlier generation."""
 
     def __init__(self) -> None:
-        self._best_train: Choice | None = None
+        self._lowest: list[Choice] = []
+        self._best_again: Choice | None = None
         self._best_dev: Choice | None = None
 
+    @property
+    def lowest(self) -> tuple[Choice, ...]:
+        """The lowest few by train loss, the lowest first, in the order of their generations where they are equal."""
+        return tuple(self._lowest)
+
     def saw_train(self, choice: Choice) -> None:
-        """Offers a generation's best."""
-        if self._best_train is None or _loss(choice) < _loss(self._best_train):
-            self._best_train = choice
+        """Offers a generation's best; generations come in order."""
+        self._lowest = sorted([*self._lowest, choice], key=_loss)[:MOST_RESCORED]
+
+    def saw_again(self, losses: Sequence[float]) -> None:
+        """Takes the losses of `lowest` in float32, in that order."""
+        again = [replace(choice, precise_loss=loss) for choice, loss in zip(self._lowest, losses, strict=True)]
+        self._best_again = min(again, key=lambda choice: (choice.precise_loss, choice.generation))
 
     def saw_dev(self, choice: Choice) -> None:
         """Offers a candidate that was scored on dev."""
@@ -64,7 +84,8 @@ class Selection:
         """The best so far and what it was chosen by; None before the first generation."""
         if self._best_dev is not None:
             return self._best_dev, "dev_metric"
-        return None if self._best_train is None else (self._best_train, "train_loss")
+        best = self._best_again or next(iter(self._lowest), None)
+        return None if best is None else (best, "train_loss")
 
 
 def _loss(choice: Choice) -> float:

@@ -90,8 +90,9 @@ class Tuner:
         """Searches for a prompt until the budget ends, and returns the best one found.
 
         With a dev set, every `dev_every` generations and at the end the generation's best and the mean of the search
-        are scored on it, and the best of these is returned; without one, the candidate with the lowest train loss. The
-        cost of this and of `test` is set aside before the first generation.
+        are scored on it, and the best of these is returned; without one, the candidate with the lowest train loss: of
+        the lowest few in float32, where the backend lets the search see fewer bits. The cost of this and of `test` is
+        set aside before the first generation.
 
         Args:
             train: Labelled examples, at least one of each class. They carry their task.
@@ -170,7 +171,7 @@ class Tuner:
                 dev=data.get("dev"),
                 scheduler=main,
                 # where nothing that is counted limits the run, no more was set aside than the test needs
-                dev_scheduler=main if plan.generations is None else side,
+                side_scheduler=main if plan.generations is None else side,
                 costs=costs,
                 generations=plan.generations,
                 tell=listen,
@@ -222,13 +223,16 @@ class Tuner:
         )
 
     def _core(self, run: Run, choice: Choice, chosen_by: ChosenBy, data: _Data) -> ResultCore:
+        settings = {
+            "preset": self.preset.to_dict(),
+            "seed": self.seed,
+            "subspace": self.subspace.digest,
+            "data": {name: texts.dataset.digest for name, texts in data.items()},
+        }
+        if self.backend.card.capabilities.precise:
+            settings["losses"] = "fewer bits than float32"
         return ResultCore(
-            settings={
-                "preset": self.preset.to_dict(),
-                "seed": self.seed,
-                "subspace": self.subspace.digest,
-                "data": {name: texts.dataset.digest for name, texts in data.items()},
-            },
+            settings=settings,
             choice=choice.to_dict() | {"chosen_by": chosen_by, "z": array_digest(choice.z)},
             losses=tuple(run.losses),
             curve=tuple(event.to_row() for event in generations_of(run.history)),

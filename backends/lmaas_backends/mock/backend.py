@@ -19,6 +19,7 @@ from lmaas_backends.mock.book import Book
 from lmaas_backends.mock.card import card_of, check_options
 from lmaas_backends.mock.landscape import Landscape
 from lmaas_backends.mock.model import Job, Reply, SyntheticModel
+from lmaas_backends.mock.precision import Precision
 from lmaas_backends.mock.recent import Recent
 from lmaas_sdk.backend import (
     Capabilities,
@@ -59,6 +60,7 @@ class MockBackend:
         seed: Of the landscape, the noise and the latency.
         ruggedness: 0: a smooth landscape; above 0, one with many local minima, the deeper the larger.
         noise: Standard deviation of noise on each logit; above 0 the card is not deterministic.
+        precision: `bfloat16`: logits are rounded to its 8 bits, unless a query is precise.
         price: None: free.
         balance_nanousd: What the account holds; a call above the rest is `PaymentRequired`. None: no end.
         limits: Quotas, advertised and enforced.
@@ -84,6 +86,7 @@ class MockBackend:
     seed: int = 0
     ruggedness: float = 0.0
     noise: float = 0.0
+    precision: Precision = "float32"
     price: Price | None = None
     balance_nanousd: int | None = None
     limits: Limits = field(default_factory=Limits)
@@ -100,7 +103,7 @@ class MockBackend:
         self.card = card_of(self)
         self.book = Book()
         landscape = Landscape(effective_dim=self.effective_dim, seed=self.seed, ruggedness=self.ruggedness)
-        self._model = SyntheticModel(self.card, landscape, seed=self.seed, noise=self.noise)
+        self._model = SyntheticModel(self.card, landscape, seed=self.seed, noise=self.noise, precision=self.precision)
         self._admission: Admission | None = None
         self._replies: Recent[str, tuple[str, ScoreReply | FeatureReply]] = Recent(_REPLIES_KEPT)
         self._closed = False

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from lmaas_backends.mock.admission import check_limits
 from lmaas_backends.mock.checks import check_amount, check_count
 from lmaas_backends.mock.model import TOP_WORDS
+from lmaas_backends.mock.precision import Precision
 from lmaas_sdk.backend import Capabilities, ModelCard
 from lmaas_sdk.canonical import digest
 
@@ -31,6 +32,8 @@ def check_options(options: MockBackend) -> None:
     check_count("effective_dim", options.effective_dim, most=_MOST_DIRECTIONS)
     for name in ("ruggedness", "noise"):
         check_amount(name, getattr(options, name))
+    if options.precision not in get_args(Precision):
+        raise ValueError(f"precision is one of {', '.join(get_args(Precision))}, not {options.precision!r}")
     if not callable(options.latency_s):
         check_amount("latency_s", options.latency_s)
     if options.balance_nanousd is not None and options.balance_nanousd < 0:
@@ -45,9 +48,16 @@ def check_options(options: MockBackend) -> None:
 def card_of(options: MockBackend) -> ModelCard:
     """The card that advertises these options."""
     everything = Capabilities(
-        arrays=True, features=True, top_k=True, idempotent=True, deterministic=options.noise == 0, layers=True
+        arrays=True,
+        features=True,
+        top_k=True,
+        idempotent=True,
+        deterministic=options.noise == 0,
+        layers=True,
+        precise=options.precision != "float32",
     )
     landscape = [options.effective_dim, options.seed, float(options.ruggedness), float(options.noise)]
+    engine = landscape if options.precision == "float32" else [*landscape, options.precision]
     return ModelCard(
         name=options.name,
         hidden_size=options.hidden_size,
@@ -60,5 +70,5 @@ def card_of(options: MockBackend) -> ModelCard:
         max_texts=options.max_texts,
         limits=options.limits,
         tokenizer_digest=digest("mock/words/1"),
-        fingerprint=f"mock/1/{digest(landscape)[:16]}",
+        fingerprint=f"mock/1/{digest(engine)[:16]}",
     )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lmaas_backends.mock.checks import N_LAYERS, check_score, check_subspace, rows_of
 from lmaas_backends.mock.landscape import Landscape
+from lmaas_backends.mock.precision import Precision, rounded_to_bfloat16
 from lmaas_backends.mock.recent import Recent
 from lmaas_backends.mock.states import feature_reply
 from lmaas_backends.mock.tokens import Encoded, encode, label_pieces
@@ -107,11 +108,14 @@ class SyntheticModel:
         landscape: Where logits come from.
         seed, noise: With `noise` above 0, a logit gets that much of a draw from about N(0, 1), a pure function of the
             seed, the idempotency key and the query.
+        precision: What logits are rounded to, unless a query is precise and the card claims that it may be.
     """
 
-    def __init__(self, card: ModelCard, landscape: Landscape, *, seed: int, noise: float) -> None:
+    def __init__(
+        self, card: ModelCard, landscape: Landscape, *, seed: int, noise: float, precision: Precision = "float32"
+    ) -> None:
         self.card = card
-        self._landscape, self._seed, self._noise = landscape, seed, noise
+        self._landscape, self._seed, self._noise, self._precision = landscape, seed, noise, precision
         self._sets: Recent[str, TextSet] = Recent(_SETS_KEPT)
         self._encoded: Recent[tuple[str, int], Encoded] = Recent(_SETS_KEPT)
         self._arrays: dict[str, NDArray[np.float32]] = {}
@@ -192,6 +196,8 @@ class SyntheticModel:
         logits = self._landscape.logits(effects, texts, labels)
         if self._noise > 0:
             logits = logits + np.float32(self._noise) * self._draw(noise, logits.shape)
+        if self._precision == "bfloat16" and not (query.precise and self.card.capabilities.precise):
+            logits = rounded_to_bfloat16(logits)
         if query.top_k is None:
             return ScoreReply(logits, usage)
         order = np.argsort(-logits, axis=-1, kind="stable")[..., : query.top_k]
@@ -246,6 +252,8 @@ def _check_masks(texts: TextSet, rows: NDArray[np.int64]) -> None:
 def _score_body(query: ScoreQuery, texts: TextSet) -> str:
     subspace = None if query.subspace is None else query.subspace.digest
     asked: dict[str, object] = {"score": texts.digest, "rows": query.rows, "top_k": query.top_k, "subspace": subspace}
+    if query.precise:
+        asked["precise"] = True
     return _body(asked, b"" if query.Z is None else query.Z.astype("<f4").tobytes())
 
 

@@ -74,7 +74,8 @@ def _read_deviation(fields: Fields) -> float:
 
 def _read_capabilities(fields: Fields) -> Capabilities:
     layouts, projections = fields.list_of("layouts", str), fields.list_of("projections", str)
-    return Capabilities(layouts, projections, **{name: fields.take(name, bool) for name in _SWITCHES})
+    switches = {name: fields.take(name, bool) for name in _SWITCHES}
+    return Capabilities(layouts, projections, **switches, precise=fields.flag("precise"))
 
 
 def _read_limits(fields: Fields) -> Limits:

@@ -13,7 +13,14 @@ __all__ = ["MOST_COUNT", "Fields", "parse_json", "shown"]
 MOST_COUNT = 2**31 - 1  # of whatever one call or one model has: tokens, texts, candidates
 
 _T = TypeVar("_T")
-_NAMES = {str: "a string", int: "a whole number", float: "a number", list: "a list", dict: "an object"}
+_NAMES = {
+    str: "a string",
+    bool: "a boolean",
+    int: "a whole number",
+    float: "a number",
+    list: "a list",
+    dict: "an object",
+}
 
 
 def shown(value: object) -> str:
@@ -85,6 +92,10 @@ class Fields:
             self._left.pop(name, None)
             return None
         return self.take(name, kind)
+
+    def flag(self, name: str) -> bool:
+        """The field `name`, which is a boolean; false where it is missing."""
+        return name in self._left and self.take(name, bool)
 
     def whole(self, name: str, *, least: int, most: int = MOST_COUNT) -> int:
         """The field `name`, which must be there and a whole number in this range."""

@@ -67,6 +67,8 @@ def score_message(
     fields = _selection(texts or query.texts, query.rows) | {"model": model}
     if query.top_k is not None:
         fields["top_k"] = query.top_k
+    if query.precise:
+        fields["precise"] = True
     if query.subspace is None or query.Z is None:
         return Message(fields, {})
     return Message(fields | {"subspace": query.subspace.to_wire()}, {"Z": query.Z.astype(z_dtype, copy=False)})
@@ -77,11 +79,11 @@ def read_score(message: Message) -> tuple[str, ScoreQuery]:
     fields = Fields(message.fields, "the query")
     model, texts, rows = _read_selection(fields)
     top_k, spelled = fields.maybe("top_k", int), fields.maybe("subspace", dict)
+    precise = fields.flag("precise")
     fields.finish()
     subspace = None if spelled is None else read_subspace(spelled)
-    return model, _built(
-        ScoreQuery, texts, rows, top_k=top_k, subspace=subspace, Z=_as_float32(message.arrays.get("Z"))
-    )
+    Z = _as_float32(message.arrays.get("Z"))
+    return model, _built(ScoreQuery, texts, rows, top_k=top_k, subspace=subspace, Z=Z, precise=precise)
 
 
 def score_reply_message(reply: ScoreReply) -> Message:
