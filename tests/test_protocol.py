@@ -170,6 +170,14 @@ def test_a_card_survives_the_wire() -> None:
     assert card == read_card(json.loads(canonical_json(card_fields(card))))
 
 
+def test_replicas_stay_off_the_wire() -> None:
+    """How many servers a client knows is nothing that one of them tells, or could."""
+    told = card_fields(ModelCard("m", 8, 100, 64, "<mask>", Capabilities(), replicas=3))
+
+    assert "replicas" not in told
+    assert 1 == read_card(told | {"replicas": 3}).replicas
+
+
 def changed(**fields: object) -> bytes:
     return json.dumps({name: value for name, value in (GOOD | fields).items() if value is not ...}).encode()
 
