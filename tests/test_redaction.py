@@ -266,6 +266,7 @@ async def test_no_refused_argument_tells_the_key(url: str, options: dict[str, An
         "http:/u:{}@h",
         " http://u:{}@h",
         "ws://h/?key={}",
+        "http://h,http://u:{}@h",
     ],
 )
 @pytest.mark.parametrize("key", [MARKERS[0] + "QuO", KEY], ids=["plain", "odd"])
@@ -276,6 +277,16 @@ async def test_no_url_that_is_refused_tells_a_key_in_it(form: str, key: str) -> 
     error, frames = caught.value, caught.tb.tb_next
     assert (None, None) == (error.__cause__, error.__context__)
     assert frames is not None
+    assert_hidden(everything_about(error.with_traceback(frames)))
+
+
+@pytest.mark.parametrize("other", ["ftp://h", "http://h", "mock", None], ids=repr)
+def test_no_list_of_urls_tells_a_key_in_one(other: Any) -> None:
+    """Whichever of the servers is refused."""
+    given = ["http://u:{}@h", other]
+    with pytest.raises((ValueError, TypeError, LmaasError), match="URL") as caught:
+        load_backend([one and one.format(KEY) for one in given])
+    error, frames = caught.value, caught.tb.tb_next
     assert_hidden(everything_about(error.with_traceback(frames)))
 
 
