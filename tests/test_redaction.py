@@ -215,6 +215,24 @@ async def test_no_failed_request_tells_the_key(name: str, at: str, logged: io.St
     assert_hidden(logged.getvalue())
 
 
+@pytest.mark.parametrize(("name", "at"), [(name, at) for name in ELSEWHERE for at in ("models", "datasets", "score")])
+async def test_no_failure_of_several_servers_tells_the_key(name: str, at: str, logged: io.StringIO) -> None:
+    """Two that fail alike, one after the other."""
+    async with server(FAILURES[name], at=at) as first, server(FAILURES[name], at=at) as second:
+        told = await failure(f"{first},{second}")
+    assert_hidden(told)
+    assert_hidden(logged.getvalue())
+
+
+async def test_servers_that_differ_do_not_tell_the_key() -> None:
+    """One has the key on its card."""
+    echo = answers(lambda key: said(json.dumps({"models": [CARD | {"fingerprint": key}]})))
+    async with server(hangs_up) as first, server(echo, at="models") as second:
+        with pytest.raises(LmaasError, match=r"fingerprint is '' at .* and 'Bearer ") as caught:
+            await ask(f"{first},{second}")
+    assert_hidden(str(caught.value))
+
+
 async def test_no_refused_connection_tells_the_key(logged: io.StringIO) -> None:
     """Nobody listens there any more; or the name means nothing."""
     async with server(hangs_up) as url:
