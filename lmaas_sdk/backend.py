@@ -97,6 +97,8 @@ class ModelCard:
         fingerprint: Names the path that computes (engine version, dtype, kernels, threads, weights): equal
             fingerprints, equal bits.
         embedding_std: Standard deviation of the word embeddings, rounded to 6 digits: the unit of projection `normal`.
+        replicas: Servers behind this backend that compute side by side: a matrix of candidates goes out in at least
+            so many calls, where it has that many candidates. No server tells it; whoever spreads the calls does.
     """
 
     name: str
@@ -113,6 +115,7 @@ class ModelCard:
     fingerprint: str = ""
     embedding_std: float = 1.0
     endpoint_limits: tuple[tuple[str, Limits], ...] = ()
+    replicas: int = 1
 
     def limits_of(self, endpoint: str) -> Limits:
         """The quotas of an endpoint (`score`, `features`): its own, or those of all."""

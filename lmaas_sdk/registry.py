@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from importlib.metadata import EntryPoint, entry_points
 from typing import Protocol, cast
@@ -36,20 +36,24 @@ class ServerCommand(Protocol):
         ...
 
 
-def load_backend(spec: str, **options: object) -> AbstractAsyncContextManager[Backend]:
+def load_backend(spec: str | Sequence[str], **options: object) -> AbstractAsyncContextManager[Backend]:
     """A backend, opened by `async with`.
 
     Args:
-        spec: `http://host:port` connects to a server; a registered name (`roberta-tiny`, `mock`) opens that backend;
-            anything else is the path or hub name of a masked language model, which is served on this machine. `remote`
-            and `local` are the names of those two ways and open nothing by themselves.
+        spec: `http://host:port` connects to a server, several of these in a list or with commas between them to the
+            servers of one service, which share the calls; a registered name (`roberta-tiny`, `mock`) opens that
+            backend; anything else is the path or hub name of a masked language model, which is served on this machine.
+            `remote` and `local` are the names of those two ways and open nothing by themselves.
         options: Passed to the backend's factory.
 
     Raises:
         LmaasError: No installed backend answers to the name, or it is empty or one of those two; or it is a URL of
-            another kind.
-        TypeError: `spec` is no string, or the backend takes no such option.
+            another kind, or a list holds anything else.
+        TypeError: `spec` is no string and no list of strings, or the backend takes no such option.
     """
+    if isinstance(spec, (list, tuple)):
+        spec = [Secret(url) if isinstance(url, str) else url for url in spec]  # here, where a variable had shown them
+        spec = _joined(spec)
     if not isinstance(spec, str):
         raise TypeError(f"load_backend takes {_TAKES}, each as a string, not {spec!r:.80} of {type(spec).__name__}")
     if not spec.strip() or spec in _RESERVED:
@@ -79,6 +83,17 @@ def load_server(name: str | None = None) -> ServerCommand:
     if wanted is None or wanted not in points:
         raise LmaasError(f"no server {name or ''!r} is installed; installed: {', '.join(points) or 'none'}")
     return cast("ServerCommand", points[wanted].load())
+
+
+def _joined(urls: Sequence[object]) -> Secret:
+    """The URLs of a list as one string. A comma within one, in its path say, is spelled otherwise."""
+    for url in urls:
+        if not isinstance(url, Secret):
+            raise TypeError(f"a list holds the URLs of a service's servers, each as a string, not {type(url).__name__}")
+        if "://" not in url:
+            raise LmaasError("a list holds the URLs of a service's servers; a name or a path is given by itself")
+        _check_scheme(url)
+    return Secret(",".join(str(url).replace(",", "%2C") for url in urls))
 
 
 def _check_scheme(url: Secret) -> None:

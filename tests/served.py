@@ -168,6 +168,7 @@ async def served(
     own_terms: dict[str, Terms] | None = None,
     state: Path | None = None,
     clock: SetClock | None = None,
+    port: int = 0,
     **options: Any,
 ) -> AsyncIterator[Served]:
     engine, clock = FakeEngine(), clock or SetClock()
@@ -176,7 +177,7 @@ async def served(
     async with UsageStore(clocks, state) as store, EngineThread() as thread, aiohttp.ClientSession() as session:
         calls = ModelCalls(engine, thread, accounts=accounts, store=store, clocks=clocks)
         try:
-            async with serving(calls, application(calls, b'{"tok": 1}', **options)) as url:
+            async with serving(calls, application(calls, b'{"tok": 1}', **options), port=port) as url:
                 yield Served(session, url, engine, clock)
         finally:
             engine.gate.set()

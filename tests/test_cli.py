@@ -89,6 +89,8 @@ def test_tune_prints_a_table_and_draws_a_picture(data: Path, capsys: pytest.Capt
         (["--shots", "50"], 2, "50"),
         (["--words", "bad"], 2, "positive"),
         (["--model", "http://127.0.0.1:9"], 4, "127.0.0.1:9"),
+        (["--model", "http://127.0.0.1:9,http://127.0.0.1:10"], 4, "none of 2 servers answers"),
+        (["--model", "http://127.0.0.1:9,http://127.0.0.1:9/"], 2, "http://127.0.0.1:9 is given twice"),
         (["--metric", "f2"], 2, "f2"),
         (["--cache", "c", "--no-cache"], 2, "exclude each other"),
         (["--ledger", "missing/l.ledger"], 2, "missing/l.ledger"),

@@ -199,6 +199,14 @@ def test_a_card_that_says_nothing_of_precision_claims_nothing() -> None:
         read_card(told | {"capabilities": told["capabilities"] | {"precise": 1}})
 
 
+def test_replicas_stay_off_the_wire() -> None:
+    """How many servers a client knows is nothing that one of them tells, or could."""
+    told = card_fields(ModelCard("m", 8, 100, 64, "<mask>", Capabilities(), replicas=3))
+
+    assert "replicas" not in told
+    assert 1 == read_card(json.loads(canonical_json(told | {"replicas": 3}))).replicas
+
+
 def changed(**fields: object) -> bytes:
     return json.dumps({name: value for name, value in (GOOD | fields).items() if value is not ...}).encode()
 

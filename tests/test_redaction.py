@@ -215,6 +215,24 @@ async def test_no_failed_request_tells_the_key(name: str, at: str, logged: io.St
     assert_hidden(logged.getvalue())
 
 
+@pytest.mark.parametrize(("name", "at"), [(name, at) for name in ELSEWHERE for at in ("models", "datasets", "score")])
+async def test_no_failure_of_several_servers_tells_the_key(name: str, at: str, logged: io.StringIO) -> None:
+    """Two that fail alike, one after the other."""
+    async with server(FAILURES[name], at=at) as first, server(FAILURES[name], at=at) as second:
+        told = await failure(f"{first},{second}")
+    assert_hidden(told)
+    assert_hidden(logged.getvalue())
+
+
+async def test_servers_that_differ_do_not_tell_the_key() -> None:
+    """One has the key on its card."""
+    echo = answers(lambda key: said(json.dumps({"models": [CARD | {"fingerprint": key}]})))
+    async with server(hangs_up) as first, server(echo, at="models") as second:
+        with pytest.raises(LmaasError, match=r"fingerprint is '' at .* and 'Bearer ") as caught:
+            await ask(f"{first},{second}")
+    assert_hidden(str(caught.value))
+
+
 async def test_no_refused_connection_tells_the_key(logged: io.StringIO) -> None:
     """Nobody listens there any more; or the name means nothing."""
     async with server(hangs_up) as url:
@@ -266,6 +284,7 @@ async def test_no_refused_argument_tells_the_key(url: str, options: dict[str, An
         "http:/u:{}@h",
         " http://u:{}@h",
         "ws://h/?key={}",
+        "http://h,http://u:{}@h",
     ],
 )
 @pytest.mark.parametrize("key", [MARKERS[0] + "QuO", KEY], ids=["plain", "odd"])
@@ -276,6 +295,16 @@ async def test_no_url_that_is_refused_tells_a_key_in_it(form: str, key: str) -> 
     error, frames = caught.value, caught.tb.tb_next
     assert (None, None) == (error.__cause__, error.__context__)
     assert frames is not None
+    assert_hidden(everything_about(error.with_traceback(frames)))
+
+
+@pytest.mark.parametrize("other", ["ftp://h", "http://h", "mock", None], ids=repr)
+def test_no_list_of_urls_tells_a_key_in_one(other: Any) -> None:
+    """Whichever of the servers is refused."""
+    given = ["http://u:{}@h", other]
+    with pytest.raises((ValueError, TypeError, LmaasError), match="URL") as caught:
+        load_backend([one and one.format(KEY) for one in given])
+    error, frames = caught.value, caught.tb.tb_next
     assert_hidden(everything_about(error.with_traceback(frames)))
 
 

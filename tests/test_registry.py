@@ -30,10 +30,10 @@ async def test_a_url_is_one_in_capitals_too() -> None:
             pass
 
 
-@pytest.mark.parametrize("spec", [None, 3, b"mock", ["mock"]], ids=repr)
+@pytest.mark.parametrize("spec", [None, 3, b"mock"], ids=repr)
 def test_what_is_no_string_is_refused(spec: Any) -> None:
     """The message says what is taken instead."""
-    with pytest.raises(TypeError, match=r"a server's URL, a registered name .*, not .* of (NoneType|int|bytes|list)"):
+    with pytest.raises(TypeError, match=r"a server's URL, a registered name .*, not .* of (NoneType|int|bytes)"):
         load_backend(spec)
 
 
@@ -44,6 +44,36 @@ def test_names_that_open_nothing_by_themselves_say_what_to_give(spec: str, advic
     """`remote` needs a URL and `local` a model, and an empty name is none."""
     with pytest.raises(LmaasError, match=advice):
         load_backend(spec)
+
+
+@pytest.mark.parametrize(
+    ("spec", "error", "told"),
+    [
+        ([], LmaasError, "an empty name"),
+        (["mock"], LmaasError, "a name or a path is given by itself"),
+        (["http://h", "ftp://h"], LmaasError, "starts with http"),
+        (["http://h", None], TypeError, "each as a string, not NoneType"),
+        (["http://h", "http://h/"], ValueError, "the server http://h is given twice"),
+        ("http://h, HTTP://H:80", ValueError, "the server http://h is given twice"),
+        ("http://h,h:2", ValueError, "write the server's URL as"),
+        ("http://h,", ValueError, "write the server's URL as"),
+    ],
+    ids=repr,
+)
+def test_lists_hold_urls_that_differ(spec: Any, error: type[Exception], told: str) -> None:
+    """What else stands in a list, or between commas, is refused before anything is opened."""
+    with pytest.raises(error, match=told):
+        load_backend(spec)
+
+
+@pytest.mark.parametrize(
+    "spec", ["http://127.0.0.1:9, http://127.0.0.1:10", ["http://127.0.0.1:9", "http://127.0.0.1:10"]]
+)
+async def test_servers_that_are_not_there_are_all_named(spec: Any) -> None:
+    """None of several answers, however they were given."""
+    with pytest.raises(BackendUnavailable, match=r"none of 2 servers answers: .*127\.0\.0\.1:9 .*127\.0\.0\.1:10 "):
+        async with load_backend(spec):
+            pass
 
 
 def test_unknown_option_is_a_type_error() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lmaas_backends.mock.precision import rounded_to_bfloat16
 from lmaas_backends.remote import RemoteBackend, open_backend
 from lmaas_backends.roberta.accounts import Accounts, Terms
 from lmaas_backends.roberta.api_keys import ApiKeys
@@ -24,7 +23,7 @@ from lmaas_backends.roberta.model import LoadedModel, load_model
 from lmaas_backends.roberta.rate_limits import Clocks
 from lmaas_backends.roberta.server import serving
 from lmaas_backends.roberta.usage_store import UsageStore
-from lmaas_sdk.backend import FeatureQuery, ScoreQuery, ScoreReply
+from lmaas_sdk.backend import FeatureQuery, ScoreQuery
 from lmaas_sdk.errors import AuthenticationFailed, InvalidQuery
 from lmaas_sdk.testing import check_backend
 from lmaas_sdk.texts import MASK, LabelWords, Piece, TextSet
@@ -52,26 +51,18 @@ def model() -> LoadedModel:
     return load_model("roberta-tiny")
 
 
-class RoundingEngine(Engine):
-    """Rounds its logits to bfloat16, unless a query is precise."""
-
-    def __init__(self, model: LoadedModel) -> None:
-        super().__init__(model)
-        self.card = replace(self.card, capabilities=replace(self.card.capabilities, precise=True))
-
-    def score(self, query: ScoreQuery, cancelled: Callable[[], bool] = lambda: False) -> ScoreReply:
-        reply = super().score(query, cancelled)
-        return reply if query.precise else replace(reply, logits=rounded_to_bfloat16(reply.logits))
+@pytest.fixture(scope="module")
+def reduced() -> LoadedModel:
+    """The same in bfloat16."""
+    return load_model("roberta-tiny", dtype="bfloat16")
 
 
 @asynccontextmanager
-async def real_server(
-    model: LoadedModel, *, port: int = 0, make_engine: Callable[[LoadedModel], Engine] = Engine
-) -> AsyncIterator[str]:
+async def real_server(model: LoadedModel, *, port: int = 0) -> AsyncIterator[str]:
     """A server with an engine of its own, so that it knows no texts yet."""
     clocks, accounts = Clocks(), Accounts(ApiKeys([f"ann={KEY}"]), Terms())
     async with UsageStore(clocks) as store, EngineThread() as thread:
-        calls = ModelCalls(make_engine(model), thread, accounts=accounts, store=store, clocks=clocks)
+        calls = ModelCalls(Engine(model), thread, accounts=accounts, store=store, clocks=clocks)
         async with serving(calls, application(calls, model.vocabulary.tokenizer_json), port=port) as url:
             yield url
 
@@ -106,12 +97,16 @@ async def test_logits_are_the_engines_own_bits(model: LoadedModel, encoding: str
 
 
 @pytest.mark.parametrize("encoding", ["raw", "base64"])
-async def test_a_precise_query_is_one_for_the_engine_too(model: LoadedModel, encoding: str) -> None:
+async def test_a_precise_query_is_one_for_the_engine_too(reduced: LoadedModel, encoding: str) -> None:
     """Asked for in turn, both kinds come back with their own bits, and the card says that there are two."""
     query = ScoreQuery(TEXTS, subspace=SUBSPACE, Z=Z[:2])
-    exact = Engine(model).score(query).logits
-    expected = {False: rounded_to_bfloat16(exact).tobytes(), True: exact.tobytes()}
-    async with real_server(model, make_engine=RoundingEngine) as url, connected(url, encoding=encoding) as backend:
+    engine = Engine(reduced)
+    expected = {
+        precise: (await asyncio.to_thread(engine.score, replace(query, precise=precise))).logits.tobytes()
+        for precise in (False, True)
+    }
+    assert expected[False] != expected[True]
+    async with to_real(reduced, encoding=encoding) as backend:
         assert backend.card.capabilities.precise
         for place, precise in enumerate([False, True, False, True]):
             reply = await backend.score(replace(query, precise=precise), key=f"k{place}")
@@ -133,7 +128,7 @@ async def test_an_engine_in_float32_is_precise_whatever_is_asked(model: LoadedMo
 async def test_half_precision_rounds_z_and_nothing_else(model: LoadedModel) -> None:
     """float16 on the wire scores the rounded z."""
     rounded = Z[:2].astype(np.float16).astype(np.float32)
-    expected = Engine(model).score(ScoreQuery(TEXTS, subspace=SUBSPACE, Z=rounded))
+    expected = await asyncio.to_thread(Engine(model).score, ScoreQuery(TEXTS, subspace=SUBSPACE, Z=rounded))
     async with to_real(model, z_dtype="float16") as backend:
         actual = await backend.score(ScoreQuery(TEXTS, subspace=SUBSPACE, Z=Z[:2]), key="k")
 

@@ -65,6 +65,25 @@ def test_as_few_calls_as_the_card_allows(
     assert sum(part.call.worst.evaluations for part in parts) == n_candidates
 
 
+@given(st.integers(1, 50), st.integers(1, 40), st.integers(1, 60), st.integers(1, 50), st.integers(1, 9))
+def test_every_replica_gets_a_call_where_there_are_candidates_for_it(
+    n_candidates: int, n_texts: int, most_candidates: int, most_texts: int, replicas: int
+) -> None:
+    """In as few calls as that needs, of nearly the same size, and every pair is still asked for once."""
+    backend = MockBackend(max_candidates=most_candidates, max_texts=most_texts)
+    backend.card = replace(backend.card, replicas=replicas)
+    spread = scheduler(backend)
+    parts = spread.parts(scorable(n_texts), points(n_candidates), "train", label=0)
+    by_texts, needed = ceil(n_texts / most_texts), ceil(n_candidates / most_candidates)
+    assert len(parts) == by_texts * max(needed, min(n_candidates, ceil(replicas / by_texts)))
+    assert len(parts) >= min(replicas, n_candidates * by_texts)
+    assert (covered(parts, n_candidates, n_texts) == 1).all()
+    sizes = {part.candidates.stop - part.candidates.start for part in parts}
+    assert max(sizes) - min(sizes) <= 1
+    assert len({part.call.key for part in parts}) == len(parts)
+    assert spread.worst(scorable(n_texts), n_candidates, "train") == sum((part.call.worst for part in parts), NOTHING)
+
+
 @given(st.integers(1, 12), st.lists(st.integers(1, 60), min_size=1, max_size=20), st.integers(60, 3000))
 def test_no_call_is_above_the_tokens_of_a_minute(n_candidates: int, counts: list[int], quota: int) -> None:
     """Such a call could never be admitted; where everything fits into one, one it is."""
@@ -74,6 +93,19 @@ def test_no_call_is_above_the_tokens_of_a_minute(n_candidates: int, counts: list
     assert (covered(parts, n_candidates, len(counts)) == 1).all()
     if n_candidates * sum(counts) <= quota:
         assert len(parts) == 1
+
+
+def test_calls_for_every_replica_are_under_way_at_once() -> None:
+    """More replicas than calls that one server is trusted with: all of a generation is sent before it is answered."""
+
+    async def main() -> tuple[float, int]:
+        backend = MockBackend(latency_s=1.0)
+        backend.card = replace(backend.card, replicas=20)
+        spread = scheduler(backend)
+        await spread.score(await spread.prepare(TEXTS, SUBSPACE), points(20), "train", label=0)
+        return asyncio.get_running_loop().time(), backend.book.max_in_flight
+
+    assert run_virtual(main()) == (1.0, 20)
 
 
 @pytest.mark.parametrize(("most_candidates", "most_texts"), [(64, 64), (3, 64), (64, 3), (3, 3), (1, 1)])

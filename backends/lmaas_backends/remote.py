@@ -6,7 +6,8 @@ import asyncio
 import hashlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from types import MappingProxyType
 from typing import Literal, TypeVar
 
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 from lmaas_backends.http_answers import Reply, Sent
 from lmaas_backends.http_calls import HttpCalls
 from lmaas_backends.remote_memory import SentOnce
+from lmaas_backends.replica_cards import agreed_card
+from lmaas_backends.replicas import ReplicatedBackend
 from lmaas_backends.reply_checks import check_feature_reply, check_score_reply, understood
 from lmaas_backends.roberta.protocol import JSON, TENSORS, Message, encode_message
 from lmaas_backends.roberta.stores import BoundedStore
@@ -31,6 +34,7 @@ from lmaas_backends.roberta.wire_queries import (
     registration_message,
 )
 from lmaas_backends.score_bodies import ScoreBodies
+from lmaas_backends.server_urls import check_differ, secret_urls
 from lmaas_sdk.backend import FeatureQuery, FeatureReply, ModelCard, Registration, ScoreQuery, ScoreReply
 from lmaas_sdk.canonical import array_digest
 from lmaas_sdk.errors import BackendUnavailable, InvalidQuery, OutcomeUnknown, ProtocolError, UnknownDataset
@@ -51,6 +55,7 @@ _REMEMBERED_COUNTS = 4 << 20  # texts
 _CountedAs = tuple[str, str | None]  # digests of a set and of the subspace it was counted under
 _Q = TypeVar("_Q", ScoreQuery, FeatureQuery)
 _T = TypeVar("_T")
+_Connect = Callable[["HttpCalls", ModelCard], "RemoteBackend"]
 
 
 def open_backend(
@@ -62,11 +67,12 @@ def open_backend(
     encoding: Encoding = "raw",
     z_dtype: ZDtype = "float32",
     model: str | None = None,
-) -> AbstractAsyncContextManager[RemoteBackend]:
-    """A connection to a server, for `async with`.
+) -> AbstractAsyncContextManager[RemoteBackend | ReplicatedBackend]:
+    """A connection to a server, or to several that share the calls, for `async with`.
 
     Args:
-        url: The server, such as `http://127.0.0.1:8080`.
+        url: The server, such as `http://127.0.0.1:8080`; or the servers of one service, with commas between them (a
+            comma within a URL is written %2C).
         api_key: None: the environment's LMAAS_API_KEY, or no key.
         timeout_s: For one attempt; a large model on a CPU needs minutes for a generation.
         connect_timeout_s: For getting a connection.
@@ -75,7 +81,7 @@ def open_backend(
         model: The model's name; needed where the server has several.
 
     Raises:
-        ValueError: An argument is out of its range; nothing was sent.
+        ValueError: An argument is out of its range, or a server is given twice; nothing was sent.
     """
     # From here on no variable shows the key, whatever is raised below.
     api_key = Secret(api_key if api_key is not None else os.environ.get("LMAAS_API_KEY", "")) or None
@@ -83,17 +89,36 @@ def open_backend(
         raise ValueError(f"encoding is 'raw' or 'base64', not {encoding!r}")
     if z_dtype not in _Z_DTYPES:
         raise ValueError(f"z_dtype is 'float32' or 'float16', not {z_dtype!r}")
-    http = HttpCalls(url, api_key=api_key, timeout_s=timeout_s, connect_timeout_s=connect_timeout_s)
-    return _opened(http, _MEDIA_TYPES[encoding], z_dtype, model=model)
+    call = partial(HttpCalls, api_key=api_key, timeout_s=timeout_s, connect_timeout_s=connect_timeout_s)
+    servers = [call(one) for one in secret_urls(url)]
+    check_differ([http.url for http in servers])
+    connect = partial(RemoteBackend, media_type=_MEDIA_TYPES[encoding], z_dtype=z_dtype)
+    return _opened(servers[0], connect, model) if len(servers) == 1 else _opened_together(servers, connect, model)
 
 
 @asynccontextmanager
-async def _opened(http: HttpCalls, media_type: str, z_dtype: str, *, model: str | None) -> AsyncIterator[RemoteBackend]:
+async def _opened(http: HttpCalls, connect: _Connect, model: str | None) -> AsyncIterator[RemoteBackend]:
     async with http:
-        answer = await http.get("v1/models")
-        # in a thread: the time zone of a quota is a file
-        cards = await asyncio.to_thread(understood, answer, _read_cards, masked=http.masked)
-        yield RemoteBackend(http, _chosen(cards, model), media_type=media_type, z_dtype=z_dtype)
+        yield connect(http, await _card_of(http, model))
+
+
+@asynccontextmanager
+async def _opened_together(
+    servers: Sequence[HttpCalls], connect: _Connect, model: str | None
+) -> AsyncIterator[ReplicatedBackend]:
+    async with AsyncExitStack() as stack:
+        for http in servers:
+            await stack.enter_async_context(http)
+        asked = {str(http.url): partial(_card_of, http, model) for http in servers}
+        agreed = await agreed_card(asked, masked=servers[0].masked)
+        yield ReplicatedBackend([connect(http, agreed.card) for http in servers], absent=agreed.absent)
+
+
+async def _card_of(http: HttpCalls, model: str | None) -> ModelCard:
+    answer = await http.get("v1/models")
+    # in a thread: the time zone of a quota is a file
+    cards = await asyncio.to_thread(understood, answer, _read_cards, masked=http.masked)
+    return _chosen(cards, model)
 
 
 class RemoteBackend:
@@ -127,6 +152,24 @@ class RemoteBackend:
 
     def __repr__(self) -> str:
         return f"RemoteBackend({str(self._http.url)!r}, model={self.card.name!r})"
+
+    @property
+    def url(self) -> str:
+        """The server's, without any key."""
+        return str(self._http.url)
+
+    def masked(self, text: str) -> str:
+        """A text from the server, without the API key that it may have echoed."""
+        return self._http.masked(text)
+
+    async def current_card(self) -> ModelCard:
+        """The card that the server tells now: a restarted one may have another than `card`.
+
+        Raises:
+            InvalidQuery: It has no model of that name any more.
+            LmaasError: As `HttpCalls.post`.
+        """
+        return await _card_of(self._http, self.card.name)
 
     async def aclose(self) -> None:
         """Closes the connections; a call after that raises RuntimeError."""

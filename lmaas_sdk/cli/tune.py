@@ -56,7 +56,8 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         "--model",
         default=os.environ.get("LMAAS_BASE_URL", "roberta-tiny"),
-        help="roberta-tiny, a folder, a hub name, or the URL of a server (default: $LMAAS_BASE_URL, else roberta-tiny)",
+        help="roberta-tiny, a folder, a hub name, or the URL of a server (or of several, with commas between them; "
+        "default: $LMAAS_BASE_URL, else roberta-tiny)",
     )
     add_run_options(parser, preset="paper")
     add_budget_options(parser)

@@ -37,7 +37,7 @@ _AT_ONCE = 16
 async def card(probe: Probe) -> None:
     """The card's sizes are positive, its names known, and what it claims can be called."""
     card = probe.card
-    for name in ("hidden_size", "vocab_size", "max_tokens", "max_candidates", "max_texts"):
+    for name in ("hidden_size", "vocab_size", "max_tokens", "max_candidates", "max_texts", "replicas"):
         size = getattr(card, name)
         probe.require(isinstance(size, int) and size >= 1, f"card.{name} is a whole number of at least 1, not {size!r}")
     probe.require(bool(card.name), "card.name is not empty")

@@ -11,14 +11,14 @@ from lmaas_sdk.logs import log_event
 
 __all__ = ["AdaptiveConcurrency", "most_at_once"]
 
-_UNSAID = 16  # where the card does not say
+_UNSAID = 16  # of each server, where the card does not say
 _COOL_DOWN_S = 1.0
 _logger = logging.getLogger("lmaas_sdk.traffic")
 
 
 def most_at_once(card: ModelCard) -> int:
-    """Requests that may be under way: what the card allows, else 16."""
-    return card.limits.concurrency or _UNSAID
+    """Requests that may be under way: what the card allows, else 16 for each server behind it."""
+    return card.limits.concurrency or _UNSAID * card.replicas
 
 
 class AdaptiveConcurrency:

@@ -12,7 +12,13 @@ _SLACK = 1.25  # for what comes after the search, which has to end within the li
 
 
 def has_time(
-    left_s: float | None, *, generation_s: float, generation: Amounts, after: Iterable[Amounts], slots: int
+    left_s: float | None,
+    *,
+    generation_s: float,
+    generation: Amounts,
+    after: Iterable[Amounts],
+    slots: int,
+    servers: int = 1,
 ) -> bool:
     """Whether one more generation, and then what comes after, can be expected to end in time.
 
@@ -22,14 +28,20 @@ def has_time(
         generation: What a generation takes.
         after: What each of the steps takes that come after the search, one behind the other.
         slots: Calls that go side by side.
+        servers: How many compute side by side, each a call of its own.
     """
     if left_s is None:
         return True
-    shares = (_share(step, generation, slots) for step in after if step.calls)
+    shares = (_share(step, generation, slots, servers) for step in after if step.calls)
     return left_s > generation_s * (1 + _SLACK * sum(shares))
 
 
-def _share(step: Amounts, generation: Amounts, slots: int) -> float:
-    """A step as a multiple of a generation: by tokens, or by rounds of calls where these weigh more."""
+def _share(step: Amounts, generation: Amounts, slots: int, servers: int) -> float:
+    """A step as a multiple of a generation: by a server's tokens, or by rounds of calls where these weigh more."""
     rounds = -(-step.calls // slots) / -(-generation.calls // slots)
-    return max(rounds, step.tokens / generation.tokens if generation.tokens else 0.0)
+    return max(rounds, _each(step, servers) / _each(generation, servers) if generation.tokens else 0.0)
+
+
+def _each(step: Amounts, servers: int) -> float:
+    """Tokens of each server that a step's calls keep busy."""
+    return step.tokens / min(servers, step.calls)

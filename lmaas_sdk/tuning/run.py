@@ -114,12 +114,14 @@ class Run:
         if self._generations is not None and self._generation >= self._generations:
             return False
         client = self._scheduler.client
+        card = client.backend.card
         return has_time(
             client.budget.remaining_s(),
             generation_s=self._longest_s,
             generation=self._costs.generation,
             after=self._costs.after,
-            slots=client.limits("score").concurrency or most_at_once(client.backend.card),
+            slots=client.limits("score").concurrency or most_at_once(card),
+            servers=card.replicas,
         )
 
     def _ended_by(self, end: LmaasError) -> Stopped:

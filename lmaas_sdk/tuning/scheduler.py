@@ -1,4 +1,4 @@
-"""How candidates go out: in as few calls as the card allows, concurrently, and all of a generation or none."""
+"""How candidates go out: in as few calls as card and replicas allow, concurrently, and all of a generation or none."""
 
 from __future__ import annotations
 
@@ -99,9 +99,11 @@ class Scheduler:
         """
         most_candidates, most_texts = _most_a_call(self.client, scorable.token_counts)
         n_texts = len(scorable.texts)
+        row_slices = list(_slices(n_texts, most_texts))
+        least = -(-self.client.backend.card.replicas // max(1, len(row_slices)))  # so that each server has one
         parts = []
-        for candidates in _slices(1 if Z is None else len(Z), most_candidates):
-            for rows in _slices(n_texts, most_texts):
+        for candidates in _slices(1 if Z is None else len(Z), most_candidates, least=least):
+            for rows in row_slices:
                 whole = rows.stop - rows.start == n_texts
                 query = ScoreQuery(
                     scorable.texts,
@@ -184,9 +186,9 @@ def _most_a_call(client: Client, token_counts: Sequence[int]) -> tuple[int, int]
     return max(1, min(card.max_candidates, quota // a_candidate)), min(card.max_texts, texts)
 
 
-def _slices(count: int, most: int) -> Iterator[slice]:
-    """Cuts 0 .. count into as few, and as equal, slices as `most` allows."""
-    pieces = -(-count // most)
+def _slices(count: int, most: int, *, least: int = 1) -> Iterator[slice]:
+    """Cuts 0 .. count into as few, and as equal, slices as `most` allows, but `least` where there are so many."""
+    pieces = max(-(-count // most), min(least, count))
     for piece in range(pieces):
         yield slice(count * piece // pieces, count * (piece + 1) // pieces)
 

@@ -20,8 +20,9 @@ _MOST_NANOUSD = 10**15  # a million dollars: with it no call's cost leaves the 6
 
 
 def card_fields(card: ModelCard) -> dict[str, object]:
-    """A card as GET /v1/models lists it."""
-    return asdict(card) | {"endpoint_limits": {name: asdict(limits) for name, limits in card.endpoint_limits}}
+    """A card as GET /v1/models lists it: of one server, however many a client knows."""
+    told = {name: value for name, value in asdict(card).items() if name != "replicas"}
+    return told | {"endpoint_limits": {name: asdict(limits) for name, limits in card.endpoint_limits}}
 
 
 def read_card(value: object) -> ModelCard:
