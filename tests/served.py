@@ -168,6 +168,7 @@ async def served(
     own_terms: dict[str, Terms] | None = None,
     state: Path | None = None,
     clock: SetClock | None = None,
+    most_queued_tokens: int | None = None,
     port: int = 0,
     **options: Any,
 ) -> AsyncIterator[Served]:
@@ -175,7 +176,9 @@ async def served(
     clocks = Clocks(monotonic=clock, wall=clock)
     accounts = Accounts(ApiKeys(keys), terms or Terms(), own_terms)
     async with UsageStore(clocks, state) as store, EngineThread() as thread, aiohttp.ClientSession() as session:
-        calls = ModelCalls(engine, thread, accounts=accounts, store=store, clocks=clocks)
+        calls = ModelCalls(
+            engine, thread, accounts=accounts, store=store, clocks=clocks, most_queued_tokens=most_queued_tokens
+        )
         try:
             async with serving(calls, application(calls, b'{"tok": 1}', **options), port=port) as url:
                 yield Served(session, url, engine, clock)

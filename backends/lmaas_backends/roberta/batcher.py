@@ -72,6 +72,7 @@ class _Turns:
     def add(self, client: str, call: _Call) -> None:
         if client not in self._clients:
             self._clients[client] = deque()
+            self._clients.move_to_end(client, last=False)  # of equals, whoever was served longest ago is next
             # Whoever was away has no claim to what it did not use meanwhile.
             self._served[client] = min(self._served.values(), default=0.0)
         self._clients[client].append(call)
@@ -86,6 +87,7 @@ class _Turns:
                 self._served[client] += call.work.units[unit]
             if unit is None or not call.waiting:
                 self._clients[client].popleft()
+            self._clients.move_to_end(client)
             if not self._clients[client]:
                 del self._clients[client], self._served[client]
             if unit is not None:

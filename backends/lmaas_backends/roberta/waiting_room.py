@@ -101,12 +101,11 @@ class WaitingRoom:
             del self._held[place.client], self._calls[place.client]
 
     def _fits(self, client: str, tokens: int, promise: _Promise | None) -> bool:
-        most, inside = self._most_tokens(), self.tokens + tokens
-        if not self.tokens:  # whoever is alone gets in, however large the call
-            return True
+        most = self._most_tokens()
+        inside = self.tokens + min(tokens, most)  # so that a call larger than the room needs no more than all of it
         if promise is not None and promise.due <= self._clock() + _EARLY_S:
             return inside <= most * _FOR_PROMISED
-        if inside + self.promised_tokens <= most or inside <= most * _GIVEN_AWAY_BELOW:
+        if inside + self.promised_tokens <= most or inside <= most * _GIVEN_AWAY_BELOW or not self.tokens:
             return True
         share = most / (len(self._calls) + (client not in self._calls))
         # Whoever has been told to come again waits its own turn.
@@ -118,7 +117,8 @@ class WaitingRoom:
         if promise is not None and promise.due > now:
             return promise.due - now
         self._forget(ticket)
-        excess = self.tokens + self.promised_tokens + tokens - self._most_tokens()
+        most = self._most_tokens()
+        excess = self.tokens + self.promised_tokens + min(tokens, most) - most
         seconds = max(1.0, math.ceil(self._wait_s(excess)))  # whole ones, as Retry-After tells them
         if seconds <= _LONGEST_PROMISE_S and len(self._promises) < _MOST_PROMISES:
             self._promise(ticket, _Promise(tokens, now + seconds, now + seconds + max(_GRACE_S, seconds / 4)))
