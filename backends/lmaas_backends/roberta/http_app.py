@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
@@ -14,6 +13,7 @@ from aiohttp import web
 
 from lmaas_backends.roberta.accounts import Account
 from lmaas_backends.roberta.calls import ModelCalls
+from lmaas_backends.roberta.http_connection import refused
 from lmaas_backends.roberta.kept_answers import Answer
 from lmaas_backends.roberta.protocol import JSON, Message, decode_message
 from lmaas_backends.roberta.request_bodies import RequestBodies
@@ -87,25 +87,18 @@ async def _answer_errors(request: web.Request, handler: _Handler) -> web.StreamR
     try:
         response = await handler(request)
     except RefusalError as refusal:
-        response = _refused(refusal)
+        response = refused(refusal)
     except LmaasError as error:
-        response = _refused(refusal_from(error))
+        response = refused(refusal_from(error))
     except web.HTTPException as error:
-        response = _refused(RefusalError(_HTTP_KINDS.get(error.status, "malformed_body"), error.text or error.reason))
+        response = refused(RefusalError(_HTTP_KINDS.get(error.status, "malformed_body"), error.text or error.reason))
     except Exception:
         _log.exception("the server failed on %s %s", request.method, request.rel_url.raw_path)
-        response = _refused(RefusalError("server_fault", "the server failed on this request"))
+        response = refused(RefusalError("server_fault", "the server failed on this request"))
     wall_ms = (time.perf_counter() - started) * 1000
     path = request.rel_url.raw_path  # still quoted, so that no path can forge a line
     _log.info("%s %s %s %d %.1f ms", _name_of(request), request.method, path, response.status, wall_ms)
     return response
-
-
-def _refused(refusal: RefusalError) -> web.Response:
-    headers = dict(refusal.headers)
-    if refusal.retry_after_s is not None:
-        headers["Retry-After"] = str(max(1, math.ceil(refusal.retry_after_s)))
-    return web.Response(status=refusal.kind.status, body=refusal.body(), content_type=JSON, headers=headers)
 
 
 @web.middleware

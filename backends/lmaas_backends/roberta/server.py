@@ -18,7 +18,7 @@ from lmaas_backends.roberta.accounts import Accounts
 from lmaas_backends.roberta.calls import ModelCalls
 from lmaas_backends.roberta.engine_thread import EngineThread, SynchronousEngine
 from lmaas_backends.roberta.http_app import application
-from lmaas_backends.roberta.http_connection import ApiRunner
+from lmaas_backends.roberta.http_connection import SILENCE_S, ApiRunner
 from lmaas_backends.roberta.rate_limits import Clocks
 from lmaas_backends.roberta.server_options import add_arguments, read_accounts
 from lmaas_backends.roberta.state_schema import StateFileError
@@ -93,13 +93,26 @@ def main(argv: list[str] | None = None) -> int:
 
 @asynccontextmanager
 async def serving(
-    calls: ModelCalls, app: web.Application, *, host: str = "127.0.0.1", port: int = 0, drain_timeout_s: float = 30.0
+    calls: ModelCalls,
+    app: web.Application,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    silence_s: float = SILENCE_S,
+    drain_timeout_s: float = 30.0,
 ) -> AsyncIterator[str]:
     """Serves an application and yields its URL.
 
     Leaving stops taking connections, answers 503 on those that are open, and waits for the calls in flight.
+
+    Args:
+        calls: The model's.
+        app: What answers.
+        host, port: Where it listens; port 0: any free one.
+        silence_s: A connection is closed when no whole head of a request has come for so long.
+        drain_timeout_s: Longest wait for the calls in flight, at the end.
     """
-    runner = ApiRunner(app, shutdown_timeout_s=_LAST_ANSWERS_S)
+    runner = ApiRunner(app, shutdown_timeout_s=_LAST_ANSWERS_S, silence_s=silence_s)
     await runner.setup()
     try:
         site = web.TCPSite(runner, host, port)
