@@ -7,6 +7,7 @@ import asyncio
 import logging
 import os
 import signal
+import ssl
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -21,6 +22,7 @@ from lmaas_backends.roberta.http_app import application
 from lmaas_backends.roberta.http_connection import SILENCE_S, ApiRunner
 from lmaas_backends.roberta.rate_limits import Clocks
 from lmaas_backends.roberta.server_options import add_arguments, read_accounts
+from lmaas_backends.roberta.server_tls import read_tls
 from lmaas_backends.roberta.state_schema import StateFileError
 from lmaas_backends.roberta.usage_store import UsageStore
 from lmaas_sdk.canonical import canonical_json
@@ -66,11 +68,11 @@ class RobertaServer:
         if args.exit_with_parent:
             threading.Thread(target=_end_with_stdin, name="parent", daemon=True).start()
         try:
-            accounts = read_accounts(args)
+            accounts, tls = read_accounts(args), read_tls(args.tls_cert, args.tls_key)
         except (ValueError, OSError) as error:
             return _failed(error, EXIT_USAGE)
         try:
-            return asyncio.run(_serve(args, accounts, self._load or _load))
+            return asyncio.run(_serve(args, accounts, self._load or _load, tls=tls))
         except StateFileError as error:
             return _failed(error, EXIT_USAGE)
         except (LmaasError, OSError) as error:
@@ -98,6 +100,7 @@ async def serving(
     *,
     host: str = "127.0.0.1",
     port: int = 0,
+    tls: ssl.SSLContext | None = None,
     silence_s: float = SILENCE_S,
     drain_timeout_s: float = 30.0,
 ) -> AsyncIterator[str]:
@@ -109,17 +112,18 @@ async def serving(
         calls: The model's.
         app: What answers.
         host, port: Where it listens; port 0: any free one.
+        tls: Certificate and key; None: plain HTTP.
         silence_s: A connection is closed when no whole head of a request has come for so long.
         drain_timeout_s: Longest wait for the calls in flight, at the end.
     """
     runner = ApiRunner(app, shutdown_timeout_s=_LAST_ANSWERS_S, silence_s=silence_s)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port)
+        site = web.TCPSite(runner, host, port, ssl_context=tls)
         await site.start()
         async with calls:
             try:
-                yield _url(runner)
+                yield _url(runner, "http" if tls is None else "https")
             finally:
                 calls.drain(drain_timeout_s)
                 await site.stop()
@@ -127,13 +131,15 @@ async def serving(
         await runner.cleanup()
 
 
-async def _serve(args: argparse.Namespace, accounts: Accounts, load: Load) -> int:
+async def _serve(args: argparse.Namespace, accounts: Accounts, load: Load, *, tls: ssl.SSLContext | None) -> int:
     clocks = Clocks(monotonic=asyncio.get_running_loop().time)
     async with UsageStore(clocks, args.state) as store, EngineThread() as thread:
         engine, tokenizer_json = await thread.run(lambda: load(args))
         calls = ModelCalls(engine, thread, accounts=accounts, store=store, clocks=clocks)
         app = application(calls, tokenizer_json)
-        async with serving(calls, app, host=args.host, port=args.port, drain_timeout_s=args.drain_timeout_s) as url:
+        async with serving(
+            calls, app, host=args.host, port=args.port, tls=tls, drain_timeout_s=args.drain_timeout_s
+        ) as url:
             stop = _stop_signal()
             _tell({"url": url, "model": calls.card.name})
             await stop.wait()
@@ -164,9 +170,9 @@ def _end_with_stdin() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _url(runner: web.AppRunner) -> str:
+def _url(runner: web.AppRunner, scheme: str) -> str:
     host, port = runner.addresses[0][:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _tell(line: dict[str, object]) -> None:
