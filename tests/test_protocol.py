@@ -247,6 +247,25 @@ def test_a_malformed_query_says_what_is_wrong(body: bytes, told: str) -> None:
     assert told in str(caught.value)
 
 
+NESTED = {
+    "rows": '{"model":"m","texts":"a","rows":%s}',
+    "a subspace": '{"model":"m","texts":"a","subspace":%s}',
+    "a set": '{"model":"m","texts":%s}',
+    "texts": '{"model":"m","texts":{"texts":%s}}',
+    "a piece": '{"model":"m","texts":{"texts":[[%s]]}}',
+    "a word": '{"model":"m","texts":{"texts":[["a"]],"label_words":{"words":[%s]}}}',
+}
+
+
+@pytest.mark.parametrize("around", NESTED.values(), ids=NESTED.keys())
+def test_nesting_of_any_depth_is_refused(around: str) -> None:
+    """Also where JSON is just shallow enough to be read, and showing it whole would go too deep."""
+    for depth in range(500, 1100):
+        body = (around % ("[" * depth + "]" * depth)).encode()
+        with pytest.raises(InvalidQuery):
+            read_score(decode_message(body, JSON, SCORE_ARRAYS))
+
+
 def framed(header: bytes, payload: bytes = b"", length: int | None = None) -> bytes:
     return struct.pack("<I", len(header) if length is None else length) + header + payload
 

@@ -12,7 +12,7 @@ from typing import Any
 __all__ = ["KEY", "Answer", "Wire", "posted"]
 
 KEY = "test-key-of-ann"
-_WAIT_S, _PAUSE_S = 20, 0.01
+_WAIT_S, _PAUSE_S, _MOST_PIECES = 20, 0.01, 1000
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -59,7 +59,9 @@ class Wire:
         connection = self._connected()
         with suppress(ConnectionError):
             connection.sendall(begun)
-            while not select.select([connection], [], [], _PAUSE_S)[0]:
+            for _ in range(_MOST_PIECES):
+                if select.select([connection], [], [], _PAUSE_S)[0]:
+                    break
                 connection.sendall(more)
         return self.ask()
 
