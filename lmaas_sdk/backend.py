@@ -264,6 +264,7 @@ class Backend(Protocol):
             AuthenticationFailed, PaymentRequired: The account was refused; nothing was computed.
             RateLimited: Refused before any work; `retry_after_s` says when to come again, where that is known.
             BackendUnavailable: It provably was not reached, or did not take the call.
+            ServerUntrusted: Nothing was sent, and trying again does not help.
             OutcomeUnknown: It may have computed and charged, and no usable answer came back.
             ProtocolError: An answer came that cannot be right.
         """

@@ -35,6 +35,7 @@ from lmaas_sdk.errors import (
     InvalidQuery,
     PaymentRequired,
     RateLimited,
+    ServerUntrusted,
     TaskError,
     UnknownDataset,
     Unsupported,
@@ -359,7 +360,7 @@ def _resolve(permit: Permit, bill: Bill, error: BaseException) -> None:
     elif isinstance(error, RateLimited):
         permit.refused()
         bill.refused()  # the reservation stays for the next attempt; close() voids it if there is none
-    elif isinstance(error, BackendUnavailable):
+    elif isinstance(error, (BackendUnavailable, ServerUntrusted)):
         permit.give_back()
         bill.refused()
     elif isinstance(error, _REFUSED):

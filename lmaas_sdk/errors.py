@@ -23,6 +23,7 @@ LmaasError
     ├── UnknownDataset        the digest names no registered text set or array
     ├── AuthenticationFailed  the API key is missing or wrong
     ├── PaymentRequired       the account's balance is used up
+    ├── ServerUntrusted       no TLS with it can be trusted; nothing was sent
     ├── ProtocolError         the answer is not what the API promises
     ├── RetryBudgetExhausted  too many calls fail for this one to be tried again now
     ├── CircuitOpen           the backend keeps failing, so nothing is sent until a probe is answered
@@ -66,6 +67,7 @@ __all__ = [
     "RetryBudgetExhausted",
     "Retryable",
     "ServerFault",
+    "ServerUntrusted",
     "TaskError",
     "UnknownDataset",
     "UnknownPrice",
@@ -201,6 +203,10 @@ class AuthenticationFailed(BackendError):
 
 class PaymentRequired(BackendError):
     """The account behind the API key has no balance left."""
+
+
+class ServerUntrusted(BackendError):
+    """The server's certificate is not trusted, or it speaks no TLS where https:// was asked for. Nothing was sent."""
 
 
 class ProtocolError(BackendError):

@@ -7,6 +7,7 @@ words of the user's, never template or mask.
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -46,7 +47,8 @@ class Piece:
                 return cls("template", text)
             case {"mask": True, **rest} if not rest:
                 return MASK
-        raise ValueError(f"a piece is a string, {{'template': string}} or {{'mask': true}}, not {str(value)[:80]!r}")
+        # `repr` itself goes as deep as the value does, and may fail
+        raise ValueError(f"a piece is a string, {{'template': string}} or {{'mask': true}}, not {reprlib.repr(value)}")
 
 
 MASK = Piece("mask")

@@ -8,11 +8,12 @@ import json
 import secrets
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import aiohttp
@@ -170,9 +171,13 @@ async def served(
     clock: SetClock | None = None,
     most_queued_tokens: int | None = None,
     port: int = 0,
+    engine: Any = None,
+    site: Mapping[str, Any] = MappingProxyType({}),
     **options: Any,
 ) -> AsyncIterator[Served]:
-    engine, clock = FakeEngine(), clock or SetClock()
+    """A server; `site` goes to `serving`, `options` to `application`."""
+    fake = FakeEngine()
+    engine, clock = fake if engine is None else engine, clock or SetClock()
     clocks = Clocks(monotonic=clock, wall=clock)
     accounts = Accounts(ApiKeys(keys), terms or Terms(), own_terms)
     async with UsageStore(clocks, state) as store, EngineThread() as thread, aiohttp.ClientSession() as session:
@@ -180,10 +185,31 @@ async def served(
             engine, thread, accounts=accounts, store=store, clocks=clocks, most_queued_tokens=most_queued_tokens
         )
         try:
-            async with serving(calls, application(calls, b'{"tok": 1}', **options), port=port) as url:
+            async with serving(calls, application(calls, b'{"tok": 1}', **options), port=port, **site) as url:
                 yield Served(session, url, engine, clock)
         finally:
-            engine.gate.set()
+            fake.gate.set()
+
+
+@contextmanager
+def in_a_thread(server: AbstractAsyncContextManager[Served]) -> Iterator[str]:
+    """The URL of a server that runs on a loop of its own, for tests that are no coroutines."""
+    started: Future[str] = Future()
+    stop = threading.Event()
+
+    async def run() -> None:
+        async with server as running:
+            started.set_result(running.url)
+            await asyncio.to_thread(stop.wait)
+
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(asyncio.run, run())
+        try:
+            wait((started, ended), return_when=FIRST_COMPLETED)  # it may also have failed to start
+            yield started.result() if started.done() else ended.result()
+        finally:
+            stop.set()
+            ended.result()
 
 
 async def wait_for(semaphore: threading.Semaphore) -> None:

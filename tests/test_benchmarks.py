@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import client_overhead, figures, ledger, loop_stall
+from benchmarks import client_overhead, figures, ledger, loop_stall, round_trip
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +56,14 @@ async def test_stalls_of_the_loop_are_measured(url: str, tmp_path: Path, monkeyp
     assert {"callback_cpu", "callback", "tick_late", "garbage_pause"} == found.keys()
     assert min(found[name]["count"] for name in ("callback_cpu", "callback", "tick_late")) > 0
     assert plain is asyncio.Handle._run
+
+
+async def test_the_round_trip_is_measured_in_every_form() -> None:
+    """Through the real server process: both ways to send arrays, and half precision."""
+    with round_trip.instant_server() as server:
+        found = await round_trip.measure(server, calls=3, rounds=1)
+    assert ["raw float32", "raw float16", "base64 float32"] == list(found)
+    assert all(0 < form["median_ms"] <= form["p90_ms"] for form in found.values())
 
 
 async def test_a_callback_that_blocks_is_seen() -> None:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from lmaas_backends.mock import MockBackend
-from lmaas_sdk.errors import BackendUnavailable, CircuitOpen, InvalidQuery, RateLimited, ServerFault
+from lmaas_sdk.errors import BackendUnavailable, CircuitOpen, InvalidQuery, RateLimited, ServerFault, ServerUntrusted
 from lmaas_sdk.testing import run_virtual
 from lmaas_sdk.traffic.circuit import CircuitBreaker, breaker_of
 
@@ -18,7 +18,7 @@ def attempt(breaker: CircuitBreaker, error: Exception | None = None) -> str:
         with breaker.attempt():
             if error is not None:
                 raise error
-    except (BackendUnavailable, ServerFault, RateLimited, InvalidQuery, CircuitOpen) as raised:
+    except (BackendUnavailable, ServerFault, RateLimited, ServerUntrusted, InvalidQuery, CircuitOpen) as raised:
         return type(raised).__name__
     return "answered"
 
@@ -42,12 +42,13 @@ def test_so_many_failures_in_a_row_open_it_and_then_nothing_is_sent() -> None:
     run_virtual(main())
 
 
-def test_an_answer_of_any_kind_begins_the_count_anew_and_a_429_says_nothing() -> None:
-    """A refusal is the answer of a healthy server."""
+@pytest.mark.parametrize("neutral", [RateLimited("429"), ServerUntrusted("another certificate")])
+def test_an_answer_begins_the_count_anew_and_what_is_neither_says_nothing(neutral: Exception) -> None:
+    """A refusal is the answer of a healthy server; a 429, or a certificate that is not trusted, tells nothing."""
 
     async def main() -> list[bool]:
         breaker, states = CircuitBreaker(failures=2, outage_s=0), []
-        for error in (ServerFault("1"), InvalidQuery("no"), ServerFault("1"), RateLimited("429"), ServerFault("2")):
+        for error in (ServerFault("1"), InvalidQuery("no"), ServerFault("1"), neutral, ServerFault("2")):
             attempt(breaker, error)
             states.append(breaker.is_open)
         return states

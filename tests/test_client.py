@@ -42,6 +42,7 @@ from lmaas_sdk.errors import (
     PaymentRequired,
     QuotaExceeded,
     ServerFault,
+    ServerUntrusted,
     UnknownDataset,
     Unsupported,
 )
@@ -98,6 +99,15 @@ async def test_a_server_that_is_never_there_costs_nothing() -> None:
             call(Client(backend, budget))
         )
     assert (budget.posted, budget.pending, backend.book.received) == (NOTHING, NOTHING, 3)
+
+
+async def test_a_server_that_is_not_trusted_costs_nothing() -> None:
+    """Nothing was sent, so the reservation is free again; and it is not tried again."""
+    budget = Budget(calls=1)
+    client = Client(failing(ServerUntrusted("no")), budget)
+    with pytest.raises(ServerUntrusted, match="no"):
+        await client.score(call(client))
+    assert (budget.posted, budget.pending, client.spend.unknown_outcomes) == (NOTHING, NOTHING, 0)
 
 
 @pytest.mark.parametrize("kind", [AuthenticationFailed, InvalidQuery, PaymentRequired, UnknownDataset, Unsupported])

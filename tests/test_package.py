@@ -89,6 +89,7 @@ PUBLIC = [
     "ScoreQuery",
     "ScoreReply",
     "ServerFault",
+    "ServerUntrusted",
     "SqliteLedger",
     "Subspace",
     "Task",

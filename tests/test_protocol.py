@@ -241,12 +241,12 @@ MALFORMED = {
         changed(texts={"texts": [[""]], "label_words": {"words": ["a"], "pieces": "last"}}),
         "label_words.pieces is one of",
     ),
-    "rows empty": (changed(rows=[]), "rows are indices"),
-    "rows negative": (changed(rows=[0, -1]), "rows are indices"),
+    "rows empty": (changed(rows=[]), "rows is empty"),
+    "rows negative": (changed(rows=[0, -1]), "rows[1] is from 0 to"),
     "rows not whole": (changed(rows=[0.5]), "rows[0] is a whole number"),
     "rows boolean": (changed(rows=[True]), "rows[0] is a whole number"),
     "rows not a list": (changed(rows="0"), "rows is a list"),
-    "top_k zero": (changed(top_k=0), "top_k is at least 1"),
+    "top_k zero": (changed(top_k=0), "top_k is from 1 to"),
     "top_k text": (changed(top_k="3"), "top_k is a whole number"),
     "precise a number": (changed(precise=1), "the query.precise is a boolean, not 1"),
     "precise a word": (changed(precise="true"), "the query.precise is a boolean, not 'true'"),
@@ -254,7 +254,7 @@ MALFORMED = {
     "Z without subspace": (changed(subspace=...), "both subspace and Z"),
     "subspace without Z": (changed(Z=...), "both subspace and Z"),
     "subspace unknown field": (with_subspace(q=1), "subspace has an unknown field 'q'"),
-    "subspace d zero": (with_subspace(d=0), "d is a whole number"),
+    "subspace d zero": (with_subspace(d=0), "subspace.d is from 1 to"),
     "subspace layout": (with_subspace(layout="mul"), "layout is 'add' or 'cat'"),
     "subspace projection": (with_subspace(projection="x"), "projection is"),
     "subspace scale zero": (with_subspace(scale=0), "scale is a positive"),
@@ -285,6 +285,25 @@ def test_a_malformed_query_says_what_is_wrong(body: bytes, told: str) -> None:
         read_score(decode_message(body, JSON, SCORE_ARRAYS))
 
     assert told in str(caught.value)
+
+
+NESTED = {
+    "rows": '{"model":"m","texts":"a","rows":%s}',
+    "a subspace": '{"model":"m","texts":"a","subspace":%s}',
+    "a set": '{"model":"m","texts":%s}',
+    "texts": '{"model":"m","texts":{"texts":%s}}',
+    "a piece": '{"model":"m","texts":{"texts":[[%s]]}}',
+    "a word": '{"model":"m","texts":{"texts":[["a"]],"label_words":{"words":[%s]}}}',
+}
+
+
+@pytest.mark.parametrize("around", NESTED.values(), ids=NESTED.keys())
+def test_nesting_of_any_depth_is_refused(around: str) -> None:
+    """Also where JSON is just shallow enough to be read, and showing it whole would go too deep."""
+    for depth in range(500, 1100):
+        body = (around % ("[" * depth + "]" * depth)).encode()
+        with pytest.raises(InvalidQuery):
+            read_score(decode_message(body, JSON, SCORE_ARRAYS))
 
 
 def framed(header: bytes, payload: bytes = b"", length: int | None = None) -> bytes:

@@ -16,7 +16,15 @@ from yarl import URL
 from lmaas_backends.http_answers import Answer, Reply, Sent, read_answer, retry_after_s
 from lmaas_backends.masking import masking
 from lmaas_backends.roberta.wire_errors import error_from_answer
-from lmaas_sdk.errors import AttemptTimeout, BackendUnavailable, LmaasError, OutcomeUnknown, ProtocolError
+from lmaas_backends.tls import untrusted, verifying_context
+from lmaas_sdk.errors import (
+    AttemptTimeout,
+    BackendUnavailable,
+    LmaasError,
+    OutcomeUnknown,
+    ProtocolError,
+    ServerUntrusted,
+)
 from lmaas_sdk.secret import Secret
 
 __all__ = ["HttpCalls"]
@@ -64,11 +72,13 @@ class HttpCalls:
             headers["Authorization"] = Secret(f"Bearer {self._api_key}")
         proxy = _proxy_for(self.url)
         self.masked = masking(self._api_key, proxy.password if proxy is not None else None)
+        ways = {self.url.scheme, "" if proxy is None else proxy.scheme}
+        tls = await asyncio.to_thread(verifying_context) if "https" in ways else True
         self._session = aiohttp.ClientSession(
             headers=headers,
             skip_auto_headers=("Accept", "Accept-Encoding"),  # logits do not compress
             auto_decompress=False,  # a small body that grows without bound must not
-            connector=aiohttp.TCPConnector(limit=_POOLED_CONNECTIONS),
+            connector=aiohttp.TCPConnector(limit=_POOLED_CONNECTIONS, ssl=tls),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout_s),
             cookie_jar=aiohttp.DummyCookieJar(),
             proxy=proxy,
@@ -108,6 +118,7 @@ class HttpCalls:
 
         Raises:
             BackendUnavailable: No connection was made; nothing was sent.
+            ServerUntrusted: Nor was it here, and trying again does not help.
             AttemptTimeout, OutcomeUnknown: Something was sent and no answer came.
             ProtocolError: The answer is none of this API's.
             LmaasError: What the server's answer stands for in `wire_errors.KINDS`.
@@ -174,6 +185,8 @@ class HttpCalls:
     def _lost(self, error: aiohttp.ClientError, sent: Sent) -> LmaasError:
         """What a failed exchange is to the caller. Only the text of aiohttp's errors is free of the request."""
         why = self.masked(f"{type(error).__name__}: {error}")[:_MOST_REASON]
+        if told := untrusted(error):
+            return ServerUntrusted(f"nothing was sent to {self.url}: {self.masked(told)}")
         if not sent.started or isinstance(error, aiohttp.ClientConnectorError):
             return self._unreachable(why)
         return OutcomeUnknown(f"the connection to {self.url} broke before a whole answer came ({why})")

@@ -14,7 +14,7 @@ from lmaas_sdk.backend import Backend
 
 __all__ = ["open_backend"]
 
-_OURS = ("model", "host", "port", "device", "threads", "exit_with_parent")
+_OURS = ("model", "host", "port", "device", "threads", "exit_with_parent", "tls_cert", "tls_key")
 
 
 def open_backend(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from lmaas_sdk.backend import Backend
-from lmaas_sdk.errors import AuthenticationFailed, BackendUnavailable, PaymentRequired
+from lmaas_sdk.errors import AuthenticationFailed, BackendUnavailable, PaymentRequired, ServerUntrusted
 from lmaas_sdk.testing import rules_answers, rules_inputs
 from lmaas_sdk.testing.probe import ConformanceError, Probe
 from lmaas_sdk.texts import LabelWords
@@ -13,7 +13,7 @@ from lmaas_sdk.texts import LabelWords
 __all__ = ["check_backend"]
 
 Rule = Callable[[Probe], Awaitable[None]]
-_NOT_THE_BACKENDS_FAULT = (AuthenticationFailed, BackendUnavailable, PaymentRequired)
+_NOT_THE_BACKENDS_FAULT = (AuthenticationFailed, BackendUnavailable, PaymentRequired, ServerUntrusted)
 RULES: dict[str, Rule] = {
     "card": rules_answers.card,
     "label-logits": rules_answers.label_logits,

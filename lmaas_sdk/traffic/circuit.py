@@ -10,7 +10,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from lmaas_sdk.backend import Backend
-from lmaas_sdk.errors import BackendError, BackendUnavailable, CircuitOpen, OutcomeUnknown, RateLimited
+from lmaas_sdk.errors import BackendError, BackendUnavailable, CircuitOpen, OutcomeUnknown, RateLimited, ServerUntrusted
 from lmaas_sdk.logs import log_event
 
 __all__ = ["CircuitBreaker", "breaker_of"]
@@ -21,6 +21,7 @@ _FAILURES = 20
 _OUTAGE_S = 5.0
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 30.0
+_NO_ANSWERS = (RateLimited, ServerUntrusted)  # of errors that are no failures: the server may be up or down
 
 _logger = logging.getLogger("lmaas_sdk.traffic")
 _breakers: WeakKeyDictionary[Any, WeakKeyDictionary[Any, CircuitBreaker]] = WeakKeyDictionary()
@@ -134,7 +135,7 @@ class _Attempt(AbstractContextManager[None]):
         breaker = self._breaker
         if isinstance(error, (BackendUnavailable, OutcomeUnknown)):
             breaker._failed(error, self._is_probe)
-        elif error is None or (isinstance(error, BackendError) and not isinstance(error, RateLimited)):
+        elif error is None or (isinstance(error, BackendError) and not isinstance(error, _NO_ANSWERS)):
             breaker._answered()
         if self._is_probe:
             breaker._probing = False

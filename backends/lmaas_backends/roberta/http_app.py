@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
@@ -14,6 +13,7 @@ from aiohttp import web
 
 from lmaas_backends.roberta.accounts import ANYONE, Account
 from lmaas_backends.roberta.calls import ModelCalls
+from lmaas_backends.roberta.http_connection import refused
 from lmaas_backends.roberta.kept_answers import Answer
 from lmaas_backends.roberta.metrics import CONTENT_TYPE
 from lmaas_backends.roberta.protocol import JSON, Message, decode_message
@@ -90,14 +90,14 @@ async def _answer_errors(request: web.Request, handler: _Handler) -> web.StreamR
     try:
         response = await handler(request)
     except RefusalError as refusal:
-        response = _refused(refusal)
+        response = refused(refusal)
     except LmaasError as error:
-        response = _refused(refusal_from(error))
+        response = refused(refusal_from(error))
     except web.HTTPException as error:
-        response = _refused(RefusalError(_HTTP_KINDS.get(error.status, "malformed_body"), error.text or error.reason))
+        response = refused(RefusalError(_HTTP_KINDS.get(error.status, "malformed_body"), error.text or error.reason))
     except Exception:
         _log.exception("the server failed on %s %s", request.method, request.rel_url.raw_path)
-        response = _refused(RefusalError("server_fault", "the server failed on this request"))
+        response = refused(RefusalError("server_fault", "the server failed on this request"))
     wall_s = time.perf_counter() - started
     request.app[_CALLS].metrics.answered(_route_of(request), response.status, wall_s)
     path = request.rel_url.raw_path  # still quoted, so that no path can forge a line
@@ -109,13 +109,6 @@ def _route_of(request: web.Request) -> str:
     """The path as the API's documentation writes it; one name for all that are not in it."""
     resource = request.match_info.route.resource
     return "other" if resource is None else resource.canonical
-
-
-def _refused(refusal: RefusalError) -> web.Response:
-    headers = dict(refusal.headers)
-    if refusal.retry_after_s is not None:
-        headers["Retry-After"] = str(max(1, math.ceil(refusal.retry_after_s)))
-    return web.Response(status=refusal.kind.status, body=refusal.body(), content_type=JSON, headers=headers)
 
 
 @web.middleware

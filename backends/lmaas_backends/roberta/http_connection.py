@@ -1,4 +1,4 @@
-"""Connections that answer what is no HTTP in the API's JSON, and log no piece of it.
+"""Connections that answer what is no HTTP in the API's JSON, log no piece of it, and wait for no one for ever.
 
 aiohttp answers a malformed request with a page that repeats the wrong piece, and logs it with a traceback. That piece
 may be the header that holds an API key.
@@ -8,21 +8,49 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import RawRequestMessage
+from aiohttp.streams import StreamReader
 
 from lmaas_backends.roberta.protocol import JSON
 from lmaas_backends.roberta.wire_errors import RefusalError
 
-__all__ = ["ApiRunner"]
+__all__ = ["SILENCE_S", "ApiRunner", "refused"]
 
+SILENCE_S = 75.0  # longer than clients and proxies keep an idle connection, so that they are the ones to close it
+_EXPECTED = "100-continue"
 _log = logging.getLogger("lmaas_backends.server")
+
+
+def refused(refusal: RefusalError) -> web.Response:
+    """The answer that tells a refusal."""
+    headers = dict(refusal.headers)
+    if refusal.retry_after_s is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(refusal.retry_after_s)))
+    return web.Response(status=refusal.kind.status, body=refusal.body(), content_type=JSON, headers=headers)
 
 
 class _Connection(web.RequestHandler):
     """One client's connection."""
 
-    __slots__ = ()
+    __slots__ = ("_silence",)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Gives the first request's head as long as aiohttp gives those after it, of which few releases do."""
+        super().connection_made(transport)
+        self._silence = asyncio.get_running_loop().call_later(self.keepalive_timeout, self.force_close)
+
+    def head_came(self) -> None:
+        """A request begins to be served."""
+        self._silence.cancel()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Lets go of the timer."""
+        self._silence.cancel()
+        super().connection_lost(exc)
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
@@ -34,7 +62,7 @@ class _Connection(web.RequestHandler):
         refusal = RefusalError("malformed_request", "the request is not well-formed HTTP")
         if status >= 500:
             refusal = RefusalError("server_fault", "the server failed on this request")
-        response = web.Response(status=refusal.kind.status, body=refusal.body(), content_type=JSON)
+        response = refused(refusal)
         response.headers["Server"] = "lmaas"
         response.force_close()
         return response
@@ -50,16 +78,40 @@ class _Connection(web.RequestHandler):
 class _ApiServer(web.Server):
     """Makes the connections of an application."""
 
-    def __init__(self, served: web.Server) -> None:
+    def __init__(self, served: web.Server, *, silence_s: float) -> None:
         super().__init__(
-            served.request_handler,
-            request_factory=served.request_factory,
+            self._answer,
+            request_factory=self._request,  # type: ignore[arg-type]
             handler_cancellation=served.handler_cancellation,
         )
+        self._served, self._silence_s = served, silence_s
 
     def __call__(self) -> web.RequestHandler:
         """A connection that leaves bodies as they are on the wire: none of them may grow by being unpacked."""
-        return _Connection(self, loop=asyncio.get_running_loop(), access_log=None, auto_decompress=False)  # type: ignore[arg-type]
+        return _Connection(
+            self,
+            loop=asyncio.get_running_loop(),
+            access_log=None,  # type: ignore[arg-type]
+            auto_decompress=False,
+            keepalive_timeout=self._silence_s,
+        )
+
+    def _request(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        connection: _Connection,
+        writer: AbstractStreamWriter,
+        task: asyncio.Task[None],
+    ) -> web.BaseRequest:
+        connection.head_came()
+        return self._served.request_factory(message, payload, connection, writer, task)
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answers a request, but for the one that aiohttp would refuse, in its own way, before the application."""
+        if request.headers.get("Expect", _EXPECTED).lower() != _EXPECTED:
+            return refused(RefusalError("expectation_failed", f"no expectation but {_EXPECTED} can be met"))
+        return await self._served.request_handler(request)
 
 
 class ApiRunner(web.AppRunner):
@@ -68,12 +120,14 @@ class ApiRunner(web.AppRunner):
     Args:
         app: The application.
         shutdown_timeout_s: Longest wait for answers that are being sent, at the end.
+        silence_s: Longest wait for the whole head of a request, from the connection's beginning or the last answer on.
     """
 
-    __slots__ = ()
+    __slots__ = ("_silence_s",)
 
-    def __init__(self, app: web.Application, *, shutdown_timeout_s: float) -> None:
+    def __init__(self, app: web.Application, *, shutdown_timeout_s: float, silence_s: float = SILENCE_S) -> None:
         super().__init__(app, handler_cancellation=True, shutdown_timeout=shutdown_timeout_s)
+        self._silence_s = silence_s
 
     async def _make_server(self) -> web.Server:
-        return _ApiServer(await super()._make_server())
+        return _ApiServer(await super()._make_server(), silence_s=self._silence_s)

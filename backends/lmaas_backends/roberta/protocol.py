@@ -39,7 +39,7 @@ TENSORS = "application/vnd.lmaas.tensors"
 _DTYPES = {name: np.dtype(code) for name, code in {"float32": "<f4", "float16": "<f2", "int64": "<i8"}.items()}
 _NATIVE = {name: np.dtype(name) for name in _DTYPES}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
-_MOST_DIMENSIONS = 4
+_MOST_DIMENSIONS, _MOST_SIZE = 4, 2**63 - 1
 _REMEMBERED_BYTES = 4096
 _Layout = tuple[str, str, tuple[int, ...], int]  # name, dtype, shape, bytes
 _LENGTH = struct.Struct("<I")
@@ -112,8 +112,9 @@ def _from_base64(spelled: Fields, name: str) -> NDArray[Any]:
     except ValueError as error:  # binascii.Error, or a character that is not ASCII
         raise InvalidQuery(f"{name}.data is not base64: {error}") from error
     dtype, shape = _description(spelled, name)
-    if len(raw) != _size(dtype, shape):
-        raise InvalidQuery(f"{name} of shape {shown(list(shape))} has {_size(dtype, shape)} bytes, not {len(raw)}")
+    size = _size(dtype, shape)
+    if len(raw) != size:
+        raise InvalidQuery(f"{name} of shape {shown(list(shape))} has {size} bytes, not {len(raw)}")
     return _array(raw, dtype, shape)
 
 
@@ -157,8 +158,10 @@ def _description(spelled: Fields, name: str) -> tuple[str, tuple[int, ...]]:
     spelled.finish()
     if dtype not in _DTYPES:
         raise InvalidQuery(f"{name}.dtype is one of {', '.join(_DTYPES)}, not {shown(dtype)}")
-    if not 1 <= len(shape) <= _MOST_DIMENSIONS or min(shape) < 1:
-        raise InvalidQuery(f"{name}.shape has 1 to {_MOST_DIMENSIONS} sizes of at least 1, not {shown(list(shape))}")
+    if not 1 <= len(shape) <= _MOST_DIMENSIONS or min(shape) < 1 or max(shape) > _MOST_SIZE:
+        raise InvalidQuery(
+            f"{name}.shape has 1 to {_MOST_DIMENSIONS} sizes from 1 to {_MOST_SIZE}, not {shown(list(shape))}"
+        )
     return dtype, shape
 
 

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import os
 import signal
+import ssl
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -18,9 +19,10 @@ from lmaas_backends.roberta.accounts import Accounts
 from lmaas_backends.roberta.calls import ModelCalls
 from lmaas_backends.roberta.engine_thread import EngineThread
 from lmaas_backends.roberta.http_app import application
-from lmaas_backends.roberta.http_connection import ApiRunner
+from lmaas_backends.roberta.http_connection import SILENCE_S, ApiRunner
 from lmaas_backends.roberta.rate_limits import Clocks
 from lmaas_backends.roberta.server_options import add_arguments, read_accounts
+from lmaas_backends.roberta.server_tls import read_tls
 from lmaas_backends.roberta.state_schema import StateFileError
 from lmaas_backends.roberta.usage_store import UsageStore
 from lmaas_backends.roberta.work import SynchronousEngine
@@ -67,11 +69,11 @@ class RobertaServer:
         if args.exit_with_parent:
             threading.Thread(target=_end_with_stdin, name="parent", daemon=True).start()
         try:
-            accounts = read_accounts(args)
+            accounts, tls = read_accounts(args), read_tls(args.tls_cert, args.tls_key)
         except (ValueError, OSError) as error:
             return _failed(error, EXIT_USAGE)
         try:
-            return asyncio.run(_serve(args, accounts, self._load or _load))
+            return asyncio.run(_serve(args, accounts, self._load or _load, tls=tls))
         except StateFileError as error:
             return _failed(error, EXIT_USAGE)
         except (LmaasError, OSError) as error:
@@ -94,20 +96,35 @@ def main(argv: list[str] | None = None) -> int:
 
 @asynccontextmanager
 async def serving(
-    calls: ModelCalls, app: web.Application, *, host: str = "127.0.0.1", port: int = 0, drain_timeout_s: float = 30.0
+    calls: ModelCalls,
+    app: web.Application,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    tls: ssl.SSLContext | None = None,
+    silence_s: float = SILENCE_S,
+    drain_timeout_s: float = 30.0,
 ) -> AsyncIterator[str]:
     """Serves an application and yields its URL.
 
     Leaving stops taking connections, answers 503 on those that are open, and waits for the calls in flight.
+
+    Args:
+        calls: The model's.
+        app: What answers.
+        host, port: Where it listens; port 0: any free one.
+        tls: Certificate and key; None: plain HTTP.
+        silence_s: A connection is closed when no whole head of a request has come for so long.
+        drain_timeout_s: Longest wait for the calls in flight, at the end.
     """
-    runner = ApiRunner(app, shutdown_timeout_s=_LAST_ANSWERS_S)
+    runner = ApiRunner(app, shutdown_timeout_s=_LAST_ANSWERS_S, silence_s=silence_s)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port)
+        site = web.TCPSite(runner, host, port, ssl_context=tls)
         await site.start()
         async with calls:
             try:
-                yield _url(runner)
+                yield _url(runner, "http" if tls is None else "https")
             finally:
                 calls.drain(drain_timeout_s)
                 await site.stop()
@@ -115,7 +132,7 @@ async def serving(
         await runner.cleanup()
 
 
-async def _serve(args: argparse.Namespace, accounts: Accounts, load: Load) -> int:
+async def _serve(args: argparse.Namespace, accounts: Accounts, load: Load, *, tls: ssl.SSLContext | None) -> int:
     clocks = Clocks(monotonic=asyncio.get_running_loop().time)
     async with UsageStore(clocks, args.state) as store, EngineThread() as thread:
         engine, tokenizer_json = await thread.run(lambda: load(args))
@@ -128,7 +145,9 @@ async def _serve(args: argparse.Namespace, accounts: Accounts, load: Load) -> in
             most_queued_tokens=args.max_queued_tokens,
         )
         app = application(calls, tokenizer_json)
-        async with serving(calls, app, host=args.host, port=args.port, drain_timeout_s=args.drain_timeout_s) as url:
+        async with serving(
+            calls, app, host=args.host, port=args.port, tls=tls, drain_timeout_s=args.drain_timeout_s
+        ) as url:
             stop = _stop_signal()
             await calls.warm_up()
             _tell({"url": url, "model": calls.card.name})
@@ -160,9 +179,9 @@ def _end_with_stdin() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _url(runner: web.AppRunner) -> str:
+def _url(runner: web.AppRunner, scheme: str) -> str:
     host, port = runner.addresses[0][:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _tell(line: dict[str, object]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from lmaas_backends.roberta.accounts import Accounts
 from lmaas_backends.roberta.api_keys import ApiKeys
 from lmaas_backends.roberta.server_limits import ServerTerms, Table, read_limits_file, read_terms
+from lmaas_backends.roberta.server_tls import add_tls_arguments
 from lmaas_backends.roberta.wire_card import checked_zone
 from lmaas_sdk.errors import InvalidQuery
 
@@ -57,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--state", type=Path, metavar="FILE", help="keep usage, quotas and answers over restarts")
     parser.add_argument("--drain-timeout-s", type=_seconds, default=30.0, help="longest wait for calls at the end")
     parser.add_argument("--exit-with-parent", action="store_true", help="end when stdin closes")
+    add_tls_arguments(parser.add_argument_group("HTTPS, in place of plain HTTP"))
     _add_terms(parser.add_argument_group("terms for each API key"))
 
 

@@ -60,6 +60,7 @@ KINDS = (
     ErrorKind("body_timeout", 408, BackendUnavailable, "send the whole body at once"),
     ErrorKind("too_large", 413, InvalidQuery, "send less in one call"),
     ErrorKind("content_encoding", 415, InvalidQuery, "send the body as it is, without Content-Encoding"),
+    ErrorKind("expectation_failed", 417, InvalidQuery, "send 'Expect: 100-continue', or no Expect at all"),
     ErrorKind("invalid_query", 422, InvalidQuery, "correct the query; the same one is refused again"),
     ErrorKind("key_reused", 422, InvalidQuery, "use a new Idempotency-Key for another query"),
     ErrorKind("unsupported", 422, Unsupported, "GET /v1/models tells what the model can do"),
@@ -70,6 +71,7 @@ KINDS = (
     ErrorKind("server_fault", 500, ServerFault, "the server's log has the reason"),
     ErrorKind("unavailable", 503, BackendUnavailable, "try again later"),
 )
+_MOST_MESSAGE = 1000  # characters
 _BY_NAME = {kind.name: kind for kind in KINDS}
 _BY_ERROR = {kind.error: kind for kind in KINDS} | {
     AuthenticationFailed: _BY_NAME["authentication_failed"],
@@ -83,7 +85,7 @@ class RefusalError(Exception):
 
     Args:
         name: A name of `KINDS`.
-        message: What was wrong, with the value.
+        message: What was wrong, with the value; cut where it repeats very much of the request.
         hint: What to do next; empty: the kind's own.
         retry_after_s: Seconds to wait, where waiting helps.
         headers: Further headers of the answer.
@@ -98,7 +100,7 @@ class RefusalError(Exception):
         retry_after_s: float | None = None,
         headers: dict[str, str] | None = None,
     ) -> None:
-        super().__init__(message)
+        super().__init__(message if len(message) <= _MOST_MESSAGE else f"{message[: _MOST_MESSAGE - 3]}...")
         self.kind = _BY_NAME[name]
         self.hint = hint or self.kind.hint
         self.retry_after_s = retry_after_s

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import reprlib
+from collections import Counter
 from typing import TypeVar
 
 from lmaas_sdk.errors import InvalidQuery
@@ -23,9 +25,13 @@ _NAMES = {
 }
 
 
+_SHORT = reprlib.Repr()  # `repr` itself goes as deep as the value does, and fails where JSON was just shallow enough
+_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 60
+
+
 def shown(value: object) -> str:
     """A value as an error message shows it: short, whatever was sent."""
-    text = repr(value)
+    text = _SHORT.repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
@@ -52,8 +58,8 @@ def _refuse_constant(name: str) -> object:
 def _once_each(pairs: list[tuple[str, object]]) -> dict[str, object]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"an object names {shown(next(name for name in names if names.count(name) > 1))} twice")
+        times = Counter(name for name, _ in pairs)
+        raise ValueError(f"an object names {shown(times.most_common(1)[0][0])} twice")
     return fields
 
 
@@ -88,10 +94,7 @@ class Fields:
 
     def maybe(self, name: str, kind: type[_T]) -> _T | None:
         """The field `name`, or None where it is missing or null."""
-        if self._left.get(name) is None:
-            self._left.pop(name, None)
-            return None
-        return self.take(name, kind)
+        return self.take(name, kind) if self._has(name) else None
 
     def flag(self, name: str) -> bool:
         """The field `name`, which is a boolean; false where it is missing."""
@@ -103,12 +106,16 @@ class Fields:
 
     def maybe_whole(self, name: str, *, least: int, most: int = MOST_COUNT) -> int | None:
         """As `whole`, or None where it is missing or null."""
-        return None if self.maybe_any(name) is None else self.whole(name, least=least, most=most)
+        return self.whole(name, least=least, most=most) if self._has(name) else None
 
     def wholes(self, name: str, *, least: int, most: int = MOST_COUNT) -> tuple[int, ...]:
         """A list of whole numbers in this range."""
         found = self.list_of(name, int)
         return tuple(_ranged(item, f"{self._where}.{name}[{i}]", least, most) for i, item in enumerate(found))
+
+    def maybe_wholes(self, name: str, *, least: int, most: int = MOST_COUNT) -> tuple[int, ...] | None:
+        """As `wholes`, or None where it is missing or null."""
+        return self.wholes(name, least=least, most=most) if self._has(name) else None
 
     def list_of(self, name: str, kind: type[_T]) -> tuple[_T, ...]:
         """A list whose items are all of one type."""
@@ -117,7 +124,7 @@ class Fields:
 
     def maybe_list_of(self, name: str, kind: type[_T]) -> tuple[_T, ...] | None:
         """As `list_of`, or None where it is missing or null."""
-        return None if self.maybe_any(name) is None else self.list_of(name, kind)
+        return self.list_of(name, kind) if self._has(name) else None
 
     def maybe_any(self, name: str) -> object:
         """The field `name` as it is, left in place; None where it is missing."""
@@ -131,6 +138,13 @@ class Fields:
         """Refuses fields that no one took: a misspelt option must not be ignored in silence."""
         if self._left:
             raise InvalidQuery(f"{self._where} has an unknown field {shown(min(self._left))}")
+
+    def _has(self, name: str) -> bool:
+        """Whether the field is there and not null; a null is taken, as it says the same as nothing."""
+        if self._left.get(name) is not None:
+            return True
+        self._left.pop(name, None)
+        return False
 
 
 def _checked(value: object, kind: type[_T], where: str) -> _T:

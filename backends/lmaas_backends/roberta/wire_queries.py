@@ -78,7 +78,7 @@ def read_score(message: Message) -> tuple[str, ScoreQuery]:
     """Model name and query of a body of POST /v1/score; Z comes back as float32."""
     fields = Fields(message.fields, "the query")
     model, texts, rows = _read_selection(fields)
-    top_k, spelled = fields.maybe("top_k", int), fields.maybe("subspace", dict)
+    top_k, spelled = fields.maybe_whole("top_k", least=1), fields.maybe("subspace", dict)
     precise = fields.flag("precise")
     fields.finish()
     subspace = None if spelled is None else read_subspace(spelled)
@@ -111,8 +111,10 @@ def read_features(message: Message) -> tuple[str, FeatureQuery]:
     """Model name and query of a body of POST /v1/features."""
     fields = Fields(message.fields, "the query")
     model, texts, rows = _read_selection(fields)
-    pool = fields.maybe("pool", str) or "first"
+    pool = fields.maybe("pool", str)
     fields.finish()
+    if pool is None:
+        pool = "first"
     if pool not in get_args(Pool):
         raise InvalidQuery(f"pool is one of {', '.join(get_args(Pool))}, not {shown(pool)}")
     return model, _built(FeatureQuery, texts, rows, pool=pool)
@@ -183,13 +185,15 @@ def read_text_set(value: object) -> TextSet:
 def read_subspace(value: object) -> Subspace:
     """A subspace as `Subspace.to_wire` spells it."""
     fields = Fields(value, "subspace")
-    numbers = {name: fields.take(name, int) for name in ("d", "prompt_tokens", "hidden_size", "seed")}
+    numbers = {name: fields.whole(name, least=1) for name in ("d", "prompt_tokens", "hidden_size")}
+    numbers["seed"] = fields.take("seed", int)
     words = {name: fields.take(name, str) for name in ("layout", "projection")}
     scale, base = fields.take("scale", float), fields.maybe("base", str)
-    layers = list(fields.maybe_list_of("layers", int) or (0,))
+    layers = fields.maybe_wholes("layers", least=0)
     fields.finish()
+    layered = {"layers": [0] if layers is None else list(layers)}
     try:
-        return Subspace.from_wire({**numbers, **words, "scale": scale, "base": base, "layers": layers})
+        return Subspace.from_wire({**numbers, **words, **layered, "scale": scale, "base": base})
     except ValueError as error:
         raise InvalidQuery(f"subspace: {error}") from error
 
@@ -201,9 +205,9 @@ def _selection(texts: TextSet | str, rows: tuple[int, ...] | None) -> dict[str, 
 
 def _read_selection(fields: Fields) -> tuple[str, TextSet | str, tuple[int, ...] | None]:
     model, texts = fields.take("model", str), fields.take("texts", object)
-    rows = fields.maybe_list_of("rows", int)
-    if rows is not None and (not rows or min(rows) < 0):
-        raise InvalidQuery(f"rows are indices of at least one text, not {shown(list(rows))}")
+    rows = fields.maybe_wholes("rows", least=0)
+    if rows is not None and not rows:
+        raise InvalidQuery("rows is empty: name at least one text, or leave it out for all")
     return model, texts if isinstance(texts, str) else read_text_set(texts), rows
 
 
@@ -216,8 +220,10 @@ def _read_piece(value: object, where: str) -> Piece:
 
 def _read_label_words(value: object) -> LabelWords:
     fields = Fields(value, "label_words")
-    words, pieces = fields.list_of("words", str), fields.maybe("pieces", str) or "whole"
+    words, pieces = fields.list_of("words", str), fields.maybe("pieces", str)
     fields.finish()
+    if pieces is None:
+        pieces = "whole"
     if not words:
         raise InvalidQuery("label_words.words is empty: every label needs a word")
     if pieces not in get_args(PieceRule):
