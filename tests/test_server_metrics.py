@@ -52,6 +52,7 @@ async def test_usage_is_told_by_the_name_of_its_key() -> None:
         for column in ("calls", "input_tokens", "nanousd", "replayed")
     )
     assert 1.0 == found["lmaas_usage_calls_total", "score", "bob"]
+    assert b'lmaas_usage_calls_total{endpoint="score",key="bob"} 1.0' in page
     assert b"test-key" not in page
 
 

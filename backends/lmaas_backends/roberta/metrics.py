@@ -107,7 +107,7 @@ class ServerMetrics:
                 f"lmaas_usage_{column}", f"{what}, by name of the API key", labels=["key", "endpoint"]
             )
             for (name, endpoint), used in self._usage.items():
-                family.add_metric([endpoint, name], used[column])
+                family.add_metric([name, endpoint], used[column])
             yield family
 
 
