@@ -14,7 +14,7 @@ from lmaas_sdk.backend import Backend
 
 __all__ = ["open_backend"]
 
-_OURS = ("model", "host", "port", "device", "threads", "exit_with_parent", "tls_cert", "tls_key")
+_OURS = ("model", "host", "port", "device", "threads", "dtype", "linears", "exit_with_parent", "tls_cert", "tls_key")
 
 
 def open_backend(
@@ -23,6 +23,8 @@ def open_backend(
     in_process: bool = False,
     device: str = "cpu",
     threads: int | None = None,
+    dtype: str = "float32",
+    linears: str = "auto",
     startup_timeout_s: float = 120.0,
     **server_options: object,
 ) -> AbstractAsyncContextManager[Backend]:
@@ -30,8 +32,9 @@ def open_backend(
 
     Args:
         spec: `roberta-tiny` (bundled), the folder of a masked language model, or its name on the hub.
-        in_process: Compute in this process instead of a server's; it then has neither price nor limits.
-        device, threads: As the options of `lmaas serve`.
+        in_process: Compute in this process instead of a server's; it then has neither price nor limits, and torch's own
+            number of threads becomes 1 here.
+        device, threads, dtype, linears: As the options of `lmaas serve`.
         startup_timeout_s: How long starting the server and loading the model may take.
         server_options: Further options of `lmaas serve`, such as `price_usd_per_1k_tokens="0.0004"`.
 
@@ -39,13 +42,14 @@ def open_backend(
         TypeError: `lmaas serve` has no such option, or one makes no sense in this process.
         ValueError: An option's value is out of its range.
     """
+    computing: dict[str, object] = {"threads": threads, "dtype": dtype, "linears": linears}
     if in_process:
         if server_options:
             raise TypeError(f"in_process=True has no server to take {', '.join(sorted(server_options))}")
-        _parsed(_arguments({"threads": threads}))
-        return InProcessBackend(spec, device=device, threads=threads)
+        _parsed(_arguments(computing))
+        return InProcessBackend(spec, device=device, **computing)
     # "--model=..." in one word, so that no name is taken for an option
-    arguments = [f"--model={spec}", f"--device={device}", *_arguments({"threads": threads}), *_checked(server_options)]
+    arguments = [f"--model={spec}", f"--device={device}", *_arguments(computing), *_checked(server_options)]
     _parsed(arguments)
     return _served(arguments, startup_timeout_s)
 

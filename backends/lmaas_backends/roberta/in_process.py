@@ -28,12 +28,12 @@ _T = TypeVar("_T")
 class InProcessBackend:
     """Backend, text registry and array store around an engine. An async context manager; entering it loads the model.
 
-    Calls are computed one after another on one thread. A call that is cancelled stops before its next candidate, and
+    Calls are computed one after another on one thread. A call that is cancelled stops before its next chunk, and
     closing stops what is going on likewise.
 
     Args:
         model: `roberta-tiny`, a folder, or a name on the hub.
-        options: As `loading.load_engine` takes them: device, threads, max_candidates, max_texts.
+        options: As `loading.load_engine` takes them: device, threads, linears, dtype, max_candidates, max_texts.
     """
 
     def __init__(self, model: str = "roberta-tiny", **options: Any) -> None:
@@ -85,7 +85,7 @@ class InProcessBackend:
             BackendError: This backend was closed.
             InvalidQuery, UnknownDataset: As `Engine.features`.
         """
-        return await self._run(lambda engine, dropped: engine.features(query))
+        return await self._run(lambda engine, dropped: engine.features(query, dropped))
 
     async def register(self, texts: TextSet, subspace: Subspace | None = None) -> Registration:
         """Takes in a text set and counts its tokens under `subspace`'s prompt.
@@ -106,10 +106,12 @@ class InProcessBackend:
         return await self._run(lambda engine, dropped: engine.upload(array))
 
     async def aclose(self) -> None:
-        """Stops what is going on before its next candidate and joins the thread; safe to call twice."""
+        """Stops what is going on before its next chunk and joins the threads; safe to call twice."""
         self._closing.set()
         # Waiting calls are let run into `_closing` rather than cancelled: their callers were not, and are told why.
         await asyncio.to_thread(self._thread.shutdown)
+        if self._engine is not None:
+            await asyncio.to_thread(self._engine.close)
 
     async def _run(self, work: Callable[[Engine, Callable[[], bool]], _T]) -> _T:
         """Runs `work` with the engine, and what tells it to stop, when its turn on the thread comes."""
