@@ -9,23 +9,55 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from concurrent.futures import Future
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.stub_server import CARD, LABELS, TEXTS, TOKENS
 from lmaas_backends.roberta.server import RobertaServer
-from lmaas_sdk.backend import FeatureQuery, FeatureReply, ModelCard, Registration, ScoreQuery, ScoreReply, Usage
+from lmaas_backends.roberta.work import Step
+from lmaas_sdk.backend import FeatureQuery, ModelCard, Registration, ScoreQuery, ScoreReply, Usage
 from lmaas_sdk.errors import Unsupported
 from lmaas_sdk.texts import TextSet
 from lmaas_sdk.tuning.subspace import Subspace
+
+
+class InstantLanes:
+    """Computes on the spot."""
+
+    count = places = 1
+
+    def submit(self, step: Step) -> Future[None]:
+        done: Future[None] = Future()
+        step()
+        done.set_result(None)
+        return done
+
+
+class InstantWork:
+    """A query whose answer is ready, as one unit for each candidate."""
+
+    def __init__(self, query: ScoreQuery) -> None:
+        self._candidates = query.n_candidates
+        self.units = (TOKENS,) * query.n_candidates
+
+    def flops(self, unit: int) -> int:
+        return 0
+
+    def prepare(self, unit: int) -> Step:
+        return lambda: None
+
+    def reply(self) -> ScoreReply:
+        logits = np.linspace(-1, 1, self._candidates * TEXTS * LABELS, dtype=np.float32)
+        return ScoreReply(logits.reshape(self._candidates, TEXTS, LABELS), Usage(sum(self.units)))
 
 
 class InstantEngine:
     """Has the logits of any query ready."""
 
     card: ModelCard = CARD
+    lanes = InstantLanes()
 
     def register(self, texts: TextSet, subspace: Subspace | None = None) -> Registration:
         return Registration(texts.digest, (TOKENS // TEXTS,) * len(texts))
@@ -33,15 +65,10 @@ class InstantEngine:
     def upload(self, array: NDArray[np.float32]) -> str:
         raise Unsupported("arrays: this engine keeps nothing")
 
-    def count(self, query: ScoreQuery | FeatureQuery) -> int:
-        return TOKENS * (query.n_candidates if isinstance(query, ScoreQuery) else 1)
-
-    def score(self, query: ScoreQuery, cancelled: Callable[[], bool] = lambda: False) -> ScoreReply:
-        logits = np.linspace(-1, 1, query.n_candidates * TEXTS * LABELS, dtype=np.float32)
-        return ScoreReply(logits.reshape(query.n_candidates, TEXTS, LABELS), Usage(self.count(query)))
-
-    def features(self, query: FeatureQuery) -> FeatureReply:
-        raise Unsupported("features: this engine has none")
+    def job(self, query: ScoreQuery | FeatureQuery) -> InstantWork:
+        if isinstance(query, FeatureQuery):
+            raise Unsupported("features: this engine has none")
+        return InstantWork(query)
 
 
 def main() -> int:

@@ -30,8 +30,8 @@ import numpy as np
 
 from benchmarks.client_overhead import SUBSPACE, TEXT_SET, D
 from benchmarks.figures import tell
-from lmaas_backends.remote import Encoding, RemoteBackend, ZDtype, open_backend
-from lmaas_sdk import ScoreQuery
+from lmaas_backends.remote import Encoding, ZDtype, open_backend
+from lmaas_sdk import Backend, ScoreQuery
 
 BAR_MS = 3.0
 CANDIDATES = 20
@@ -75,7 +75,7 @@ async def measure(url: str, *, calls: int, rounds: int) -> dict[str, dict[str, f
     return {form: found.summary() for form, found in timings.items()}
 
 
-async def time_calls(backend: RemoteBackend, kept: Timings, *, calls: int, first: str) -> None:
+async def time_calls(backend: Backend, kept: Timings, *, calls: int, first: str) -> None:
     """Times calls one by one, each with candidates and a key of its own."""
     random = np.random.Generator(np.random.Philox(1))
     for number in range(calls):

@@ -121,11 +121,9 @@ class Batcher:
         self.room = WaitingRoom(self._most_tokens if most_tokens is None else lambda: most_tokens, self._wait_s, clock)
         self._turns = _Turns()
         self._free_places = lanes.places
-        self._something = asyncio.Event()
         self._dispatcher: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Batcher:
-        self._dispatcher = asyncio.get_running_loop().create_task(self._dispatch())
         return self
 
     async def __aexit__(
@@ -168,21 +166,22 @@ class Batcher:
         """
         call = _Call(work, dropped, self._clock(), asyncio.get_running_loop().create_future())
         self._turns.add(client, call)
-        self._something.set()
+        self._dispatch_soon()
         try:
             await call.done
         finally:
             call.done.cancel()  # so that its units are left out, should our caller have gone
         return await self._thread.run(work.reply)
 
+    def _dispatch_soon(self) -> None:
+        if self._dispatcher is None or self._dispatcher.done():
+            self._dispatcher = asyncio.get_running_loop().create_task(self._dispatch())
+
     async def _dispatch(self) -> None:
-        """Takes up units, as long as there are places for them."""
-        while True:
-            await self._something.wait()
-            self._something.clear()
-            while self._free_places and (taken := self._turns.take()) is not None:
-                self._free_places -= 1
-                await self._prepared(*taken)
+        """Takes up units, as long as there are places and units for them."""
+        while self._free_places and (taken := self._turns.take()) is not None:
+            self._free_places -= 1
+            await self._prepared(*taken)
 
     async def _prepared(self, call: _Call, unit: int) -> None:
         """Has a unit made ready and hands it to the lanes."""
@@ -210,7 +209,7 @@ class Batcher:
     def _ended(self, call: _Call, error: BaseException | None) -> None:
         """A unit is over: its place is free, and its call perhaps done."""
         self._free_places += 1
-        self._something.set()
+        self._dispatch_soon()
         call.left -= 1
         if call.done.done():
             return

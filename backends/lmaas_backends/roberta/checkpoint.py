@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -27,6 +27,8 @@ except ImportError as missing:
         f"a local model needs torch and transformers; {missing.name} is not installed: pip install 'lmaas-sdk[local]'"
     ) from missing
 
+from lmaas_backends.roberta.stored_state import find_state  # after what says which extra to install
+
 __all__ = ["ACTIVATION", "Checkpoint", "read_checkpoint"]
 
 ACTIVATION = "gelu"
@@ -43,14 +45,14 @@ class Checkpoint:
     Args:
         config, tokenizer: As transformers reads them.
         tokenizer_json: The bytes of tokenizer.json.
-        state: The model's tensors by name, float32, all finite; whoever reads one may take it out.
+        take: Tells a tensor by its name, once.
         word_rows: Rows of the word embeddings.
     """
 
     config: Any
     tokenizer: Any
     tokenizer_json: bytes
-    state: dict[str, Tensor]
+    take: Callable[[str], Tensor]
     word_rows: int
 
 
@@ -79,14 +81,22 @@ def read_checkpoint(name: str, source: str) -> Checkpoint:
         if folder is not None:
             _check_tokenizer_files(name, folder)
         tokenizer = _read(transformers.AutoTokenizer, name, source)
-        model, loading = _read(
-            transformers.AutoModelForMaskedLM, name, source, dtype=torch.float32, output_loading_info=True
-        )
         tokenizer_json = _tokenizer_json(source, tokenizer)
+        stored = find_state(source, config)
+        if stored is not None:
+            return Checkpoint(config, tokenizer, tokenizer_json, stored.take, config.vocab_size)
+        state = _read_by_transformers(name, source)
+    words = state[f"{config.model_type}.embeddings.word_embeddings.weight"]
+    return Checkpoint(config, tokenizer, tokenizer_json, state.pop, len(words))
+
+
+def _read_by_transformers(name: str, source: str) -> dict[str, Tensor]:
+    """The tensors by way of a model, which also says what is wrong with a checkpoint."""
+    model, loading = _read(
+        transformers.AutoModelForMaskedLM, name, source, dtype=torch.float32, output_loading_info=True
+    )
     _check_complete(name, loading)
-    state = dict(model.state_dict())
-    _check_finite(name, state)
-    return Checkpoint(config, tokenizer, tokenizer_json, state, model.get_input_embeddings().num_embeddings)
+    return dict(model.state_dict())
 
 
 def _ask_hub(name: str, source: str) -> None:
@@ -177,15 +187,6 @@ def _check_complete(name: str, loading: dict[str, Any]) -> None:
     if missing or loading["mismatched_keys"]:
         wrong = missing or sorted(map(str, loading["mismatched_keys"]))
         raise ModelLoadError(f"model {name!r} is incomplete: no fitting weights for {', '.join(wrong[:3])}")
-
-
-def _check_finite(name: str, state: Mapping[str, Tensor]) -> None:
-    for key, tensor in state.items():
-        if not torch.isfinite(tensor).all():
-            raise ModelLoadError(
-                f"tensor {key} of model {name!r} holds NaN or infinity in float32: its training diverged or its file "
-                "is damaged; take another checkpoint"
-            )
 
 
 def _tokenizer_json(source: str, tokenizer: Any) -> bytes:

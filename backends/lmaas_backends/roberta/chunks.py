@@ -23,9 +23,9 @@ from lmaas_backends.roberta.text_encoder import FIRST_BASE_TOKEN, EncodedText, F
 __all__ = ["ChunkCache", "Cut", "most_positions"]
 
 _CACHE_BYTES = 128 << 20
-# On a CPU one hidden state of a chunk takes up to 4 MB: so its activations stay near the processor, and there are
+# On a CPU one hidden state of a chunk takes up to 3 MB: so its activations stay near the processor, and there are
 # enough rows to keep its arithmetic units busy.
-_CPU_HIDDEN_NUMBERS = 1 << 20
+_CPU_HIDDEN_NUMBERS = 768 << 10
 _CPU_POSITIONS = (512, 4096)
 _ACCELERATOR_POSITIONS = 32_768
 

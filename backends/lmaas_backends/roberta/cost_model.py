@@ -7,6 +7,7 @@ __all__ = ["CostModel"]
 _REMEMBERED_UNITS = 100
 _FIRST_GUESS_S = (1e-5, 1e-3)
 _FIRST_POSITIONS = 1000.0
+_LEAST_SHARE = 0.01  # of a usual unit's time, that grows with its positions
 
 
 class CostModel:
@@ -44,4 +45,5 @@ class CostModel:
         slope = (self._ns / self._weight - mean * mean_s) / spread if spread > 1e-6 * mean**2 else 0.0
         offset = mean_s - slope * mean
         # Noise may tilt the line so that it says nonsense outside of what was seen: then a position has its mean time.
-        self.a_s, self.b_s = (slope, offset) if slope > 0 and offset >= 0 else (mean_s / mean, 0.0)
+        is_sound = slope * mean > _LEAST_SHARE * mean_s and offset >= 0
+        self.a_s, self.b_s = (slope, offset) if is_sound else (mean_s / mean, 0.0)

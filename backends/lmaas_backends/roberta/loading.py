@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 
 from lmaas_backends.roberta.model import load_model  # isort: split
 
 from lmaas_backends.roberta.engine import Engine
 from lmaas_backends.roberta.linears import Dtype, LinearsName
+from lmaas_backends.roberta.memory import give_memory_back, kept_apart
 from lmaas_sdk.seeding import whole_number
 
 __all__ = ["load_engine"]
@@ -42,8 +42,9 @@ def load_engine(
         TypeError: `threads` is no whole number.
     """
     _check_threads(threads)
-    loaded = load_model(model, device=device, linears=linears, dtype=dtype)
-    _give_memory_back()
+    with kept_apart():
+        loaded = load_model(model, device=device, linears=linears, dtype=dtype)
+    give_memory_back()
     lanes = threads or ((os.cpu_count() or 1) if device == "cpu" else _ACCELERATOR_LANES)
     return Engine(loaded, lanes=lanes, max_candidates=max_candidates, max_texts=max_texts)
 
@@ -56,10 +57,3 @@ def _check_threads(threads: int | None) -> None:
         raise ValueError(
             f"threads is at most {_MOST_THREADS_PER_CORE * cores} on this machine of {cores} cores, not {threads}"
         )
-
-
-def _give_memory_back() -> None:
-    """Has the C library give back what loading took and freed: at roberta-large over 100 MB, which it would keep."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc; others have no such function, or need none
-    if trim is not None:
-        trim(0)

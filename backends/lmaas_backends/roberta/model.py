@@ -85,7 +85,7 @@ def load_model(
     arithmetic = Arithmetic.choose(device=device, linears=linears, dtype=dtype)
     checkpoint = read_checkpoint(name_or_path, _source(name_or_path))
     vocabulary = _vocabulary(name_or_path, checkpoint)
-    read = _read(checkpoint, arithmetic)
+    read = _read(name_or_path, checkpoint, arithmetic)
     return _assemble(_name(name_or_path), checkpoint, read, arithmetic=arithmetic, vocabulary=vocabulary)
 
 
@@ -121,17 +121,10 @@ def _source(name_or_path: str) -> str:
     return name_or_path
 
 
-def _read(checkpoint: Checkpoint, arithmetic: Arithmetic) -> ReadWeights:
-    config, device = checkpoint.config, str(arithmetic.device)
+def _read(name: str, checkpoint: Checkpoint, arithmetic: Arithmetic) -> ReadWeights:
+    device = str(arithmetic.device)
     try:
-        return read_weights(
-            checkpoint.state,
-            config.model_type,
-            config.num_hidden_layers,
-            make=arithmetic.make,
-            reduced=arithmetic.reduced,
-            device=device,
-        )
+        return read_weights(checkpoint, name=name, make=arithmetic.make, reduced=arithmetic.reduced, device=device)
     except RuntimeError as error:
         raise ModelLoadError(f"the weights do not fit on device {device!r}: {error}. Take device='cpu'") from error
     except OSError as error:

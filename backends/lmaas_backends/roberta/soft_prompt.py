@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lmaas_backends.roberta.forward import Forward
+from lmaas_backends.roberta.memory import kept_apart
 from lmaas_backends.roberta.stores import MOST_ARRAY_BYTES, BoundedStore
 from lmaas_backends.roberta.vocabulary import Vocabulary
 from lmaas_sdk.canonical import array_digest
@@ -91,9 +92,10 @@ class SoftPrompts:
         found = self._projections.get(key)
         if found is not None:
             return found
-        matrix = self._matrix(subspace)
-        # Copied into torch's own memory: its alignment is fixed, and the order of a BLAS's sums may depend on that.
-        return self._projections.put(key, torch.tensor(matrix, device=self._device), matrix.nbytes)
+        with kept_apart():
+            matrix = self._matrix(subspace)
+            # Copied into torch's own memory: its alignment is fixed, and the order of a BLAS's sums may depend on that.
+            return self._projections.put(key, torch.tensor(matrix, device=self._device), matrix.nbytes)
 
     def _matrix(self, subspace: Subspace) -> NDArray[np.float32]:
         with np.errstate(over="ignore"):  # an overflow is refused below, in words

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from lmaas_backends.roberta.checkpoint import Checkpoint
 from lmaas_backends.roberta.float_file import FloatFile
 from lmaas_backends.roberta.linears import MakeLinear, PlainLinear
 from lmaas_backends.roberta.weights import (
@@ -21,6 +22,7 @@ from lmaas_backends.roberta.weights import (
     StoredLayers,
     Weights,
 )
+from lmaas_sdk.errors import ModelLoadError
 
 __all__ = ["ReadWeights", "read_weights"]
 
@@ -50,26 +52,25 @@ class ReadWeights:
     embedding_std: float
 
 
-def read_weights(
-    state: MutableMapping[str, Tensor], family: str, n_layers: int, *, make: MakeLinear, reduced: bool, device: str
-) -> ReadWeights:
-    """Takes a model's tensors out of its state.
+def read_weights(checkpoint: Checkpoint, *, name: str, make: MakeLinear, reduced: bool, device: str) -> ReadWeights:
+    """Takes a model's tensors out of its checkpoint.
 
     What is large and seldom looked at stays out of memory: of a large table of words only the rows that are used come
     in, and the float32 layers behind a model in fewer bits are read one by one when a query asks for them.
 
     Args:
-        state: The `state_dict` of a `RobertaForMaskedLM` or `BertForMaskedLM`; it is emptied.
-        family: `roberta` or `bert`.
-        n_layers: Encoder layers.
+        checkpoint: Of a `RobertaForMaskedLM` or `BertForMaskedLM`; its tensors are taken once.
+        name: What messages call the model.
         make: Makes the linear maps of all layers but the last.
         reduced: Those maps have fewer bits than float32.
         device: Where everything goes.
 
     Raises:
+        ModelLoadError: A tensor holds NaN or infinity.
         OSError: No room for temporary files, where `reduced` needs it.
     """
-    reader = _Reader(state, family, device)
+    n_layers = checkpoint.config.num_hidden_layers
+    reader = _Reader(checkpoint, name, device)
     words, positions, token_type, norm = reader.embeddings()
     layers, kept = [], _KeptLayers(device) if reduced else None
     for index in range(n_layers - 1):
@@ -87,13 +88,11 @@ def read_weights(
 
 
 class _Reader:
-    """Takes tensors out of a state, each once, by the names Hugging Face gives them.
+    """Takes tensors out of a checkpoint by the names Hugging Face gives them, each once: none need be there twice."""
 
-    A tensor that was taken is no longer in the state, so that a large model need not be in memory twice.
-    """
-
-    def __init__(self, state: MutableMapping[str, Tensor], family: str, device: str) -> None:
-        self._state, self._family, self._device = state, family, device
+    def __init__(self, checkpoint: Checkpoint, name: str, device: str) -> None:
+        self._take, self._family = checkpoint.take, checkpoint.config.model_type
+        self._name, self._device = name, device
         self._sum = hashlib.sha256()
 
     @property
@@ -132,7 +131,12 @@ class _Reader:
         return Affine(self._tensor(f"{name}.weight"), self._tensor(f"{name}.bias"))
 
     def _tensor(self, name: str) -> Tensor:
-        taken = self._state.pop(name).detach().to(dtype=torch.float32).contiguous()
+        taken = self._take(name).detach().to(dtype=torch.float32).contiguous()
+        if not torch.isfinite(taken).all():
+            raise ModelLoadError(
+                f"tensor {name} of model {self._name!r} holds NaN or infinity in float32: its training diverged or its "
+                "file is damaged; take another checkpoint"
+            )
         self._sum.update(repr(tuple(taken.shape)).encode())
         self._sum.update(taken.numpy().data)
         # A copy of its own: the caller's model may be freed, and nothing it does later changes these numbers.
