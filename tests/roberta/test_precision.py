@@ -46,6 +46,16 @@ def test_bfloat16_is_near_and_a_precise_query_is_plain_float32(family: Any) -> N
     assert not plain.card.capabilities.precise
 
 
+def test_packed_products_are_within_a_rounding_of_plain_ones(family: Any) -> None:
+    """The oracle of every choice: the same logits to 1e-5, for every layout."""
+    reference, name = family
+    chosen, plain = load_engine(name), load_engine(name, linears="plain")
+    for layout in ("add", "cat"):
+        asked = query(reference)
+        asked = replace(asked, subspace=replace(asked.subspace, layout=layout))  # type: ignore[type-var]
+        np.testing.assert_allclose(chosen.score(asked).logits, plain.score(asked).logits, rtol=0, atol=1e-5)
+
+
 def test_the_manual_prompt_and_words_are_precise_too(family: Any) -> None:
     """Whatever is asked for, `precise` has the bits of float32."""
     reference, name = family
