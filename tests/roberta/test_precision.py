@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -119,3 +120,13 @@ def test_candidates_that_share_chunks_have_the_same_logits(model: Any, layout: A
     np.testing.assert_allclose(mixing.score(asked).logits, engine.score(asked).logits, rtol=0, atol=2e-5)
     words = replace(asked, top_k=2)
     assert mixing.score(words).words == engine.score(words).words
+
+
+def test_without_room_for_the_float32_weights_fewer_bits_are_refused(
+    bert_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The message says where the room is to be; float32 itself needs no such file."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(ModelLoadError, match=r"temporary file, and it cannot be written: .*Let TMPDIR name a folder"):
+        load_model(str(bert_folder), dtype="bfloat16")
+    assert load_model(str(bert_folder)).precise is None

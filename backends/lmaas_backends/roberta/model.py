@@ -127,11 +127,6 @@ def _read(name: str, checkpoint: Checkpoint, arithmetic: Arithmetic) -> ReadWeig
         return read_weights(checkpoint, name=name, make=arithmetic.make, reduced=arithmetic.reduced, device=device)
     except RuntimeError as error:
         raise ModelLoadError(f"the weights do not fit on device {device!r}: {error}. Take device='cpu'") from error
-    except OSError as error:
-        raise ModelLoadError(
-            f"the float32 weights behind {arithmetic.dtype} go into a temporary file, and there is no room for it: "
-            f"{error}. Let TMPDIR name a folder with room"
-        ) from error
 
 
 def _check_tokenizer(name: str, tokenizer: Any, rows: int) -> None:

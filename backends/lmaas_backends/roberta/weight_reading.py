@@ -66,8 +66,7 @@ def read_weights(checkpoint: Checkpoint, *, name: str, make: MakeLinear, reduced
         device: Where everything goes.
 
     Raises:
-        ModelLoadError: A tensor holds NaN or infinity.
-        OSError: No room for temporary files, where `reduced` needs it.
+        ModelLoadError: A tensor holds NaN or infinity; or there is no room for the temporary file of `reduced`.
     """
     n_layers = checkpoint.config.num_hidden_layers
     reader = _Reader(checkpoint, name, device)
@@ -147,15 +146,23 @@ class _KeptLayers:
     """The float32 layers behind those of fewer bits: in a file beside a CPU, in memory on another device."""
 
     def __init__(self, device: str) -> None:
-        self._file = FloatFile() if device == "cpu" else None
+        self._is_filed = device == "cpu"
+        self._file: FloatFile | None = None
         self._stored: list[StoredLayer] = []
         self._held: list[LayerNumbers] = []
 
     def keep(self, numbers: LayerNumbers) -> None:
-        if self._file is None:
+        if not self._is_filed:
             self._held.append(numbers)
-        else:
+            return
+        try:
+            self._file = self._file or FloatFile()
             self._stored.append(numbers.stored(self._file))
+        except OSError as error:
+            raise ModelLoadError(
+                "the float32 weights behind fewer bits go into a temporary file, and it cannot be written: "
+                f"{error}. Let TMPDIR name a folder with room, or take dtype float32"
+            ) from error
 
     def layers(self) -> Sequence[LayerWeights]:
         if self._file is None:
