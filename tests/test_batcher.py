@@ -62,10 +62,14 @@ class FakeCall:
 
 
 @asynccontextmanager
-async def batching(*, lanes: int = 1, most_tokens: int | None = 100) -> AsyncIterator[tuple[Batcher, Log]]:
+async def batching(
+    *, lanes: int = 1, most_tokens: int | None = 100, unit_s: float = 1.0
+) -> AsyncIterator[tuple[Batcher, Log]]:
+    """A batcher that has seen units of ten positions take so long."""
     log = Log()
     async with EngineThread() as thread:
         batcher = Batcher(FakeLanes(lanes), thread, observer=log, clock=SetClock(), most_tokens=most_tokens)
+        batcher.cost.observe(10, unit_s)
         async with batcher:
             try:
                 yield batcher, log
@@ -151,19 +155,19 @@ async def test_what_is_computed_is_told() -> None:
         log.gate.set()
         await batcher.run("ann", FakeCall(log, "a", (10, 30)))
         assert ([0.0], [(10, 10_000), (30, 30_000)]) == (log.waits_s, sorted(log.units))
-        assert 1e-5 != batcher.cost.a_s
-        assert 20.0 == pytest.approx(batcher.cost.usual_positions, rel=0.01)
+        assert batcher.cost.a_s < 0.1
+        assert 50 / 3 == pytest.approx(batcher.cost.usual_positions, rel=0.02)
 
 
 async def test_a_full_queue_refuses_with_a_time_and_room_comes_back() -> None:
     """Refused before any work, by 429; what leaves makes room."""
-    async with batching(most_tokens=100) as (batcher, _):
+    async with batching(most_tokens=100, unit_s=0.5) as (batcher, _):
         place = batcher.enter(Ticket("ann", "a"), 100)
         with pytest.raises(
             RefusalError, match="100 tokens are waiting or being computed, and this call has 60"
         ) as refused:
             batcher.enter(Ticket("ann", "b"), 60)
-        assert (429, "overloaded", 1.0) == (
+        assert (429, "overloaded", 3.0) == (
             refused.value.kind.status,
             refused.value.kind.name,
             refused.value.retry_after_s,
@@ -174,8 +178,19 @@ async def test_a_full_queue_refuses_with_a_time_and_room_comes_back() -> None:
 
 async def test_without_a_bound_the_queue_holds_what_takes_half_a_minute() -> None:
     """By the speed that was measured."""
-    async with batching(most_tokens=None, lanes=2) as (batcher, _):
-        batcher.cost.observe(1000, 1.0)
+    async with batching(most_tokens=None, lanes=2, unit_s=0.01) as (batcher, _):
         assert 60_000 == batcher.enter(Ticket("ann", "a"), 60_000).tokens
         with pytest.raises(RefusalError):
             batcher.enter(Ticket("ann", "b"), 1)
+
+
+async def test_units_that_take_no_time_share_a_turn() -> None:
+    """Where a thousand positions take a millisecond, units of ten are handed over together; others one by one."""
+    for seconds, turns in ((1e-5, 1), (1.0, 4)):
+        async with batching(lanes=3, unit_s=seconds) as (batcher, log), asyncio.TaskGroup() as tasks:
+            tasks.create_task(batcher.run("ann", FakeCall(log, "a", (10,) * 4)))
+            await wait_for(log.began)
+            await until(lambda: len(log.prepared) == 4)
+            assert turns == 4 - batcher._free_places
+            log.gate.set()
+        assert ["a0", "a1", "a2", "a3"] == sorted(log.done)

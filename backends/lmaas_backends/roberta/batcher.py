@@ -24,6 +24,7 @@ __all__ = ["Batcher", "Observer"]
 
 _ReplyT = TypeVar("_ReplyT")
 _WAITING_S = 30.0
+_TURN_S = 0.002  # handing a unit over costs a tenth of this
 
 
 class Observer(Protocol):
@@ -61,6 +62,14 @@ class _Call:
             self.done.set_exception(CallDroppedError())
         return self.done.done()
 
+    def next_units(self, seconds: Callable[[int], float]) -> list[int]:
+        """Takes one waiting unit, and more while all of them are expected to take less than `_TURN_S`."""
+        units = [self.waiting.popleft()]
+        expected_s = seconds(self.work.units[units[0]])
+        while self.waiting and (expected_s := expected_s + seconds(self.work.units[self.waiting[0]])) < _TURN_S:
+            units.append(self.waiting.popleft())
+        return units
+
 
 class _Turns:
     """The waiting calls of every client; the client that was served least is next, and its calls come in order."""
@@ -77,21 +86,24 @@ class _Turns:
             self._served[client] = min(self._served.values(), default=0.0)
         self._clients[client].append(call)
 
-    def take(self) -> tuple[_Call, int] | None:
-        """The next unit; None: nothing waits. Calls that are dead are left out."""
+    def take(self, seconds: Callable[[int], float]) -> tuple[_Call, list[int]] | None:
+        """The next units, of one call: one, or several that take no time worth a turn each; None: nothing waits.
+
+        Args:
+            seconds: Tells how long so many positions take. Calls that are dead are left out.
+        """
         while self._clients:
             client = min(self._clients, key=self._served.__getitem__)
             call = self._clients[client][0]
-            unit = None if call.is_dead else call.waiting.popleft()
-            if unit is not None:
-                self._served[client] += call.work.units[unit]
-            if unit is None or not call.waiting:
+            units = [] if call.is_dead else call.next_units(seconds)
+            self._served[client] += sum(call.work.units[unit] for unit in units)
+            if not units or not call.waiting:
                 self._clients[client].popleft()
             self._clients.move_to_end(client)
             if not self._clients[client]:
                 del self._clients[client], self._served[client]
-            if unit is not None:
-                return call, unit
+            if units:
+                return call, units
         return None
 
 
@@ -179,38 +191,37 @@ class Batcher:
 
     async def _dispatch(self) -> None:
         """Takes up units, as long as there are places and units for them."""
-        while self._free_places and (taken := self._turns.take()) is not None:
+        while self._free_places and (taken := self._turns.take(self.cost.seconds)) is not None:
             self._free_places -= 1
             await self._prepared(*taken)
 
-    async def _prepared(self, call: _Call, unit: int) -> None:
-        """Has a unit made ready and hands it to the lanes."""
+    async def _prepared(self, call: _Call, units: list[int]) -> None:
+        """Has units made ready and hands them to a lane."""
         if call.is_fresh:
             call.is_fresh = False
             self._observer.waited(self._clock() - call.came)
         try:
-            step = await self._thread.run(lambda: call.work.prepare(unit))
+            steps = await self._thread.run(lambda: [call.work.prepare(unit) for unit in units])
         except Exception as error:
-            self._ended(call, error)
+            self._ended(call, units, error)
             return
-        began_and_ended: list[float] = []
         loop = asyncio.get_running_loop()
-        self._lanes.submit(_timed(step, call.dropped, began_and_ended)).add_done_callback(
-            lambda done: loop.call_soon_threadsafe(self._computed, call, unit, done.exception(), began_and_ended)
+        timed = _TimedSteps(steps, call.dropped)
+        self._lanes.submit(timed.run).add_done_callback(
+            lambda done: loop.call_soon_threadsafe(self._computed, call, units, done.exception(), timed.seconds)
         )
 
-    def _computed(self, call: _Call, unit: int, error: BaseException | None, times: list[float]) -> None:
-        if error is None:
-            seconds, positions = times[1] - times[0], call.work.units[unit]
-            self.cost.observe(positions, seconds)
-            self._observer.computed(positions, call.work.flops(unit), seconds)
-        self._ended(call, error)
+    def _computed(self, call: _Call, units: list[int], error: BaseException | None, seconds: list[float]) -> None:
+        for unit, unit_s in zip(units, seconds, strict=False):  # fewer where one failed
+            self.cost.observe(call.work.units[unit], unit_s)
+            self._observer.computed(call.work.units[unit], call.work.flops(unit), unit_s)
+        self._ended(call, units, error)
 
-    def _ended(self, call: _Call, error: BaseException | None) -> None:
-        """A unit is over: its place is free, and its call perhaps done."""
+    def _ended(self, call: _Call, units: list[int], error: BaseException | None) -> None:
+        """Units are over: their place is free, and their call perhaps done."""
         self._free_places += 1
         self._dispatch_soon()
-        call.left -= 1
+        call.left -= len(units)
         if call.done.done():
             return
         if error is not None:
@@ -226,14 +237,17 @@ class Batcher:
         return self.cost.seconds(tokens, round(tokens / self.cost.usual_positions)) / self._lanes.count
 
 
-def _timed(step: Step, dropped: Callable[[], bool], times: list[float]) -> Step:
-    """The step, unless nobody waits for it by then, noting when it began and ended on its own thread."""
+class _TimedSteps:
+    """Steps one after another on a lane, each timed, as long as somebody waits for them."""
 
-    def run() -> None:
-        if dropped():
-            raise CallDroppedError
-        times.append(time.perf_counter())
-        step()
-        times.append(time.perf_counter())
+    def __init__(self, steps: list[Step], dropped: Callable[[], bool]) -> None:
+        self._steps, self._dropped = steps, dropped
+        self.seconds: list[float] = []
 
-    return run
+    def run(self) -> None:
+        for step in self._steps:
+            if self._dropped():
+                raise CallDroppedError
+            began = time.perf_counter()
+            step()
+            self.seconds.append(time.perf_counter() - began)
