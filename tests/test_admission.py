@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import resource
 import subprocess
@@ -222,7 +223,7 @@ def test_nothing_is_left_of_promises_that_were_taken() -> None:
     for number in range(1000):
         seconds = waiting.enter(Ticket("ann", f"call {number}"), 100)
         assert isinstance(seconds, float)
-        clock.now += seconds / 100  # far from when the promise would run out
+        clock.now += seconds / 10_000  # far from when the promise would run out
         waiting.leave(place)
         place = entered(waiting, "ann", f"call {number}", 100)
     assert 0 == waiting.promises
@@ -270,6 +271,38 @@ async def test_the_bound_is_half_a_minute_of_what_was_measured() -> None:
         for _ in range(300):
             batcher.cost.observe(100, 0.01)
         assert pytest.approx(30 * 2 * 10_000, rel=0.01) == batcher.room.most_tokens
+
+
+class Slow:
+    """A call that takes a second to be made ready, by the clock, and hardly any time to compute."""
+
+    def __init__(self, clock: SetClock) -> None:
+        self._clock, self.units = clock, (10,)
+
+    def flops(self, unit: int) -> int:
+        return self.units[unit]
+
+    def prepare(self, unit: int) -> Callable[[], None]:
+        self._clock.now += 1.0
+        return lambda: None
+
+    def reply(self) -> None:
+        return None
+
+
+async def test_the_bound_counts_what_a_server_does_beside_computing() -> None:
+    """About ten positions a second are what it gets done, however fast they are computed; pauses count for nothing."""
+    async with EngineThread() as thread:
+        clock = SetClock()
+        async with Batcher(FakeLanes(), thread, observer=ServerMetrics(1, lambda: (0, 0)), clock=clock) as batcher:
+            for _ in range(100):
+                await batcher.run("ann", Slow(clock))
+                clock.now += 100.0
+            assert batcher.room.most_tokens > 10_000
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(500):
+                    tasks.create_task(batcher.run("ann", Slow(clock)))
+            assert 100 < batcher.room.most_tokens < 1000
 
 
 async def test_the_bound_and_the_promises_are_told() -> None:

@@ -18,6 +18,7 @@ from lmaas_backends.roberta.served_shares import ServedShares
 __all__ = ["Occupancy", "Ticket", "WaitingRoom"]
 
 # Of the bound. So full it gets for those who were promised room, if less was computed until then than was expected.
+# Others may keep half of it full for ever, so that it must be more than 1.5 for a call as large as all of it.
 _FOR_PROMISED = 1.75
 # However many clients there are: each may have its share even where others have filled the room.
 _FOR_SHARES = 2.0
@@ -140,8 +141,7 @@ class WaitingRoom:
         size = min(tokens, self._most_tokens())  # a call larger than the room needs no more than all of it
         inside = self._part(self.tokens + size, self.calls + 1)
         if promise is not None and promise.due <= self._clock() + _EARLY_S:
-            # Others may keep half of the room full for ever, so no promise needs more than the other half.
-            return inside <= _FOR_PROMISED or self._part(self.tokens, self.calls) <= _GIVEN_AWAY_BELOW
+            return inside <= _FOR_PROMISED
         kept = self._part(self.tokens + self.promised_tokens + size, self.calls + self.promises + 1)
         if kept <= 1 or inside <= _GIVEN_AWAY_BELOW or not self.calls:
             return True
