@@ -8,10 +8,13 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from benchmarks import client_overhead, figures, ledger, loop_stall, round_trip
+from benchmarks import client_overhead, figures, ledger, load, load_figures, loop_stall, round_trip
+from benchmarks.load_client import Attempt, Call, Offer, Shape
+from benchmarks.load_server import Sample, Spent
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +67,84 @@ async def test_the_round_trip_is_measured_in_every_form() -> None:
         found = await round_trip.measure(server, calls=3, rounds=1)
     assert ["raw float32", "raw float16", "base64 float32"] == list(found)
     assert all(0 < form["median_ms"] <= form["p90_ms"] for form in found.values())
+
+
+async def test_overload_is_measured_on_a_real_server() -> None:
+    """Three times what it can compute, for a second: everyone is answered 200 or 429, and every figure is there."""
+    plan = load.Plan(load=3.0, uneven=True, seconds=1.0, drain_s=2.0, capacity_s=0.5, most_calls=300, seed=1)
+    found = await load.measure(plan, Shape(candidates=1, texts=8), ["--threads=1", "--max-queued-tokens=6000"])
+    assert {"200", "429"} >= found["statuses"].keys()
+    assert found["attempts"] == sum(found["statuses"].values()) > 0
+    assert found["statuses"].get("429", 0) == sum(found["retry_after_s"].values())
+    assert found["statuses"]["200"] == sum(client["answered"] for client in found["clients"].values())
+    assert set(load.CLIENTS) == found["clients"].keys()
+    assert 6000 == found["queue"]["bound_tokens"]
+    assert 0 < found["queue"]["peak_tokens"] <= 12_000
+    assert 0 < found["server_rss_mb"]["before"] <= found["server_rss_mb"]["peak"]
+    assert {"p50", "p90", "p99"} == found["latency_s"]["from_the_first_send"].keys()
+    assert min(*found["capacity_tokens_a_second"], found["goodput_of_capacity"], found["cores_used"]["server"]) > 0
+
+
+def test_an_offer_comes_at_random_and_is_bounded() -> None:
+    """The same seed, the same times; clients in proportion; never more calls than were allowed."""
+    offer = Offer({"a": 30.0, "b": 10.0}, seconds=100.0, drain_s=0.0, answers_s=0.0, most_calls=10_000)
+    arrivals = list(offer.arrivals(1))
+    assert arrivals == list(offer.arrivals(1)) != list(offer.arrivals(2))
+    assert sorted(arrivals) == arrivals
+    assert arrivals[-1][0] < 100.0
+    assert 3700 < len(arrivals) < 4300
+    assert pytest.approx(0.75, abs=0.03) == sum(name == "a" for _, name in arrivals) / len(arrivals)
+    bounded = Offer({"a": 30.0, "b": 10.0}, seconds=100.0, drain_s=0.0, answers_s=0.0, most_calls=10)
+    assert arrivals[:10] == list(bounded.arrivals(1))
+
+
+def window(calls: list[Call], **other: Any) -> load_figures.Window:
+    """Ten seconds at three times 100 tokens a second, of which one call takes 100."""
+    told = {"load": 3.0, "weights": {"a": 1.0, "b": 1.0}, "begin": 0.0, "seconds": 10.0, "tokens": 100, "late_s": 0.0}
+    told["capacity"] = (load_figures.Capacity(100.0, 100.0),) * 2
+    told["spent"] = Spent(wall_s=10.0, had_core_s=10.0, client_cpu_s=1.0, server_cpu_s=9.0)
+    told["samples"] = [Sample(2, 200, 300, promises=1, rss_mb=50.0, computed_tokens=0)]
+    told["rss_mb"] = (40.0, 45.0)
+    return load_figures.Window(calls=calls, **(told | other))
+
+
+def answered(client: str, at: float) -> Call:
+    return Call(client, at, [Attempt(at, at + 0.5, "200")])
+
+
+def test_figures_of_a_load_are_those_of_its_calls() -> None:
+    """Nine answers in time and one too late, one call refused twice that was let in then, and one that gave up."""
+    calls = [answered("ab"[number % 2], float(number)) for number in range(9)]
+    calls.append(Call("a", 8.0, [Attempt(8.0, 8.0, "429", 1), Attempt(9.0, 9.0, "429", 1), Attempt(10.0, 12.0, "200")]))
+    calls.append(Call("b", 9.0, [Attempt(9.0, 9.0, "429", 60)], given_up=True))
+    found = load_figures.figures_of(window(calls))
+    assert 0.9 == found["goodput_of_capacity"] == found["goodput_of_capacity_with_a_core"]
+    assert ({"200": 10, "429": 3}, 1) == (found["statuses"], found["given_up"])
+    assert {"admitted": 1, "refused_again": 1, "admitted_share": 0.5} == found["returns"]
+    assert {"<= 1": 2, "<= 60": 1} == found["retry_after_s"]
+    assert (0.67, 50.0) == (found["queue"]["peak_of_bound"], found["server_rss_mb"]["peak"])
+    assert (0.833, 0.8) == tuple(found["clients"][name]["admitted_at_first"] for name in "ab")
+    assert [">= 0.8 of obeyed Retry-After admitted"] == load_figures.missed(found)
+
+
+def test_each_bar_that_is_missed_is_named() -> None:
+    """Goodput, other statuses, queue, memory, fairness; a core that was taken away is no fault of the server's."""
+    half = [answered("a", float(number)) for number in range(5)]
+    assert ["goodput >= 0.9 of capacity"] == load_figures.missed(load_figures.figures_of(window(half)))
+    spent = Spent(wall_s=10.0, had_core_s=5.0, client_cpu_s=1.0, server_cpu_s=5.0)
+    assert [] == load_figures.missed(load_figures.figures_of(window(half, spent=spent)))
+    full = [Sample(9, 900, 300, promises=1, rss_mb=500.0, computed_tokens=0)]
+    shy = [*half, Call("b", 1.0, [Attempt(1.0, 1.0, "503"), Attempt(2.0, 2.0, "429")])]
+    weights = {"a": 9.0, "b": 1.0}
+    assert [
+        "no other status than 200 and 429",
+        "every 429 with Retry-After",
+        "queue within 2 times its bound",
+        "memory grows by at most 128 MB",
+        "goodput >= 0.9 of capacity",
+        ">= 0.8 of obeyed Retry-After admitted",
+        "client b, within its share, is let in >= 0.9 of the time",
+    ] == load_figures.missed(load_figures.figures_of(window(shy, samples=full, weights=weights)))
 
 
 async def test_a_callback_that_blocks_is_seen() -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
-from lmaas_backends.roberta.cost_model import CostModel
+from lmaas_backends.roberta.cost_model import CostModel, Overhead
 from lmaas_backends.roberta.engine_thread import EngineThread
 from lmaas_backends.roberta.idempotency import CallDroppedError
 from lmaas_backends.roberta.waiting_room import Occupancy, Ticket, WaitingRoom
@@ -78,6 +78,11 @@ class _Turns:
         self._clients: OrderedDict[str, deque[_Call]] = OrderedDict()
         self._served: dict[str, float] = {}
 
+    @property
+    def waits(self) -> bool:
+        """Whether any unit waits."""
+        return bool(self._clients)
+
     def add(self, client: str, call: _Call) -> None:
         if client not in self._clients:
             self._clients[client] = deque()
@@ -129,10 +134,11 @@ class Batcher:
         most_tokens: int | None = None,
     ) -> None:
         self._lanes, self._thread, self._observer, self._clock = lanes, thread, observer, clock
-        self.cost = CostModel()
+        self.cost, self._overhead = CostModel(), Overhead()
         self.room = WaitingRoom(self._most_tokens if most_tokens is None else lambda: most_tokens, self._wait_s, clock)
         self._turns = _Turns()
         self._free_places = lanes.places
+        self._busy_since: float | None = None
         self._dispatcher: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Batcher:
@@ -215,6 +221,9 @@ class Batcher:
         for unit, unit_s in zip(units, seconds, strict=False):  # fewer where one failed
             self.cost.observe(call.work.units[unit], unit_s)
             self._observer.computed(call.work.units[unit], call.work.flops(unit), unit_s)
+        if self._busy_since is not None and seconds:
+            self._overhead.observe((self._clock() - self._busy_since) * self._lanes.count, sum(seconds))
+        self._busy_since = self._clock() if self._turns.waits else None
         self._ended(call, units, error)
 
     def _ended(self, call: _Call, units: list[int], error: BaseException | None) -> None:
@@ -230,11 +239,11 @@ class Batcher:
             call.done.set_result(None)
 
     def _most_tokens(self) -> int:
-        return int(_WAITING_S * self._lanes.count / self.cost.a_s)
+        return max(1, int(_WAITING_S / self._wait_s(1)))
 
     def _wait_s(self, tokens: int) -> float:
         """Expected time until so many tokens are computed, in units of the size that is usual."""
-        return self.cost.seconds(tokens, round(tokens / self.cost.usual_positions)) / self._lanes.count
+        return tokens * self.cost.a_position_s * self._overhead.factor / self._lanes.count
 
 
 class _TimedSteps:

@@ -80,6 +80,9 @@ class ModelCalls:
         self._batcher = Batcher(
             engine.lanes, thread, observer=self.metrics, clock=clocks.monotonic, most_tokens=most_queued_tokens
         )
+        room = self._batcher.room
+        self.metrics.watch("lmaas_queue_most_tokens", "Bound of lmaas_queue_tokens", lambda: room.most_tokens)
+        self.metrics.watch("lmaas_queue_promises", "Refused calls that room is kept for", lambda: room.promises)
         self._tasks = asyncio.TaskGroup()
         self._shared = SharedCalls(self._tasks)
         self._counts: BoundedStore[tuple[Hashable, ...], int] = BoundedStore(max_bytes=_MOST_COUNTS)

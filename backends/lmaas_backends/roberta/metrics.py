@@ -76,6 +76,10 @@ class ServerMetrics:
             gauge.set_function(partial(_part, queue, index))
         self._registry.register(self)
 
+    def watch(self, name: str, what: str, read: Callable[[], float]) -> None:
+        """Tells one more figure, which is read when it is asked for."""
+        Gauge(name, what, registry=self._registry).set_function(read)
+
     def answered(self, path: str, status: int, seconds: float) -> None:
         """A request was answered; `path` is one of a few, as every one makes a series."""
         self._requests.labels(path, str(status)).inc()

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import logging
 import os
+import resource
 import signal
 import ssl
 import sys
@@ -34,6 +35,7 @@ __all__ = ["EXIT_UNAVAILABLE", "EXIT_USAGE", "RobertaServer", "main", "serve", "
 EXIT_USAGE = 2
 EXIT_UNAVAILABLE = 4
 _LAST_ANSWERS_S = 5.0
+_CONNECTIONS = 65_536
 _log = logging.getLogger("lmaas_backends.server")
 
 Load = Callable[[argparse.Namespace], tuple[SynchronousEngine, bytes]]
@@ -68,6 +70,7 @@ class RobertaServer:
         logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
         if args.exit_with_parent:
             threading.Thread(target=_end_with_stdin, name="parent", daemon=True).start()
+        _allow_connections()
         try:
             accounts, tls = read_accounts(args), read_tls(args.tls_cert, args.tls_key)
         except (ValueError, OSError) as error:
@@ -163,6 +166,14 @@ def _load(args: argparse.Namespace) -> tuple[SynchronousEngine, bytes]:
 
     engine = load_engine(args.model, device=args.device, threads=args.threads, linears=args.linears, dtype=args.dtype)
     return engine, engine.model.vocabulary.tokenizer_json
+
+
+def _allow_connections() -> None:
+    """Lets this process have as many connections as it may: the usual 1024 would refuse some by silence, not by 429."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _CONNECTIONS if hard == resource.RLIM_INFINITY else min(_CONNECTIONS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _stop_signal() -> asyncio.Event:
