@@ -112,8 +112,11 @@ class Memory:
         """Bytes of the whole card that are taken, whoever took them; what this process does not need is given back."""
         if not self.is_cuda:
             return 0
-        torch.cuda.empty_cache()
-        free, total = torch.cuda.mem_get_info(self.device)
+        try:
+            torch.cuda.empty_cache()
+            free, total = torch.cuda.mem_get_info(self.device)
+        except RuntimeError:  # after an illegal access, say, this process learns no more; a server's still computes
+            return 0
         return total - free
 
     def forget_peak(self) -> None:
@@ -134,7 +137,7 @@ class Memory:
 
 
 def load_ways(bench: Bench, *, note: Callable[[str], object]) -> None:
-    """Loads the engine and `naive` in every dtype; what fails is in `left_out`, and the others are there."""
+    """Loads the engine and `naive` in every dtype, and tries each out; what fails is in `left_out` alone."""
     for dtype in bench.naive_dtypes:
         _attempt(bench, f"naive {dtype}", lambda dtype=dtype: _load_padded(bench, dtype), note)  # type: ignore[misc]
     for dtype in bench.dtypes:
@@ -154,7 +157,10 @@ def _attempt(bench: Bench, name: str, load: Callable[[], object], note: Callable
 
 def _load_padded(bench: Bench, dtype: str) -> None:
     padded = Padded(bench.folder, subspace(bench.shape.hidden_size), device=bench.device, dtype=dtype)
-    for variant in padded.variants(bench.corpus, 1):
+    variants = padded.variants(bench.corpus, 1)
+    for variant in variants:
+        variant.score(draw(1, seed=0))
+    for variant in variants:
         bench.ways[f"{variant.name} {dtype}"] = variant
 
 
@@ -163,8 +169,9 @@ def _load_engine(bench: Bench, dtype: str) -> None:
     if not bench.is_cuda and dtype == "float32":
         options["linears"] = "plain"  # which is what a GPU has, and what `precise` queries are computed with
     engine = load_engine(str(bench.folder), **options)
-    bench.engines[dtype] = engine
     score = engine_scores(engine, bench.corpus)
+    score(draw(1, seed=0))
+    bench.engines[dtype] = engine
     bench.ways[f"engine {dtype}"] = Variant(
         name="engine", way="engine", dtype=dtype, threads=1, score=score, warm=lambda: score(draw(1, seed=0))
     )

@@ -26,7 +26,7 @@ def sent(tensor: Tensor, device: torch.device) -> Tensor:
     On CUDA the copy only joins the queue. A plain one would have this thread wait for all that computes, and nothing
     would be made ready meanwhile. Meant for small tensors: the memory that they leave from is kept.
     """
-    if device.type != "cuda":
+    if device.type != "cuda" or not tensor.numel():
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
 
