@@ -23,7 +23,16 @@ import lmaas_backends.roberta
 from lmaas_backends.roberta.flops import ModelShape, Workload
 from lmaas_sdk import Dataset, TextSet, few_shot, get_task, read_folder
 
-__all__ = ["PROMPT_TOKENS", "RECIPES", "Corpus", "Recipe", "make_model", "sst2_corpus", "table_corpus"]
+__all__ = [
+    "PROMPT_TOKENS",
+    "RECIPES",
+    "Corpus",
+    "Recipe",
+    "make_model",
+    "sst2_corpus",
+    "table_corpus",
+    "table_examples",
+]
 
 BUNDLED = Path(lmaas_backends.roberta.__file__).parent / "tiny"
 PROMPT_TOKENS = 50
@@ -118,15 +127,23 @@ def _write_tokenizer(folder: Path, tokens: int) -> None:
 
 def table_corpus(folder: Path) -> Corpus:
     """32 texts of 30 + round(17 i / 31) tokens, i = 0 .. 31, special tokens included, of words drawn by a seed."""
+    corpus = _corpus("table", transformers.AutoTokenizer.from_pretrained(folder), table_examples(folder))
+    assert list(corpus.lengths) == _table_lengths()
+    return corpus
+
+
+def table_examples(folder: Path, *, seed: int = _SEED) -> Dataset:
+    """The texts of `table_corpus`, or by another seed others as long, as examples of SST-2 of either class in turn."""
     tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder)
     words = [token[1:] for token in tokenizer.get_vocab() if re.fullmatch("Ġ[a-z]{3,}", token)]
-    draw = np.random.default_rng(_SEED)
+    draw = np.random.default_rng(seed)
     around = len(_encode(tokenizer, sorted(words)[:1])[0]) - 1
-    lengths = [PROMPT_TOKENS + 30 + round(17 * index / (_TEXTS - 1)) for index in range(_TEXTS)]
-    fields = [" ".join(draw.choice(sorted(words), length - around)) for length in lengths]
-    corpus = _corpus("table", tokenizer, get_task("sst2").examples([(field, 0) for field in fields]))
-    assert list(corpus.lengths) == lengths
-    return corpus
+    fields = [" ".join(draw.choice(sorted(words), length - around)) for length in _table_lengths()]
+    return get_task("sst2").examples([(field, index % 2) for index, field in enumerate(fields)])
+
+
+def _table_lengths() -> list[int]:
+    return [PROMPT_TOKENS + 30 + round(17 * index / (_TEXTS - 1)) for index in range(_TEXTS)]
 
 
 def sst2_corpus(folder: Path, data: Path) -> Corpus:

@@ -76,11 +76,15 @@ class Padded:
     Args:
         folder: The model's.
         space: Of the prompts.
+        device, dtype: Where, and in what numbers.
     """
 
-    def __init__(self, folder: Path, space: Subspace) -> None:
-        self._model: Any = transformers.AutoModelForMaskedLM.from_pretrained(folder, dtype=torch.float32).eval()
-        self._projection = torch.from_numpy(space.matrix())
+    def __init__(self, folder: Path, space: Subspace, *, device: str = "cpu", dtype: str = "float32") -> None:
+        numbers = getattr(torch, dtype)
+        model: Any = transformers.AutoModelForMaskedLM.from_pretrained(folder, dtype=numbers).eval()
+        self._model = model.to(device)
+        self._device, self._dtype = device, dtype
+        self._projection = torch.from_numpy(space.matrix()).to(device)
         self._prompt: Tensor | None = None
         self._model.base_model.embeddings.register_forward_hook(self._enter)
 
@@ -88,8 +92,8 @@ class Padded:
         """With the head at every position (`naive`) and at the mask alone (`reference`)."""
         ids = pad_sequence([torch.tensor(text) for text in corpus.ids], batch_first=True, padding_value=1)
         attends = torch.arange(ids.shape[1]) < torch.tensor(corpus.lengths)[:, None]
-        batch = {"input_ids": ids, "attention_mask": attends.long()}
-        at = (torch.arange(len(ids)), torch.tensor(corpus.mask_at))
+        batch = {"input_ids": ids.to(self._device), "attention_mask": attends.long().to(self._device)}
+        at = (torch.arange(len(ids)).to(self._device), torch.tensor(corpus.mask_at).to(self._device))
 
         def naive() -> Tensor:
             logits: Tensor = self._model(**batch).logits
@@ -102,23 +106,23 @@ class Padded:
         return [self._variant(way, corpus, threads=threads) for way in (naive, reference)]
 
     def _variant(self, way: Callable[[], Tensor], corpus: Corpus, *, threads: int) -> Variant:
-        labels = list(corpus.label_ids)
+        labels = torch.tensor(corpus.label_ids).to(self._device)
 
         @torch.inference_mode()
         def score(Z: NDArray[np.float32]) -> NDArray[np.float32]:
             found = []
-            for z in torch.from_numpy(Z):
+            for z in torch.from_numpy(Z).to(self._device):
                 self._prompt = torch.mv(self._projection, z).view(PROMPT_TOKENS, -1)
                 found.append(way()[:, labels])
-            logits: NDArray[np.float32] = torch.stack(found).numpy()
+            logits: NDArray[np.float32] = torch.stack(found).float().cpu().numpy()
             return logits
 
         @torch.inference_mode()
         def warm() -> None:
             self._prompt = None
-            self._model(input_ids=torch.tensor([corpus.ids[0]]))
+            self._model(input_ids=torch.tensor([corpus.ids[0]]).to(self._device))
 
-        return Variant(way.__name__, way.__name__, "float32", threads, score, warm)
+        return Variant(way.__name__, way.__name__, self._dtype, threads, score, warm)
 
     def _enter(self, module: object, inputs: object, output: Tensor) -> Tensor:
         if self._prompt is None:

@@ -7,12 +7,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from lmaas_backends.roberta.device_memory import sent
 from lmaas_backends.roberta.forward import Forward
 from lmaas_backends.roberta.vocabulary import Vocabulary
 
 __all__ = ["Answer", "LabelAnswer", "TopAnswer"]
 
 Words = tuple[tuple[str, ...], ...]
+_SORTED_TOGETHER = 1024  # texts: sorting takes five times the memory of their logits, at RoBERTa's vocabulary 1 GB
 
 
 class Answer(Protocol):
@@ -44,8 +46,8 @@ class LabelAnswer:
     def __init__(self, forward: Forward, label_ids: tuple[tuple[int, ...], ...]) -> None:
         self._forward = forward
         self._sizes = [len(ids) for ids in label_ids]
-        ids = torch.tensor([token for ids in label_ids for token in ids], device=forward.device)
-        self._decoder = forward.decoder_rows(ids)
+        ids = torch.tensor([token for ids in label_ids for token in ids])
+        self._decoder = forward.decoder_rows(sent(ids, forward.device))
 
     @property
     def width(self) -> int:
@@ -89,7 +91,12 @@ class TopAnswer:
 
     def read(self, states: Tensor) -> tuple[Tensor, Words | None]:
         """Logits (n, k), largest first, and their words."""
+        logits, ids = zip(*map(self._most_likely, torch.split(states, _SORTED_TOGETHER)), strict=True)
+        words = tuple(tuple(map(self._vocabulary.word, row)) for row in torch.cat(ids).tolist())
+        return torch.cat(logits), words
+
+    def _most_likely(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """The k largest logits of each text, and the ids of their words: both (n, k)."""
         logits = self._forward.logits(states, self._forward.weights.head.decoder)
         ordered, ids = torch.sort(logits, dim=1, descending=True, stable=True)
-        words = tuple(tuple(map(self._vocabulary.word, row)) for row in ids[:, : self._k].tolist())
-        return ordered[:, : self._k], words
+        return ordered[:, : self._k].clone(), ids[:, : self._k].clone()

@@ -66,15 +66,14 @@ class Arithmetic:
 
 
 def _device(name: str) -> torch.device:
-    """The device, once it has held a number."""
+    """The device, once it has held a number; `cuda` alone is the one that is current now."""
     if name.partition(":")[0] not in _DEVICES:
         raise ModelLoadError(f"device {name!r} cannot be used: this engine computes on {' or '.join(_DEVICES)}")
     try:
-        place = torch.device(name)
-        torch.zeros(1, device=place)
+        return torch.zeros(1, device=torch.device(name)).device
     except (RuntimeError, AssertionError) as error:
-        raise ModelLoadError(f"device {name!r} cannot be used: {error}. Take device='cpu'") from error
-    return place
+        why = str(error).partition("\n")[0].rstrip(".")
+        raise ModelLoadError(f"device {name!r} cannot be used: {why}. Take device='cpu'") from error
 
 
 def _dtype(name: str, device: str) -> torch.dtype:

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lmaas_backends.roberta.device_memory import sent
 from lmaas_backends.roberta.forward import Chunk, Forward, Group
 from lmaas_backends.roberta.stores import BoundedStore
 from lmaas_backends.roberta.text_encoder import FIRST_BASE_TOKEN, EncodedText, Frame
@@ -101,16 +102,16 @@ class ChunkCache:
         layout = _Layout.of(texts, frame, copies)
         ids = np.concatenate([_own(np.array(text.ids), frame) for text in texts])
         places = np.concatenate([_own(np.arange(len(text.ids)), frame) for text in texts])
-        hidden = self._forward.embed(torch.from_numpy(ids).to(device), torch.from_numpy(places).to(device))
+        hidden = self._forward.embed(*(sent(torch.from_numpy(numbers), device) for numbers in (ids, places)))
         return Chunk(
             rows=torch.from_numpy(np.array(rows)[layout.text_of]),
             candidates=torch.from_numpy(layout.candidate_of),
             copies=copies,
             hidden=hidden,
             qkv=self._forward.first_qkv(hidden),
-            order=torch.from_numpy(layout.order).to(device) if frame.prompt_tokens else None,
+            order=sent(torch.from_numpy(layout.order), device) if frame.prompt_tokens else None,
             groups=layout.groups,
-            mask_at=torch.from_numpy(layout.mask_at).to(device),
+            mask_at=sent(torch.from_numpy(layout.mask_at), device),
             base=self._base(frame),
         )
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lmaas_backends.roberta.answer import Answer, LabelAnswer, TopAnswer
 from lmaas_backends.roberta.chunks import Cut
+from lmaas_backends.roberta.device_memory import within_memory
 from lmaas_backends.roberta.forward import Forward
 from lmaas_backends.roberta.jobs import FeatureJob, ScoreJob, Way
 from lmaas_backends.roberta.lanes import Lanes
@@ -32,12 +33,13 @@ from lmaas_sdk.backend import (
     ScoreReply,
 )
 from lmaas_sdk.errors import InvalidQuery, Unsupported
-from lmaas_sdk.texts import TextSet
+from lmaas_sdk.texts import MASK, Piece, TextSet
 from lmaas_sdk.tuning.subspace import Subspace
 
 __all__ = ["Engine"]
 
 _Reply = TypeVar("_Reply", ScoreReply, FeatureReply)
+_WARM_UP = TextSet(((Piece("field", "ready?"), MASK),))
 
 
 def _never() -> bool:
@@ -49,7 +51,8 @@ class Engine:
 
     On a CPU the bits of a candidate's logits are fixed by (text set, rows): neither the other candidates of a call nor
     earlier calls matter, nor how many lanes there are. Another choice of rows may change a text's last bits (about
-    1e-6), as `chunks` explains. On an accelerator the same call has the same bits.
+    1e-6), as `chunks` explains. On an accelerator the same call has the same bits, but among other candidates one may
+    have others: the card does not say `deterministic` there.
 
     Args:
         model: The model.
@@ -60,9 +63,9 @@ class Engine:
     def __init__(self, model: LoadedModel, *, lanes: int = 1, max_candidates: int = 64, max_texts: int = 1024) -> None:
         torch.set_num_threads(1)  # of this thread; bits must not depend on who shares a product
         self.model = model
-        self.card = _card(model, max_candidates, max_texts)
         self.lanes = Lanes(lanes)
         self._way = _way(model, model.weights, model.arithmetic.dtype)
+        self.card = _card(model, max_candidates, max_texts, mixes=self._way.mixes)
         self._precise = self._way if model.precise is None else _way(model, model.precise, torch.float32)
         self._texts = TextStore(TextEncoder(model.vocabulary, model.max_tokens))
         self._prompts = SoftPrompts(self._way.forward, model.vocabulary)
@@ -70,6 +73,17 @@ class Engine:
     def close(self) -> None:
         """Ends the lanes; nothing can be computed any more."""
         self.lanes.close()
+
+    def warm_up(self) -> None:
+        """Has every lane compute: on an accelerator the first time takes seconds, which are no call's to wait for.
+
+        Raises:
+            BackendUnavailable: The device's memory is full.
+        """
+        job = self.job(ScoreQuery(_WARM_UP, top_k=1))
+        with torch.inference_mode():
+            step = job.prepare(0)
+        self.lanes.everywhere(step)
 
     def register(self, texts: TextSet, subspace: Subspace | None = None) -> Registration:
         """Takes in a text set; counts its tokens as `subspace`'s prompt would have them billed.
@@ -137,6 +151,7 @@ class Engine:
         self.lanes.run(steps())
         return job.reply()
 
+    @within_memory
     def _score_job(self, query: ScoreQuery) -> ScoreJob:
         if query.n_candidates > self.card.max_candidates:
             raise InvalidQuery(f"{query.n_candidates} candidates in a call, above {self.card.max_candidates}: split it")
@@ -192,7 +207,7 @@ def _way(model: LoadedModel, weights: Weights, dtype: torch.dtype) -> Way:
     return Way.on(Forward(weights, model.heads, model.epsilon, model.first_position, dtype))
 
 
-def _card(model: LoadedModel, max_candidates: int, max_texts: int) -> ModelCard:
+def _card(model: LoadedModel, max_candidates: int, max_texts: int, *, mixes: bool) -> ModelCard:
     return ModelCard(
         name=model.name,
         hidden_size=model.weights.words.shape[1],
@@ -200,7 +215,7 @@ def _card(model: LoadedModel, max_candidates: int, max_texts: int) -> ModelCard:
         max_tokens=model.max_tokens,
         mask=model.vocabulary.mask,
         capabilities=Capabilities(
-            arrays=True, features=True, top_k=True, deterministic=True, precise=model.arithmetic.reduced
+            arrays=True, features=True, top_k=True, deterministic=not mixes, precise=model.arithmetic.reduced
         ),
         max_candidates=max_candidates,
         max_texts=max_texts,

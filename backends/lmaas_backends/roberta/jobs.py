@@ -5,7 +5,9 @@ Everything but the step that `prepare` returns runs on the engine's own thread.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from lmaas_backends.roberta.answer import Answer
 from lmaas_backends.roberta.chunks import ChunkCache, Cut, most_positions
+from lmaas_backends.roberta.device_memory import within_memory
 from lmaas_backends.roberta.feature_states import Moments, keep_last
 from lmaas_backends.roberta.flops import Workload, engine, features
 from lmaas_backends.roberta.forward import Chunk, EnteredPrompts, Forward
@@ -35,25 +38,30 @@ class Way:
         most_positions: Positions that are computed together.
         mixes: Whether candidates of a call share chunks, which fills an accelerator and costs the promise that no bit
             depends on the others.
+        launching: Held while a unit's work is handed to an accelerator, which has one queue: so units follow each other
+            there, and two threads do not hinder each other at every step.
     """
 
     forward: Forward
     chunks: ChunkCache
     most_positions: int
     mixes: bool
+    launching: AbstractContextManager[object] = field(default_factory=nullcontext)
 
     @classmethod
     def on(cls, forward: Forward) -> Way:
         """As the forward's device has it best."""
-        width = forward.weights.words.shape[1]
-        most = most_positions(forward.device, width)
-        return cls(forward, ChunkCache(forward), most, mixes=forward.device.type != "cpu")
+        most, chunks = most_positions(forward.device, forward.weights.words.shape[1]), ChunkCache(forward)
+        if forward.device.type == "cpu":
+            return cls(forward, chunks, most, mixes=False)
+        return cls(forward, chunks, most, mixes=True, launching=threading.Lock())
 
     def copies(self, positions: int, candidates: int) -> int:
-        """Candidates that are computed together on so many positions each."""
+        """Candidates that are computed together on so many positions each: of like number in every unit."""
         if not self.mixes:
             return 1
-        return max(1, min(candidates, self.most_positions // positions))
+        units = -(-candidates // max(1, self.most_positions // positions))
+        return -(-candidates // units)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +107,7 @@ class ScoreJob:
         """Positions of each unit."""
         return tuple(self._cut.positions(unit.run) * len(unit.candidates) for unit in self._units)
 
+    @within_memory
     def prepare(self, unit: int) -> Step:
         """Builds the unit's chunk and enters its prompts."""
         run, candidates = self._units[unit].run, self._units[unit].candidates
@@ -113,8 +122,9 @@ class ScoreJob:
         """Logits, words where they were asked for, and usage."""
         if self._found is None:
             raise RuntimeError("nothing was computed yet")
+        numbers = str(self._way.forward.dtype).removeprefix("torch.")
         for candidate, logits in enumerate(self._found.logits):
-            _check_logits(logits, self._query, candidate)
+            _check_logits(logits, self._query, candidate, numbers=numbers)
         words = tuple(map(tuple, self._found.words)) if self._query.top_k is not None else None
         return ScoreReply(self._found.logits, Usage(input_tokens=sum(self.units)), words)
 
@@ -145,7 +155,8 @@ class ScoreJob:
         return entered
 
     def _compute(self, chunk: Chunk, prompts: EnteredPrompts | None, first: int, found: _Found) -> None:
-        logits, spelled = self._answer.read(self._way.forward.states_at_mask(chunk, prompts))
+        with self._way.launching:
+            logits, spelled = self._answer.read(self._way.forward.states_at_mask(chunk, prompts))
         candidates, rows = chunk.candidates.numpy() + first, chunk.rows.numpy()
         found.logits[candidates, rows] = logits.cpu().numpy()
         for candidate, row, words in zip(candidates.tolist(), rows.tolist(), spelled or (), strict=False):
@@ -172,6 +183,7 @@ class FeatureJob:
         """Positions of each unit."""
         return tuple(self._cut.positions(run) for run in range(len(self._cut.runs)))
 
+    @within_memory
     def prepare(self, unit: int) -> Step:
         """Builds the unit's chunk."""
         chunk = self._way.chunks.chunk(self._cut, unit)
@@ -211,13 +223,13 @@ def _by_text(chunk: Chunk, states: Tensor) -> list[Tensor]:
     return list(torch.split(states, lengths))
 
 
-def _check_logits(logits: NDArray[np.float32], query: ScoreQuery, candidate: int) -> None:
+def _check_logits(logits: NDArray[np.float32], query: ScoreQuery, candidate: int, *, numbers: str) -> None:
     if np.isfinite(logits).all():
         return
     if query.subspace is None or query.Z is None:
-        raise InvalidQuery("the logits of these texts overflow float32: this model cannot answer for them")
+        raise InvalidQuery(f"the logits of these texts overflow {numbers}: this model cannot answer for them in it")
     raise InvalidQuery(
-        f"the prompt of candidate {candidate} overflows float32: with entries of z up to "
+        f"the prompt of candidate {candidate} overflows {numbers}: with entries of z up to "
         f"{np.abs(query.Z[candidate]).max():g} and scale = {query.subspace.scale:g} its logits are not finite; lower "
         "z, the scale or the uploaded arrays"
     )

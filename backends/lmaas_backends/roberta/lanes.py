@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from lmaas_backends.roberta.device_memory import within_memory
 from lmaas_backends.roberta.work import Step
 
 __all__ = ["Lanes"]
@@ -68,11 +69,23 @@ class Lanes:
             if error is not None:
                 raise error
 
+    def everywhere(self, step: Step) -> None:
+        """Runs a step once on every thread, while nothing else runs."""
+        together = threading.Barrier(self.count)
+
+        def once() -> None:
+            together.wait()
+            step()
+
+        for future in [self.submit(once) for _ in range(self.count)]:
+            future.result()
+
     def close(self) -> None:
         """Waits for what runs; nothing may be submitted any more."""
         self._pool.shutdown(wait=True)
 
 
+@within_memory
 def _inferring(step: Step) -> None:
     torch.set_num_threads(1)  # each time: the libraries below keep part of it for the whole process, not for a thread
     with torch.inference_mode():

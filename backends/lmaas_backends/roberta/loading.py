@@ -38,6 +38,7 @@ def load_engine(
     Raises:
         MissingExtra: torch or transformers is not installed.
         ModelLoadError: The model cannot be loaded, or not computed as asked for.
+        BackendUnavailable: The device's memory is full.
         ValueError: `threads` is below 1 or above four a core.
         TypeError: `threads` is no whole number.
     """
@@ -45,8 +46,12 @@ def load_engine(
     with kept_apart():
         loaded = load_model(model, device=device, linears=linears, dtype=dtype)
     give_memory_back()
-    lanes = threads or ((os.cpu_count() or 1) if device == "cpu" else _ACCELERATOR_LANES)
-    return Engine(loaded, lanes=lanes, max_candidates=max_candidates, max_texts=max_texts)
+    accelerated = loaded.arithmetic.device.type != "cpu"
+    lanes = threads or (_ACCELERATOR_LANES if accelerated else os.cpu_count() or 1)
+    engine = Engine(loaded, lanes=lanes, max_candidates=max_candidates, max_texts=max_texts)
+    if accelerated:
+        engine.warm_up()
+    return engine
 
 
 def _check_threads(threads: int | None) -> None:

@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads",
         type=_whole(1, most_threads),
-        help=f"that compute side by side, up to {most_threads} (default: one a core)",
+        help=f"that compute side by side, up to {most_threads} (default: one a core; two on CUDA)",
     )
     parser.add_argument(
         "--dtype",

@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lmaas_backends.roberta.device_memory import sent
 from lmaas_backends.roberta.forward import Forward
 from lmaas_backends.roberta.memory import kept_apart
 from lmaas_backends.roberta.stores import MOST_ARRAY_BYTES, BoundedStore
@@ -19,6 +20,7 @@ from lmaas_sdk.tuning.subspace import SEEDED_PROJECTIONS, Subspace
 __all__ = ["SoftPrompts", "base_token_ids"]
 
 _STORE_BYTES = 2 << 30
+_MOST_DRAWN = 64
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -35,6 +37,7 @@ class SoftPrompts:
         self._device = forward.device
         self._arrays: BoundedStore[str, NDArray[np.float32]] = BoundedStore(max_bytes=_STORE_BYTES)
         self._projections: BoundedStore[object, Tensor] = BoundedStore(max_bytes=_STORE_BYTES)
+        self._drawn: BoundedStore[object, Tensor] = BoundedStore(max_bytes=_STORE_BYTES, max_entries=_MOST_DRAWN)
 
     def upload(self, array: NDArray[np.float32]) -> str:
         """Keeps an array under its digest, until newer ones need the room.
@@ -82,7 +85,7 @@ class SoftPrompts:
         Raises:
             InvalidQuery: The projection's entries overflow float32.
         """
-        projected = torch.mv(self._projection(subspace), torch.tensor(z, device=self._device))
+        projected = torch.mv(self._projection(subspace), sent(torch.tensor(z), self._device))
         prompt = projected.reshape(subspace.prompt_tokens, subspace.hidden_size)
         base = self._base(subspace)
         return prompt if base is None else prompt + base
@@ -113,11 +116,16 @@ class SoftPrompts:
     def _base(self, subspace: Subspace) -> Tensor | None:
         if subspace.base is not None:
             shape = (subspace.prompt_tokens, subspace.hidden_size)
-            return torch.from_numpy(self._array(subspace.base, shape, "base")).to(self._device)
+            return sent(torch.from_numpy(self._array(subspace.base, shape, "base")), self._device)
         if subspace.layout == "add":
             return None
-        ids = base_token_ids(self._vocabulary, subspace)
-        return self._forward.embed_words(torch.tensor(ids, device=self._device))
+        key = (subspace.seed, subspace.prompt_tokens)
+        found = self._drawn.get(key)
+        if found is None:
+            ids = torch.tensor(base_token_ids(self._vocabulary, subspace))
+            found = self._forward.embed_words(sent(ids, self._device))
+            self._drawn.put(key, found, found.nbytes)
+        return found
 
     def _array(self, name: str, shape: tuple[int, int], role: str) -> NDArray[np.float32]:
         array = self._arrays.get(name)
