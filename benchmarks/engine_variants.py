@@ -21,6 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 from benchmarks.engine_models import PROMPT_TOKENS, Corpus
 from lmaas_backends.roberta.loading import load_engine
 from lmaas_sdk import ScoreQuery, Subspace
+from lmaas_sdk.errors import ModelLoadError
 
 __all__ = [
     "D",
@@ -153,7 +154,7 @@ def engines(folder: Path, threads: int) -> Iterator[dict[str, Any]]:
         for name in engine_options():
             try:
                 loaded[name] = load_variant(folder, name, threads)
-            except ValueError as refusal:
+            except ModelLoadError as refusal:
                 if name == "plain":
                     raise
                 print(f"{name} is left out: {refusal}", file=sys.stderr)

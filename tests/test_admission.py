@@ -180,11 +180,11 @@ def test_who_came_in_time_and_found_no_room_comes_before_all_others() -> None:
         entered(waiting, "ann", f"call {number}", 10)
     told = [waiting.enter(Ticket("ann", f"later {number}"), 10) for number in range(9)]
     assert [float(number + 1) for number in range(9)] == told
-    entered(waiting, "bob", "his share", 50)
-    entered(waiting, "cyd", "her share", 25)
+    for client, tokens in (("bob", 50), ("cyd", 33), ("dan", 16)):
+        entered(waiting, client, "an equal share", tokens)
     clock.now += 1.0
-    assert 9.0 == waiting.enter(Ticket("ann", "later 0"), 10)  # nothing was computed meanwhile
-    assert waiting.enter(Ticket("ann", "new"), 10) == 18.0
+    assert 11.0 == waiting.enter(Ticket("ann", "later 0"), 10)  # nothing was computed meanwhile
+    assert waiting.enter(Ticket("ann", "new"), 10) > 11.0
 
 
 def test_a_call_larger_than_the_room_is_let_in_though_others_keep_coming() -> None:

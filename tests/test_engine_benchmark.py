@@ -17,6 +17,7 @@ from benchmarks.engine_variants import Variant
 from lmaas_backends.roberta import flops
 from lmaas_backends.roberta.flops import ModelShape
 from lmaas_sdk import TextSet
+from lmaas_sdk.errors import ModelLoadError
 
 RECIPE = Recipe(ModelShape(2, 32, 64, 4, 13_000), candidates=2, rounds=1)
 ALWAYS = {"naive", "reference", "plain"}  # the others depend on the processor
@@ -187,7 +188,7 @@ def test_a_variant_that_the_machine_refuses_is_left_out(
 
     def picky(model: str, *, device: str = "cpu", **options: Any) -> Any:
         if device == "none":
-            raise ValueError("no such device")
+            raise ModelLoadError("no such device")
         return load(model, device=device, **options)
 
     monkeypatch.setattr(engine_variants, "engine_options", lambda: refused)
@@ -196,5 +197,5 @@ def test_a_variant_that_the_machine_refuses_is_left_out(
         assert ["plain"] == list(loaded)
     assert "other is left out: no such device" in capsys.readouterr().err
     refused["plain"] = {"device": "none"}
-    with pytest.raises(ValueError, match="no such device"), engine_variants.engines(folder, 1):
+    with pytest.raises(ModelLoadError, match="no such device"), engine_variants.engines(folder, 1):
         pass

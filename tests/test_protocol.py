@@ -250,7 +250,6 @@ MALFORMED = {
     "top_k text": (changed(top_k="3"), "top_k is a whole number"),
     "precise a number": (changed(precise=1), "the query.precise is a boolean, not 1"),
     "precise a word": (changed(precise="true"), "the query.precise is a boolean, not 'true'"),
-    "precise null": (changed(precise=None), "the query.precise is a boolean, not None"),
     "Z without subspace": (changed(subspace=...), "both subspace and Z"),
     "subspace without Z": (changed(Z=...), "both subspace and Z"),
     "subspace unknown field": (with_subspace(q=1), "subspace has an unknown field 'q'"),

@@ -265,4 +265,4 @@ async def test_an_engine_that_breaks_is_not_ready() -> None:
         broken = await server.ask("GET", "/ready", key=None)
         alive = await server.ask("GET", "/health", key=None)
 
-    assert ((broken[0], broken[1]["error"]["type"]), alive[0]) == ((500, "server_fault"), 200)
+    assert ((broken[0], broken[1]["error"]["type"]), alive[0]) == ((503, "unavailable"), 200)

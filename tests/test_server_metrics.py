@@ -62,6 +62,8 @@ async def test_what_all_others_used_is_for_the_key_named_metrics() -> None:
         status, told, _ = await server.ask("GET", "/metrics", key="test-key-of-bob")
         assert (403, "forbidden") == (status, told["error"]["type"])
         assert 401 == (await server.ask("GET", "/metrics", key=None))[0]
+    async with served(keys=("anyone=test-key-of-anyone",)) as server:
+        assert 403 == (await server.ask("GET", "/metrics", key="test-key-of-anyone"))[0]
     async with served(keys=()) as server:
         assert 0.0 == (await metrics(server, None))["lmaas_queue_calls",]
 
@@ -109,3 +111,18 @@ async def test_an_answer_that_is_kept_needs_no_room() -> None:
         server.engine.gate.set()
 
     assert (200, first[1]) == (status, told)
+
+
+async def test_an_engine_that_fails_is_not_ready() -> None:
+    """503, not 500; and one probe serves all who ask at once."""
+    async with served(keys=()) as server:
+        server.engine.gate.clear()
+        async with asyncio.TaskGroup() as tasks:
+            asked = [tasks.create_task(server.ask("GET", "/ready", key=None)) for _ in range(20)]
+            await wait_for(server.engine.started)
+            server.engine.error = OSError("the disk is gone")
+            server.engine.gate.set()
+        assert {503} == {task.result()[0] for task in asked}
+        assert not server.engine.started.acquire(blocking=False)
+        server.engine.error = None
+        assert 200 == (await server.ask("GET", "/ready", key=None))[0]

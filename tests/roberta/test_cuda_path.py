@@ -176,7 +176,7 @@ def test_a_device_that_is_not_there_is_refused_by_name() -> None:
 def test_candidates_are_dealt_out_evenly(roberta: Any, candidates: int, room: int, units: list[int]) -> None:
     """Twenty with room for eleven are ten and ten, which share one chunk, and not eleven and nine."""
     engine = Engine(roberta.loaded)
-    positions = engine.count(query(roberta, Z=np.zeros((1, 30), np.float32)))
+    positions = sum(engine.job(query(roberta, Z=np.zeros((1, 30), np.float32))).units)
     engine._way = Way(engine._way.forward, engine._way.chunks, room * positions, mixes=True)
     job = engine.job(query(roberta, Z=np.zeros((candidates, 30), np.float32)))
     assert [count * positions for count in units] == list(job.units)

@@ -83,14 +83,14 @@ def test_the_bill_is_what_was_counted_and_registered(model: Any, engine: Engine,
     before = " . " if layout == "add" else ""
     assert manual == tuple(len(model.ids(field)) for field in FIELDS[:4])
     assert counts == tuple(5 + len(model.ids(before + field)) for field in FIELDS[:4])
-    assert engine.count(query) == engine.score(query).usage.input_tokens == 3 * (counts[3] + counts[1])
+    assert sum(engine.job(query).units) == engine.score(query).usage.input_tokens == 3 * (counts[3] + counts[1])
 
 
 def test_features_are_billed_by_their_tokens(model: Any, engine: Engine) -> None:
     """One position a token; `count` says the same beforehand."""
     query = FeatureQuery(model.texts(*FIELDS[:3]))
     expected = sum(len(model.ids(field)) for field in FIELDS[:3])
-    assert engine.count(query) == engine.features(query).usage.input_tokens == expected
+    assert sum(engine.job(query).units) == engine.features(query).usage.input_tokens == expected
 
 
 def test_feature_rows_come_in_the_order_asked_for(model: Any, engine: Engine) -> None:
@@ -134,7 +134,7 @@ def refused(engine: Engine, texts: Any, **changes: Any) -> str:
     """The message with which both `count` and `score` refuse a query."""
     query = ScoreQuery(texts, **changes)
     with pytest.raises(InvalidQuery) as counting:
-        engine.count(query)
+        sum(engine.job(query).units)
     with pytest.raises(InvalidQuery) as scoring:
         engine.score(query)
     assert str(counting.value) == str(scoring.value)
@@ -207,6 +207,17 @@ def test_a_prompt_that_overflows_is_refused(
         engine.score(ScoreQuery(model.texts("fine", "bad"), subspace=subspace, Z=Z, top_k=top_k))
     reply = engine.score(ScoreQuery(model.texts("fine", "bad"), subspace=subspace, Z=Z[::2].copy(), top_k=top_k))
     assert np.isfinite(reply.logits).all()
+
+
+def test_an_answer_that_nobody_could_take_is_refused_before_any_room_is_made(model: Any, engine: Engine) -> None:
+    """All words of the vocabulary for many texts and candidates; states of every position of many texts."""
+    many = model.texts(*(f"take {number}" for number in range(1000)))
+    asked = refused(engine, many, top_k=engine.card.vocab_size, subspace=space(engine), Z=candidates(64))
+    assert "at most 67108864 are held for one call: ask for fewer texts or candidates a call, or lower top_k" in asked
+    long = model.texts(*(f"take {number} " * 160 for number in range(1000)))
+    if engine.card.hidden_size * engine.card.max_tokens * 4000 > 64 << 20:
+        with pytest.raises(InvalidQuery, match="or take pool 'first'"):
+            engine.features(FeatureQuery(long, pool="tokens"))
 
 
 @pytest.mark.parametrize("projection", ["uniform", "normal"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import shutil
 import socketserver
@@ -225,6 +226,17 @@ def test_damaged_files_are_told_with_the_folder(
     assert f"cannot load model {str(folder)!r}" in str(refusal.value)
     assert str(refusal.value).endswith("(check that its files are whole, or copy or download them again)")
     assert "weights_only" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("changes", [{"num_attention_heads": 5}, {"num_hidden_layers": 0}])
+def test_a_shape_that_no_model_has_is_refused(changes: dict[str, int], bert_folder: Path, tmp_path: Path) -> None:
+    """Heads of unequal width, no layer."""
+    folder = copied(bert_folder, tmp_path)
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    (folder / "config.json").write_text(json.dumps(config | changes), "utf-8")
+    ((name, value),) = changes.items()
+    with pytest.raises(ModelLoadError, match=f"{name} = {value}"):
+        load_model(str(folder))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from roberta.conftest import TINY
 
 from lmaas_backends.roberta.engine import Engine
 from lmaas_backends.roberta.jobs import Way
+from lmaas_backends.roberta.linears import choose_linears
 from lmaas_backends.roberta.loading import load_engine
 from lmaas_backends.roberta.model import load_model
 from lmaas_sdk.backend import FeatureQuery, ScoreQuery
@@ -91,6 +96,21 @@ def test_what_decides_the_bits_is_in_the_fingerprint(bert_folder: Path) -> None:
     assert "float32 linears=plain" in loaded[0].fingerprint
     assert "bfloat16 linears=" in loaded[2].fingerprint
     assert len({model.fingerprint for model in loaded}) == len({model.arithmetic.fingerprint for model in loaded})
+
+
+@pytest.mark.skipif(choose_linears("auto", torch.float32, torch.device("cpu"))[0] != "packed", reason="no oneDNN here")
+def test_another_way_of_the_same_library_is_another_fingerprint() -> None:
+    """oneDNN goes by environment variables too, and other bits come out: the fingerprint tells."""
+    code = (
+        "import torch; torch.set_num_threads(1); from lmaas_backends.roberta.model import load_model;"
+        "print(load_model('roberta-tiny').fingerprint)"
+    )
+    found = set()
+    for changes in ({}, {}, {"ONEDNN_MAX_CPU_ISA": "SSE41"}):
+        environment = os.environ | {"OMP_NUM_THREADS": "1"} | changes
+        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+        found.add(ran.stdout)
+    assert 2 == len(found)
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,16 @@ def test_a_pickle_is_left_to_transformers(bert_folder: Path, tmp_path: Path) -> 
     assert digest(bert_folder) == digest(folder)
 
 
+@pytest.mark.parametrize("index", ["[]", '{"weight_map": {"a": 1}}', "{", "{}"])
+def test_a_broken_index_is_left_to_transformers(index: str, bert_folder: Path, tmp_path: Path) -> None:
+    """It reads the single file beside it, or says what is wrong."""
+    folder = tmp_path / "indexed"
+    shutil.copytree(bert_folder, folder)
+    (folder / "model.safetensors.index.json").write_text(index, "utf-8")
+    assert find_state(str(folder), transformers.AutoConfig.from_pretrained(folder)) is None
+    assert digest(bert_folder) == digest(folder)
+
+
 def test_old_names_are_left_to_transformers(bert_folder: Path, tmp_path: Path) -> None:
     """gamma and beta, as the first BERTs have them."""
     old = {

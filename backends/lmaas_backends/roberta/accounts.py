@@ -68,6 +68,11 @@ class Accounts:
         self._keys = keys
         self._by_name = {name: Account(name, own.get(name, terms)) for name in names}
 
+    @property
+    def has_keys(self) -> bool:
+        """Whether callers need an API key."""
+        return bool(self._keys)
+
     def authenticate(self, authorization: str | None) -> Account:
         """The account behind an Authorization header.
 

@@ -9,6 +9,7 @@ from typing import get_args
 import torch
 
 from lmaas_backends.roberta.linears import Dtype, LinearsName, MakeLinear, choose_linears
+from lmaas_backends.roberta.probe import bits_of
 from lmaas_sdk.errors import ModelLoadError
 
 __all__ = ["Arithmetic"]
@@ -60,9 +61,12 @@ class Arithmetic:
     def fingerprint(self) -> str:
         """Names it: equal fingerprints, equal bits of equal models."""
         place = self.device
-        unit = torch.backends.cpu.get_cpu_capability() if place.type == "cpu" else torch.cuda.get_device_name(place)
         numbers = str(self.dtype).removeprefix("torch.")
-        return f"{numbers} linears={self.linears} torch={torch.__version__} device={place.type}:{unit}"
+        named = f"{numbers} linears={self.linears} torch={torch.__version__} device={place.type}:"
+        if place.type != "cpu":
+            return named + torch.cuda.get_device_name(place)
+        bits = bits_of(self.make, self.dtype, torch.get_num_threads())
+        return f"{named}{torch.backends.cpu.get_cpu_capability()} bits={bits}"
 
 
 def _device(name: str) -> torch.device:
@@ -70,10 +74,11 @@ def _device(name: str) -> torch.device:
     if name.partition(":")[0] not in _DEVICES:
         raise ModelLoadError(f"device {name!r} cannot be used: this engine computes on {' or '.join(_DEVICES)}")
     try:
-        return torch.zeros(1, device=torch.device(name)).device
+        place = torch.zeros(1, device=torch.device(name)).device
     except (RuntimeError, AssertionError) as error:
         why = str(error).partition("\n")[0].rstrip(".")
         raise ModelLoadError(f"device {name!r} cannot be used: {why}. Take device='cpu'") from error
+    return torch.device("cpu") if place.type == "cpu" else place  # there is one, whatever its number
 
 
 def _dtype(name: str, device: str) -> torch.dtype:

@@ -6,9 +6,11 @@ It orders the units of calls and never merges calls: what is computed together w
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
@@ -24,6 +26,8 @@ __all__ = ["Batcher", "Observer"]
 
 _ReplyT = TypeVar("_ReplyT")
 _WAITING_S = 30.0
+_REMEMBERED_CLIENTS = 64  # that have nothing waiting
+_SWEPT_EVERY_S = 0.25
 _TURN_S = 0.002  # handing a unit over costs a tenth of this
 
 
@@ -72,11 +76,16 @@ class _Call:
 
 
 class _Turns:
-    """The waiting calls of every client; the client that was served least is next, and its calls come in order."""
+    """The waiting calls of every client; the client that was served least is next, and its calls come in order.
+
+    Whoever comes back starts where it stopped, or at the level of those who waited meanwhile: time away is no claim,
+    and leaving for a moment wipes out no debt (start-time fair queueing: Goyal, Vin and Cheng 1996).
+    """
 
     def __init__(self) -> None:
         self._clients: OrderedDict[str, deque[_Call]] = OrderedDict()
         self._served: dict[str, float] = {}
+        self._level = 0.0
 
     @property
     def waits(self) -> bool:
@@ -86,9 +95,7 @@ class _Turns:
     def add(self, client: str, call: _Call) -> None:
         if client not in self._clients:
             self._clients[client] = deque()
-            self._clients.move_to_end(client, last=False)  # of equals, whoever was served longest ago is next
-            # Whoever was away has no claim to what it did not use meanwhile.
-            self._served[client] = min(self._served.values(), default=0.0)
+            self._served[client] = max(self._served.get(client, 0.0), self._level)
         self._clients[client].append(call)
 
     def take(self, seconds: Callable[[int], float]) -> tuple[_Call, list[int]] | None:
@@ -101,15 +108,30 @@ class _Turns:
             client = min(self._clients, key=self._served.__getitem__)
             call = self._clients[client][0]
             units = [] if call.is_dead else call.next_units(seconds)
+            self._level = self._served[client]
             self._served[client] += sum(call.work.units[unit] for unit in units)
             if not units or not call.waiting:
                 self._clients[client].popleft()
-            self._clients.move_to_end(client)
+            self._clients.move_to_end(client)  # of equals, whoever was served longest ago is next
             if not self._clients[client]:
-                del self._clients[client], self._served[client]
+                self._leave(client)
             if units:
                 return call, units
         return None
+
+    def sweep(self) -> None:
+        """Leaves out all calls that are dead, so that those who asked for them give their room back."""
+        for client in [*self._clients]:
+            self._clients[client] = deque(call for call in self._clients[client] if not call.is_dead)
+            if not self._clients[client]:
+                self._leave(client)
+
+    def _leave(self, client: str) -> None:
+        del self._clients[client]
+        if len(self._served) > 2 * len(self._clients) + _REMEMBERED_CLIENTS:
+            self._served = {
+                name: served for name, served in self._served.items() if name in self._clients or served > self._level
+            }
 
 
 class Batcher:
@@ -139,6 +161,8 @@ class Batcher:
         self._turns = _Turns()
         self._free_places = lanes.places
         self._busy_since: float | None = None
+        self._swept_at = -_SWEPT_EVERY_S
+        self._is_over = False
         self._dispatcher: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Batcher:
@@ -147,6 +171,7 @@ class Batcher:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._is_over = True
         if self._dispatcher is not None:
             self._dispatcher.cancel()
             await asyncio.wait([self._dispatcher])
@@ -160,11 +185,18 @@ class Batcher:
         entered = self.room.enter(ticket, tokens)
         if isinstance(entered, Occupancy):
             return entered
+        self._sweep()
         raise RefusalError(
             "overloaded",
             f"{self.room.tokens} tokens are waiting or being computed, and this call has {tokens}",
             retry_after_s=entered,
         )
+
+    def _sweep(self) -> None:
+        """Now and then, while calls are refused: those whose askers have gone hold room until their turn comes."""
+        if self._clock() - self._swept_at >= _SWEPT_EVERY_S:
+            self._swept_at = self._clock()
+            self._turns.sweep()
 
     def leave(self, place: Occupancy) -> None:
         """Gives a call's room back; once for each place."""
@@ -192,7 +224,7 @@ class Batcher:
         return await self._thread.run(work.reply)
 
     def _dispatch_soon(self) -> None:
-        if self._dispatcher is None or self._dispatcher.done():
+        if not self._is_over and (self._dispatcher is None or self._dispatcher.done()):
             self._dispatcher = asyncio.get_running_loop().create_task(self._dispatch())
 
     async def _dispatch(self) -> None:
@@ -208,23 +240,29 @@ class Batcher:
             self._observer.waited(self._clock() - call.came)
         try:
             steps = await self._thread.run(lambda: [call.work.prepare(unit) for unit in units])
+            timed = _TimedSteps(steps, lambda: call.done.done() or call.dropped())
+            computing = self._lanes.submit(timed.run)
         except Exception as error:
             self._ended(call, units, error)
             return
         loop = asyncio.get_running_loop()
-        timed = _TimedSteps(steps, call.dropped)
-        self._lanes.submit(timed.run).add_done_callback(
-            lambda done: loop.call_soon_threadsafe(self._computed, call, units, done.exception(), timed.seconds)
-        )
+
+        def tell(done: Future[None]) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: it was told to end, and waits for no unit
+                loop.call_soon_threadsafe(self._computed, call, units, done.exception(), timed.seconds)
+
+        computing.add_done_callback(tell)
 
     def _computed(self, call: _Call, units: list[int], error: BaseException | None, seconds: list[float]) -> None:
-        for unit, unit_s in zip(units, seconds, strict=False):  # fewer where one failed
-            self.cost.observe(call.work.units[unit], unit_s)
-            self._observer.computed(call.work.units[unit], call.work.flops(unit), unit_s)
-        if self._busy_since is not None and seconds:
-            self._overhead.observe((self._clock() - self._busy_since) * self._lanes.count, sum(seconds))
-        self._busy_since = self._clock() if self._turns.waits else None
-        self._ended(call, units, error)
+        try:
+            for unit, unit_s in zip(units, seconds, strict=False):  # fewer where one failed
+                self.cost.observe(call.work.units[unit], unit_s)
+                self._observer.computed(call.work.units[unit], call.work.flops(unit), unit_s)
+            if self._busy_since is not None and seconds:
+                self._overhead.observe((self._clock() - self._busy_since) * self._lanes.count, sum(seconds))
+            self._busy_since = self._clock() if self._turns.waits else None
+        finally:
+            self._ended(call, units, error)
 
     def _ended(self, call: _Call, units: list[int], error: BaseException | None) -> None:
         """Units are over: their place is free, and their call perhaps done."""

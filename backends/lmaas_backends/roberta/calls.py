@@ -42,6 +42,7 @@ _PROBE_NAME = ""  # no API key's
 _PROBE_LIMIT_S = 5.0
 _ANSWERED_LATELY_S = 10.0
 _MOST_COUNTS = 4096
+_ENCODED_ON_LOOP_NUMBERS = 16_384
 
 
 class ModelCalls:
@@ -87,6 +88,7 @@ class ModelCalls:
         self._shared = SharedCalls(self._tasks)
         self._counts: BoundedStore[tuple[Hashable, ...], int] = BoundedStore(max_bytes=_MOST_COUNTS)
         self._answered_at = -float("inf")
+        self._probe: asyncio.Task[bool] | None = None
 
     async def __aenter__(self) -> ModelCalls:
         await self._batcher.__aenter__()
@@ -129,10 +131,20 @@ class ModelCalls:
             return False
         if self._clocks.monotonic() - self._answered_at < _ANSWERED_LATELY_S:
             return True
+        if self._probe is None or self._probe.done():  # one for all who ask
+            self._probe = self._tasks.create_task(self._answers())
         try:
             async with asyncio.timeout(_PROBE_LIMIT_S):
-                await self._computed(_PROBE_NAME, ScoreQuery(_PROBE, top_k=1), None)
+                return await asyncio.shield(self._probe)
         except TimeoutError:
+            return False
+
+    async def _answers(self) -> bool:
+        """Whether the engine answers a small query of ours."""
+        try:
+            await self._computed(_PROBE_NAME, ScoreQuery(_PROBE, top_k=1))
+        except Exception as error:
+            _log.warning("the engine did not answer the probe: %s: %s", type(error).__name__, error)
             return False
         self._answered_at = self._clocks.monotonic()
         return True
@@ -140,7 +152,7 @@ class ModelCalls:
     async def warm_up(self) -> None:
         """Computes texts of two lengths before the first call, so that the speed is known when it comes."""
         for texts in _WARM_UP:
-            await self._computed(_PROBE_NAME, ScoreQuery(texts, top_k=1), None)
+            await self._computed(_PROBE_NAME, ScoreQuery(texts, top_k=1))
 
     async def metrics_page(self) -> bytes:
         """The metrics, with the usage of every key by its name."""
@@ -219,11 +231,12 @@ class ModelCalls:
 
         The answer is out of our hands only after it is billed and kept: whoever is killed before has done nothing.
         """
-        tokens = self._known_count(query)
+        tokens, work = self._known_count(query), None
         if tokens is None:
             if (kept := await self._store.look(metered)) is not None:  # spares the counting, as does a 429
                 return kept
-            tokens = await self._counted(query, dropped)
+            work = await self._work(query, dropped)
+            tokens = self._remembered(query, sum(work.units))
         ticket = Ticket(metered.account.name, metered.key or metered.fingerprint)
         try:
             place = self._batcher.enter(ticket, tokens)
@@ -236,36 +249,49 @@ class ModelCalls:
             charge = await self._store.admit(metered, tokens, cost_nanousd)
             if isinstance(charge, Answer):
                 return charge
-            return await self._settled(charge, query, encode=encode, dropped=dropped)
+            work = work or await self._work_of(charge, query, dropped)
+            return await self._settled(charge, work, encode=encode, dropped=dropped)
         finally:
             self._batcher.leave(place)
 
+    async def _work_of(
+        self, charge: Charge, query: ScoreQuery | FeatureQuery, dropped: Callable[[], bool]
+    ) -> Work[Any]:
+        """The work of a call that was admitted; what was set aside for it is free again where it is refused."""
+        try:
+            return await self._work(query, dropped)
+        except BaseException:
+            self._store.void(charge)
+            raise
+
     async def _settled(
-        self, charge: Charge, query: _Query, *, encode: Callable[[Any], Answer], dropped: Callable[[], bool]
+        self, charge: Charge, work: Work[Any], *, encode: Callable[[Any], Answer], dropped: Callable[[], bool]
     ) -> Answer:
         """Computes a call that was admitted, and bills it or frees what was set aside for it."""
         try:
-            reply = await self._computed(charge.metered.account.name, query, dropped)
-            answer = await self._store.settle(charge, reply.usage, encode(reply))
+            reply = await self._batcher.run(charge.metered.account.name, work, dropped)
+            answer = await asyncio.to_thread(encode, reply) if _is_large(reply) else encode(reply)
+            answer = await self._store.settle(charge, reply.usage, answer)
         except BaseException:
             self._store.void(charge)
             raise
         self._answered_at = self._clocks.monotonic()
         return answer
 
-    async def _computed(self, client: str, query: ScoreQuery | FeatureQuery, dropped: Callable[[], bool] | None) -> Any:
-        """The engine's reply to a query, once its turn has come."""
-        is_dropped = dropped or (lambda: False)
-        work: Work[object] = await self._thread.run(lambda: self._engine.job(query), dropped=is_dropped)
-        return await self._batcher.run(client, work, is_dropped)
+    async def _work(self, query: ScoreQuery | FeatureQuery, dropped: Callable[[], bool]) -> Work[Any]:
+        """A query as work; raises what computing it would refuse."""
+        return await self._thread.run(lambda: self._engine.job(query), dropped=dropped)
+
+    async def _computed(self, client: str, query: ScoreQuery) -> object:
+        """The engine's reply to a query of ours, once its turn has come."""
+        return await self._batcher.run(client, await self._work(query, lambda: False))
 
     def _known_count(self, query: ScoreQuery | FeatureQuery) -> int | None:
         """Tokens the query will be billed, where it names a registered set that was counted before."""
         return self._counts.get(_counted_alike(query)) if isinstance(query.texts, str) else None
 
-    async def _counted(self, query: ScoreQuery | FeatureQuery, dropped: Callable[[], bool]) -> int:
-        """Tokens the query will be billed. Those of a registered set are remembered."""
-        tokens = sum((await self._thread.run(lambda: self._engine.job(query), dropped=dropped)).units)
+    def _remembered(self, query: ScoreQuery | FeatureQuery, tokens: int) -> int:
+        """The tokens of a query; those of a registered set are kept for the next one like it."""
         return self._counts.put(_counted_alike(query), tokens, 1) if isinstance(query.texts, str) else tokens
 
 
@@ -286,3 +312,9 @@ def _counted_alike(query: ScoreQuery | FeatureQuery) -> tuple[Hashable, ...]:
 
 def _encoded(message: Message, media_type: str) -> Answer:
     return Answer(encode_message(message, media_type), media_type)
+
+
+def _is_large(reply: ScoreReply | FeatureReply) -> bool:
+    """Whether encoding it would hold up the event loop."""
+    numbers = reply.logits if isinstance(reply, ScoreReply) else reply.features
+    return numbers.size > _ENCODED_ON_LOOP_NUMBERS

@@ -155,6 +155,12 @@ def _check_config(name: str, config: Any) -> None:
         raise ModelLoadError(
             f"model {name!r} is of type {config.model_type!r}; this engine computes {' and '.join(_FAMILIES)} only"
         )
+    if config.num_hidden_layers < 1 or config.hidden_size % config.num_attention_heads:
+        raise ModelLoadError(
+            f"model {name!r} has num_hidden_layers = {config.num_hidden_layers}, hidden_size = {config.hidden_size} "
+            f"and num_attention_heads = {config.num_attention_heads}: there is to be a layer, and every head an equal "
+            "part of the width"
+        )
     required = {"hidden_act": ACTIVATION, "position_embedding_type": "absolute", "is_decoder": False}
     for option, value in required.items():
         if getattr(config, option, value) != value:

@@ -38,6 +38,9 @@ from lmaas_sdk.tuning.subspace import Subspace
 
 __all__ = ["Engine"]
 
+_MOST_ANSWER_BYTES = 64 << 20  # what the SDK's own client takes
+_BYTES_A_WORD = 60  # of a Python string
+
 _Reply = TypeVar("_Reply", ScoreReply, FeatureReply)
 _WARM_UP = TextSet(((Piece("field", "ready?"), MASK),))
 
@@ -109,10 +112,6 @@ class Engine:
         """
         return self._prompts.upload(array)
 
-    def count(self, query: ScoreQuery | FeatureQuery) -> int:
-        """Input tokens that the query will be billed, without computing it; raises what computing it would refuse."""
-        return sum(self.job(query).units)
-
     @overload
     def job(self, query: ScoreQuery) -> ScoreJob: ...
     @overload
@@ -162,12 +161,16 @@ class Engine:
         _check_masks(cut.texts)
         way = self._precise if query.precise else self._way
         answer = self._answer(query, texts)
+        words = answer.width * _BYTES_A_WORD if query.top_k is not None else 0
+        _check_size(query.n_candidates * len(cut.texts) * (answer.width * 4 + words), "lower top_k")
         return ScoreJob(query, way=way, cut=cut, answer=answer, prompts=self._prompts)
 
     def _feature_job(self, query: FeatureQuery) -> FeatureJob:
         if query.pool not in {"first", "tokens"}:
             raise InvalidQuery(f"pool is 'first' or 'tokens', not {query.pool!r}")
         _, cut = self._cut(query.texts, query.rows, PLAIN)
+        vectors = len(cut.texts) if query.pool == "first" else sum(text.positions for text in cut.texts)
+        _check_size(vectors * self.card.hidden_size * 4, "take pool 'first'")
         return FeatureJob(query, way=self._way, cut=cut, name=self.card.name)
 
     def _cut(self, texts: TextSet | str, rows: tuple[int, ...] | None, frame: Frame) -> tuple[TextSet, Cut]:
@@ -236,6 +239,14 @@ def _check_rows(rows: tuple[int, ...] | None, n_texts: int) -> None:
     twice = [row for row, count in Counter(rows).items() if count > 1]
     if twice:
         raise InvalidQuery(f"rows name a text twice: {twice[:5]}")
+
+
+def _check_size(nbytes: int, advice: str) -> None:
+    if nbytes > _MOST_ANSWER_BYTES:
+        raise InvalidQuery(
+            f"the answer would take {nbytes} bytes, and at most {_MOST_ANSWER_BYTES} are held for one call: ask for "
+            f"fewer texts or candidates a call, or {advice}"
+        )
 
 
 def _check_masks(encoded: Sequence[EncodedText]) -> None:

@@ -53,7 +53,7 @@ class FloatFile:
     def mapped(self, stored: Stored) -> Tensor:
         """The tensor in place: what is looked at comes into memory. Writing to it changes this mapping alone."""
         nbytes = 4 * int(np.prod(stored.shape, dtype=np.int64))
-        mapping = mmap.mmap(self._file.fileno(), nbytes, flags=mmap.MAP_PRIVATE, offset=stored.offset)
+        mapping = mmap.mmap(self._file.fileno(), nbytes, access=mmap.ACCESS_COPY, offset=stored.offset)
         return torch.from_numpy(np.frombuffer(mapping, np.float32).reshape(stored.shape))
 
     def read(self, stored: Stored) -> Tensor:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from aiohttp import web
 
-from lmaas_backends.roberta.accounts import ANYONE, Account
+from lmaas_backends.roberta.accounts import Account
 from lmaas_backends.roberta.calls import ModelCalls
 from lmaas_backends.roberta.http_connection import refused
 from lmaas_backends.roberta.kept_answers import Answer
@@ -149,8 +149,7 @@ async def _ready(request: web.Request) -> web.Response:
 
 
 async def _metrics(request: web.Request) -> web.Response:
-    account = _account(request)
-    if account.name not in {ANYONE, METRICS_KEY}:
+    if request.app[_CALLS].accounts.has_keys and _account(request).name != METRICS_KEY:
         raise RefusalError("forbidden", f"the metrics tell of all keys: they are for the key named {METRICS_KEY!r}")
     page = await request.app[_CALLS].metrics_page()
     return web.Response(body=page, headers={"Content-Type": CONTENT_TYPE})

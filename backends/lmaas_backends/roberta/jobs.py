@@ -99,7 +99,7 @@ class ScoreJob:
     def __init__(self, query: ScoreQuery, *, way: Way, cut: Cut, answer: Answer, prompts: SoftPrompts) -> None:
         self._query, self._way, self._cut, self._answer, self._prompts = query, way, cut, answer, prompts
         self._found: _Found | None = None
-        self._entered: dict[int, EnteredPrompts | None] = {}
+        self._entered: dict[range, EnteredPrompts] = {}
         self._units = [*self._in_order()]
 
     @property
@@ -147,11 +147,11 @@ class ScoreJob:
         """The prompts of consecutive candidates; the last ones asked for are kept for the next unit."""
         if self._query.subspace is None or self._query.Z is None:
             return None
-        if (kept := self._entered.get(hash(candidates))) is not None:
+        if (kept := self._entered.get(candidates)) is not None:
             return kept
         vectors = [self._prompts.vectors(self._query.subspace, self._query.Z[index]) for index in candidates]
         entered = self._way.forward.enter(torch.stack(vectors), chunk.base)
-        self._entered = {hash(candidates): entered}
+        self._entered = {candidates: entered}
         return entered
 
     def _compute(self, chunk: Chunk, prompts: EnteredPrompts | None, first: int, found: _Found) -> None:

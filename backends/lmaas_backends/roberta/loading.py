@@ -47,11 +47,17 @@ def load_engine(
         loaded = load_model(model, device=device, linears=linears, dtype=dtype)
     give_memory_back()
     accelerated = loaded.arithmetic.device.type != "cpu"
-    lanes = threads or (_ACCELERATOR_LANES if accelerated else os.cpu_count() or 1)
+    lanes = threads or (_ACCELERATOR_LANES if accelerated else _usable_cores())
     engine = Engine(loaded, lanes=lanes, max_candidates=max_candidates, max_texts=max_texts)
     if accelerated:
         engine.warm_up()
     return engine
+
+
+def _usable_cores() -> int:
+    """Cores that this process may use, where the system tells."""
+    allowed = getattr(os, "sched_getaffinity", None)
+    return (os.cpu_count() or 1) if allowed is None else len(allowed(0))
 
 
 def _check_threads(threads: int | None) -> None:

@@ -6,7 +6,8 @@ Of glibc; other libraries lack these functions, and mostly the habits that make 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 __all__ = ["give_memory_back", "kept_apart"]
@@ -16,9 +17,16 @@ _FROM_BYTES = 1 << 20
 _USUAL_BYTES = 32 << 20  # what glibc's own threshold grows to once blocks of that size were freed
 
 
+def _function(name: str) -> Callable[..., int] | None:
+    if sys.platform == "win32":
+        return None
+    found: Callable[..., int] | None = getattr(ctypes.CDLL(None), name, None)
+    return found
+
+
 def give_memory_back() -> None:
     """Has the library give back what was freed, after work that took much and comes seldom; it would keep it."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    trim = _function("malloc_trim")
     if trim is not None:
         trim(0)
 
@@ -29,7 +37,7 @@ def kept_apart() -> Iterator[None]:
 
     A model's weights are read in one form and kept in another: at roberta-large the holes would take 40 MB and more.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = _function("mallopt")
     if mallopt is None:
         yield
         return

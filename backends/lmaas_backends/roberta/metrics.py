@@ -97,7 +97,8 @@ class ServerMetrics:
         self._flops.inc(flops)
         recent_flops, recent_s = (_KEEP * old + new for old, new in zip(self._recent, (flops, seconds), strict=True))
         self._recent = (recent_flops, recent_s)
-        self._speed.set(recent_flops / recent_s)
+        if recent_s > 0:
+            self._speed.set(recent_flops / recent_s)
 
     def page(self, usage: UsageByName) -> bytes:
         """Everything, with the usage of each API key by its name and endpoint."""

@@ -64,7 +64,7 @@ def _stored(source: str) -> dict[str, tuple[Path, tuple[int, ...]]]:
         for path in _files(source):
             with safe_open(path, framework="pt") as file:
                 stored |= {name: (path, tuple(file.get_slice(name).get_shape())) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, KeyError, AttributeError):
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}  # transformers will say what is wrong with them
     return stored
 

@@ -18,8 +18,9 @@ from lmaas_backends.roberta.served_shares import ServedShares
 __all__ = ["Occupancy", "Ticket", "WaitingRoom"]
 
 # Of the bound. So full it gets for those who were promised room, if less was computed until then than was expected.
-# Others may keep half of it full for ever, so that it must be more than 1.5 for a call as large as all of it.
-_FOR_PROMISED = 1.75
+# With calls as large as the bound one computes and one waits: else the one that waits might find newcomers there for
+# ever.
+_FOR_PROMISED = 2.0
 # However many clients there are: each may have its share even where others have filled the room.
 _FOR_SHARES = 2.0
 # With so little waiting, room kept for those who have not come is given away: nothing may stand idle for them.
@@ -35,10 +36,11 @@ _KEPT_ENDS = 64  # of promises that are over, beside as many as there are promis
 
 @dataclass(frozen=True, slots=True)
 class Occupancy:
-    """A call's place in the room."""
+    """A call's place in the room; `size` is its tokens, and no more than the bound was when it came."""
 
     client: str
     tokens: int
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,7 @@ class WaitingRoom:
         self.promised_tokens = 0
         self.tokens = 0
         self.calls = 0
+        self._sizes = 0
 
     @property
     def most_tokens(self) -> int:
@@ -125,7 +128,9 @@ class WaitingRoom:
         line.tokens += tokens
         self.calls += 1
         self.tokens += tokens
-        return Occupancy(ticket.client, tokens)
+        place = Occupancy(ticket.client, tokens, min(tokens, self._most_tokens()))
+        self._sizes += place.size
+        return place
 
     def leave(self, place: Occupancy) -> None:
         """Gives a call's room back; once for each place."""
@@ -134,6 +139,7 @@ class WaitingRoom:
         line.tokens -= place.tokens
         self.calls -= 1
         self.tokens -= place.tokens
+        self._sizes -= place.size
         self._served.add(place.client, place.tokens)
         self._end(place.client)
 
@@ -141,7 +147,8 @@ class WaitingRoom:
         size = min(tokens, self._most_tokens())  # a call larger than the room needs no more than all of it
         inside = self._part(self.tokens + size, self.calls + 1)
         if promise is not None and promise.due <= self._clock() + _EARLY_S:
-            return inside <= _FOR_PROMISED
+            # A call that is larger than the bound counts as one of the bound's size, here and while it is inside.
+            return self._part(self._sizes + size, self.calls + 1) <= _FOR_PROMISED
         kept = self._part(self.tokens + self.promised_tokens + size, self.calls + self.promises + 1)
         if kept <= 1 or inside <= _GIVEN_AWAY_BELOW or not self.calls:
             return True

@@ -97,8 +97,8 @@ class Fields:
         return self.take(name, kind) if self._has(name) else None
 
     def flag(self, name: str) -> bool:
-        """The field `name`, which is a boolean; false where it is missing."""
-        return name in self._left and self.take(name, bool)
+        """The field `name`, which is a boolean; false where it is missing or null."""
+        return bool(self.maybe(name, bool))
 
     def whole(self, name: str, *, least: int, most: int = MOST_COUNT) -> int:
         """The field `name`, which must be there and a whole number in this range."""
