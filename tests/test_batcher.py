@@ -26,10 +26,14 @@ class Log:
         self.began = threading.Semaphore(0)
         self.gate = threading.Event()
         self.waits_s: list[float] = []
+        self.preparations = 0
         self.units: list[tuple[int, int]] = []
 
     def waited(self, seconds: float) -> None:
         self.waits_s.append(seconds)
+
+    def prepared(self, seconds: float) -> None:
+        self.preparations += 1
 
     def computed(self, positions: int, flops: int, seconds: float) -> None:
         self.units.append((positions, flops))
@@ -155,6 +159,7 @@ async def test_what_is_computed_is_told() -> None:
         log.gate.set()
         await batcher.run("ann", FakeCall(log, "a", (10, 30)))
         assert ([0.0], [(10, 10_000), (30, 30_000)]) == (log.waits_s, sorted(log.units))
+        assert 2 == log.preparations
         assert batcher.cost.a_s < 0.1
         assert 50 / 3 == pytest.approx(batcher.cost.usual_positions, rel=0.02)
 

@@ -29,7 +29,8 @@ async def test_calls_tokens_and_useful_work_are_counted() -> None:
         found = await metrics(server)
 
     assert (20.0, 20_000.0) == (found["lmaas_computed_tokens_total",], found["lmaas_useful_flop_total",])
-    assert (2.0, 2.0) == (found["lmaas_batch_seconds_count",], found["lmaas_queue_seconds_count",])
+    times = ("lmaas_queue_seconds", "lmaas_batch_seconds", "lmaas_compute_seconds")
+    assert [2.0] * 3 == [found[f"{name}_count",] for name in times]
     assert 2.0 == found["lmaas_batch_tokens_bucket", "64.0"]
     assert 2.0 == found["lmaas_requests_total", "/v1/score", "200"]
     assert (0.0, 0.0, 1.0) == (found["lmaas_queue_calls",], found["lmaas_queue_tokens",], found["lmaas_lanes",])

@@ -38,6 +38,10 @@ class Observer(Protocol):
         """A call's first unit was taken up after so long."""
         ...
 
+    def prepared(self, seconds: float) -> None:
+        """Units of a call were made ready for a lane within so long."""
+        ...
+
     def computed(self, positions: int, flops: int, seconds: float) -> None:
         """A unit was computed."""
         ...
@@ -238,8 +242,10 @@ class Batcher:
         if call.is_fresh:
             call.is_fresh = False
             self._observer.waited(self._clock() - call.came)
+        began = time.perf_counter()
         try:
             steps = await self._thread.run(lambda: [call.work.prepare(unit) for unit in units])
+            self._observer.prepared(time.perf_counter() - began)
             timed = _TimedSteps(steps, lambda: call.done.done() or call.dropped())
             computing = self._lanes.submit(timed.run)
         except Exception as error:

@@ -56,8 +56,11 @@ class ServerMetrics:
             buckets=_SECONDS,
             registry=registry,
         )
+        self._prepared = Histogram(
+            "lmaas_batch_seconds", "Time of making units of a call ready", buckets=_SECONDS, registry=registry
+        )
         self._computed = Histogram(
-            "lmaas_batch_seconds", "Time of computing a unit of a call", buckets=_SECONDS, registry=registry
+            "lmaas_compute_seconds", "Time of computing a unit of a call", buckets=_SECONDS, registry=registry
         )
         self._positions = Histogram("lmaas_batch_tokens", "Positions in a unit", buckets=_POSITIONS, registry=registry)
         self._tokens = Counter(
@@ -88,6 +91,10 @@ class ServerMetrics:
     def waited(self, seconds: float) -> None:
         """A call's first unit was taken up after so long."""
         self._waited.observe(seconds)
+
+    def prepared(self, seconds: float) -> None:
+        """Units were made ready within so long."""
+        self._prepared.observe(seconds)
 
     def computed(self, positions: int, flops: int, seconds: float) -> None:
         """A unit was computed."""
