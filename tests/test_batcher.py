@@ -21,7 +21,7 @@ class Log:
     """What happened to units, by name; computing them waits for the gate. An `Observer`."""
 
     def __init__(self) -> None:
-        self.prepared: list[str] = []
+        self.ready: list[str] = []
         self.done: list[str] = []
         self.began = threading.Semaphore(0)
         self.gate = threading.Event()
@@ -49,7 +49,7 @@ class FakeCall:
         return 1000 * self.units[unit]
 
     def prepare(self, unit: int) -> Callable[[], None]:
-        self._log.prepared.append(f"{self._name}{unit}")
+        self._log.ready.append(f"{self._name}{unit}")
         if self._fails == f"prepare {unit}":
             raise ValueError(self._name)
         return lambda: self._compute(unit)
@@ -94,7 +94,7 @@ async def test_clients_take_turns_by_what_they_were_served() -> None:
         long = tasks.create_task(batcher.run("ann", FakeCall(log, "long", (10,) * 6)))
         await wait_for(log.began)
         others = [tasks.create_task(batcher.run("bob", FakeCall(log, name, (20,)))) for name in ("x", "y")]
-        await until(lambda: len(log.prepared) == 2)
+        await until(lambda: len(log.ready) == 2)
         log.gate.set()
         assert ["long done", "x done", "y done"] == [await long, *[await other for other in others]]
     # Two of ann's were taken up when bob came, who starts level with her; his of 20 weigh as two of hers.
@@ -108,7 +108,7 @@ async def test_one_unit_is_ready_while_another_computes() -> None:
             tasks.create_task(batcher.run("ann", FakeCall(log, "a", (10,) * 9)))
             for _ in range(lanes):
                 await wait_for(log.began)
-            await until(lambda: len(log.prepared) == lanes + 1)  # noqa: B023 - awaited here
+            await until(lambda: len(log.ready) == lanes + 1)  # noqa: B023 - awaited here
             log.gate.set()
         assert sorted(log.done) == [f"a{unit}" for unit in range(9)]
 
@@ -121,7 +121,7 @@ async def test_what_fails_is_raised_and_holds_nobody_up(fails: str) -> None:
         with pytest.raises(ValueError, match="bad"):
             await batcher.run("ann", FakeCall(log, "bad", (10,) * 9, fails=fails))
         assert "good done" == await batcher.run("ann", FakeCall(log, "good", (10, 10)))
-        assert len(log.prepared) <= 2 + 4
+        assert len(log.ready) <= 2 + 4
 
 
 async def test_units_nobody_waits_for_are_not_computed() -> None:
@@ -132,7 +132,7 @@ async def test_units_nobody_waits_for_are_not_computed() -> None:
         await wait_for(log.began)
         left = asyncio.create_task(batcher.run("ann", FakeCall(log, "b", (10, 10)), dropped.is_set))
         last = tasks.create_task(batcher.run("ann", FakeCall(log, "c")))
-        await until(lambda: "b0" in log.prepared)
+        await until(lambda: "b0" in log.ready)
         dropped.set()
         log.gate.set()
         with pytest.raises(CallDroppedError):
@@ -146,7 +146,7 @@ async def test_a_caller_that_is_cancelled_leaves_no_work_behind() -> None:
     async with batching() as (batcher, log):
         running = asyncio.create_task(batcher.run("ann", FakeCall(log, "a", (10,) * 5)))
         await wait_for(log.began)
-        await until(lambda: len(log.prepared) == 2)
+        await until(lambda: len(log.ready) == 2)
         running.cancel()
         log.gate.set()
         assert "b done" == await batcher.run("ann", FakeCall(log, "b"))
@@ -195,7 +195,7 @@ async def test_units_that_take_no_time_share_a_turn() -> None:
         async with batching(lanes=3, unit_s=seconds) as (batcher, log), asyncio.TaskGroup() as tasks:
             tasks.create_task(batcher.run("ann", FakeCall(log, "a", (10,) * 4)))
             await wait_for(log.began)
-            await until(lambda: len(log.prepared) == 4)
+            await until(lambda: len(log.ready) == 4)
             assert turns == 4 - batcher._free_places
             log.gate.set()
         assert ["a0", "a1", "a2", "a3"] == sorted(log.done)
@@ -227,7 +227,7 @@ async def test_calls_whose_askers_have_gone_hold_no_room_for_long() -> None:
         waiting = asyncio.create_task(batcher.run("ann", FakeCall(log, "b", (90,)), gone.is_set))
         await asyncio.sleep(0)  # it is in the queue now
         place = batcher.enter(Ticket("ann", "b"), 90)
-        await until(lambda: len(log.prepared) == 2)
+        await until(lambda: len(log.ready) == 2)
         with pytest.raises(RefusalError):
             batcher.enter(Ticket("ann", "c"), 50)
         gone.set()
@@ -265,8 +265,8 @@ async def test_after_the_end_nothing_is_begun() -> None:
         async with batcher:
             running = asyncio.create_task(batcher.run("ann", FakeCall(log, "a", (5000,) * 4)))
             await wait_for(log.began)
-            await until(lambda: len(log.prepared) == 2)
+            await until(lambda: len(log.ready) == 2)
         running.cancel()
         log.gate.set()
         await until(lambda: batcher._free_places == 2)
-        assert (["a0", "a1"], ["a0"]) == (log.prepared, log.done)
+        assert (["a0", "a1"], ["a0"]) == (log.ready, log.done)
