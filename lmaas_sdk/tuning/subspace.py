@@ -105,25 +105,29 @@ class Subspace:
         except TypeError as error:
             raise ValueError(f"not a subspace: {error}") from error
 
-    def matrix(self) -> NDArray[np.float32]:
+    def matrix(self, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """A of a seeded projection: (L * D, d) float32, row-major.
 
         The entries come from integers by correctly rounded float64 operations alone, so they have the same bits
         everywhere. It is a pure function of (seed, shape, projection, scale).
+
+        Args:
+            out: Where to write it, of that shape and contiguous; None: into a new array.
 
         Raises:
             ValueError: The projection is an uploaded array; only the server that holds it can build A.
         """
         if self.projection not in SEEDED_PROJECTIONS:
             raise ValueError(f"the projection is the uploaded array {self.projection}: it is not built from a seed")
-        entries = np.empty(self.shape[0] * self.d, dtype=np.float32)
+        out = np.empty(self.shape, dtype=np.float32) if out is None else out
+        entries = out.reshape(-1)
         words = bit_generator(self.seed, f"projection/{self.projection}/1")
         draw = _uniform if self.projection == "uniform" else _normal
         unit = self.scale / math.sqrt(self.d)
         for start in range(0, entries.size, _CHUNK_ENTRIES):
             part = entries[start : start + _CHUNK_ENTRIES]
             part[:] = draw(words, part.size) * unit
-        return entries.reshape(self.shape)
+        return out
 
 
 _FIELDS = tuple(field.name for field in fields(Subspace))

@@ -36,6 +36,7 @@ _log = logging.getLogger("lmaas_backends.server")
 _Query = TypeVar("_Query", ScoreQuery, FeatureQuery)
 _Reply = TypeVar("_Reply", ScoreReply, FeatureReply)
 
+# Hidden states are asked for: they need no label words, and not the whole table of words that `top_k` would bring in.
 _PROBE = TextSet(((Piece("field", "ready?"), MASK),))
 _WARM_UP = tuple(TextSet(((Piece("field", "ready? " * words), MASK),) * 4) for words in (1, 40, 1, 40))
 _PROBE_NAME = ""  # no API key's
@@ -142,7 +143,7 @@ class ModelCalls:
     async def _answers(self) -> bool:
         """Whether the engine answers a small query of ours."""
         try:
-            await self._computed(_PROBE_NAME, ScoreQuery(_PROBE, top_k=1))
+            await self._computed(_PROBE_NAME, FeatureQuery(_PROBE))
         except Exception as error:
             _log.warning("the engine did not answer the probe: %s: %s", type(error).__name__, error)
             return False
@@ -152,7 +153,7 @@ class ModelCalls:
     async def warm_up(self) -> None:
         """Computes texts of two lengths before the first call, so that the speed is known when it comes."""
         for texts in _WARM_UP:
-            await self._computed(_PROBE_NAME, ScoreQuery(texts, top_k=1))
+            await self._computed(_PROBE_NAME, FeatureQuery(texts))
 
     async def metrics_page(self) -> bytes:
         """The metrics, with the usage of every key by its name."""
@@ -282,7 +283,7 @@ class ModelCalls:
         """A query as work; raises what computing it would refuse."""
         return await self._thread.run(lambda: self._engine.job(query), dropped=dropped)
 
-    async def _computed(self, client: str, query: ScoreQuery) -> object:
+    async def _computed(self, client: str, query: FeatureQuery) -> object:
         """The engine's reply to a query of ours, once its turn has come."""
         return await self._batcher.run(client, await self._work(query, lambda: False))
 

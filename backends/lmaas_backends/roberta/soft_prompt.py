@@ -96,22 +96,23 @@ class SoftPrompts:
         if found is not None:
             return found
         with kept_apart():
-            matrix = self._matrix(subspace)
-            # Copied into torch's own memory: its alignment is fixed, and the order of a BLAS's sums may depend on that.
-            return self._projections.put(key, torch.tensor(matrix, device=self._device), matrix.nbytes)
+            # In torch's own memory: its alignment is fixed, and the order of a BLAS's sums may depend on that.
+            matrix = torch.empty(subspace.shape)
+            self._fill(matrix.numpy(), subspace)
+            return self._projections.put(key, matrix.to(self._device), matrix.nbytes)
 
-    def _matrix(self, subspace: Subspace) -> NDArray[np.float32]:
+    def _fill(self, matrix: NDArray[np.float32], subspace: Subspace) -> None:
+        """Writes A into (L D, d)."""
         with np.errstate(over="ignore"):  # an overflow is refused below, in words
             if subspace.projection in SEEDED_PROJECTIONS:
-                matrix = subspace.matrix()
+                subspace.matrix(matrix)
             else:
                 array = self._array(subspace.projection, subspace.shape, "projection")
-                matrix = array * np.float32(subspace.scale)
+                np.multiply(array, np.float32(subspace.scale), out=matrix)
         if not np.isfinite(matrix).all():
             raise InvalidQuery(
                 f"the projection {subspace.projection} overflows float32 at scale = {subspace.scale:g}: lower the scale"
             )
-        return matrix
 
     def _base(self, subspace: Subspace) -> Tensor | None:
         if subspace.base is not None:
