@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from benchmarks.stub_server import CARD, LABELS, TEXTS, TOKENS
 from lmaas_backends.roberta.server import RobertaServer
 from lmaas_backends.roberta.work import Step
-from lmaas_sdk.backend import FeatureQuery, ModelCard, Registration, ScoreQuery, ScoreReply, Usage
+from lmaas_sdk.backend import FeatureQuery, FeatureReply, ModelCard, Registration, ScoreQuery, ScoreReply, Usage
 from lmaas_sdk.errors import Unsupported
 from lmaas_sdk.texts import TextSet
 from lmaas_sdk.tuning.subspace import Subspace
+
+_STATES, _LENGTHS = np.zeros(1, np.float32), np.ones(1, np.int64)
 
 
 class InstantLanes:
@@ -38,9 +40,9 @@ class InstantLanes:
 class InstantWork:
     """A query whose answer is ready, as one unit for each candidate."""
 
-    def __init__(self, query: ScoreQuery) -> None:
-        self._candidates = query.n_candidates
-        self.units = (TOKENS,) * query.n_candidates
+    def __init__(self, query: ScoreQuery | FeatureQuery) -> None:
+        self._candidates = query.n_candidates if isinstance(query, ScoreQuery) else 0
+        self.units = (TOKENS,) * max(1, self._candidates)
 
     def flops(self, unit: int) -> int:
         return 0
@@ -48,7 +50,9 @@ class InstantWork:
     def prepare(self, unit: int) -> Step:
         return lambda: None
 
-    def reply(self) -> ScoreReply:
+    def reply(self) -> ScoreReply | FeatureReply:
+        if not self._candidates:  # what a server asks by itself, to see whether its engine answers
+            return FeatureReply(_STATES[:, None], _LENGTHS, _STATES, _STATES, Usage(TOKENS))
         logits = np.linspace(-1, 1, self._candidates * TEXTS * LABELS, dtype=np.float32)
         return ScoreReply(logits.reshape(self._candidates, TEXTS, LABELS), Usage(sum(self.units)))
 
@@ -66,8 +70,6 @@ class InstantEngine:
         raise Unsupported("arrays: this engine keeps nothing")
 
     def job(self, query: ScoreQuery | FeatureQuery) -> InstantWork:
-        if isinstance(query, FeatureQuery):
-            raise Unsupported("features: this engine has none")
         return InstantWork(query)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -74,9 +73,8 @@ class ServerMetrics:
         )
         self._recent = (0.0, 0.0)
         Gauge("lmaas_lanes", "Threads that compute side by side", registry=registry).set(lanes)
-        for index, (name, what) in enumerate((("calls", "Calls"), ("tokens", "Tokens of the calls"))):
-            gauge = Gauge(f"lmaas_queue_{name}", f"{what} that wait or compute now", registry=registry)
-            gauge.set_function(partial(_part, queue, index))
+        self.watch("lmaas_queue_calls", "Calls that wait or compute now", lambda: queue()[0])
+        self.watch("lmaas_queue_tokens", "Tokens of the calls that wait or compute now", lambda: queue()[1])
         self._registry.register(self)
 
     def watch(self, name: str, what: str, read: Callable[[], float]) -> None:
@@ -121,7 +119,3 @@ class ServerMetrics:
             for (name, endpoint), used in self._usage.items():
                 family.add_metric([name, endpoint], used[column])
             yield family
-
-
-def _part(queue: Callable[[], tuple[int, int]], index: int) -> float:
-    return queue()[index]
