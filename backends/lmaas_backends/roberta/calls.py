@@ -250,26 +250,25 @@ class ModelCalls:
             charge = await self._store.admit(metered, tokens, cost_nanousd)
             if isinstance(charge, Answer):
                 return charge
-            work = work or await self._work_of(charge, query, dropped)
-            return await self._settled(charge, work, encode=encode, dropped=dropped)
+            return await self._settled(charge, query, work, encode=encode, dropped=dropped)
         finally:
             self._batcher.leave(place)
 
-    async def _work_of(
-        self, charge: Charge, query: ScoreQuery | FeatureQuery, dropped: Callable[[], bool]
-    ) -> Work[Any]:
-        """The work of a call that was admitted; what was set aside for it is free again where it is refused."""
-        try:
-            return await self._work(query, dropped)
-        except BaseException:
-            self._store.void(charge)
-            raise
-
     async def _settled(
-        self, charge: Charge, work: Work[Any], *, encode: Callable[[Any], Answer], dropped: Callable[[], bool]
+        self,
+        charge: Charge,
+        query: ScoreQuery | FeatureQuery,
+        work: Work[Any] | None,
+        *,
+        encode: Callable[[Any], Answer],
+        dropped: Callable[[], bool],
     ) -> Answer:
-        """Computes a call that was admitted, and bills it or frees what was set aside for it."""
+        """Computes a call that was admitted, and bills it or frees what was set aside for it.
+
+        `work` is the query's, where it was needed for counting.
+        """
         try:
+            work = work or await self._work(query, dropped)
             reply = await self._batcher.run(charge.metered.account.name, work, dropped)
             answer = await asyncio.to_thread(encode, reply) if _is_large(reply) else encode(reply)
             answer = await self._store.settle(charge, reply.usage, answer)

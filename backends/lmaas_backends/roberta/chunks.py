@@ -106,7 +106,6 @@ class ChunkCache:
         return Chunk(
             rows=torch.from_numpy(np.array(rows)[layout.text_of]),
             candidates=torch.from_numpy(layout.candidate_of),
-            copies=copies,
             hidden=hidden,
             qkv=self._forward.first_qkv(hidden),
             order=sent(torch.from_numpy(layout.order), device) if frame.prompt_tokens else None,

@@ -53,7 +53,6 @@ class Chunk:
     Args:
         rows: (n,) where each text stands in the answer.
         candidates: (n,) under which of the chunk's candidates each text stands.
-        copies: Candidates that the chunk has room for.
         hidden: (P, D) float32: the embedding output of the texts' own P positions, the prompt's left out.
         qkv: (P, 3 D): the first layer's query, key and value of `hidden`.
         order: (M,) which row of (`hidden`, then the prompts of all candidates) stands at each position; None: the
@@ -65,7 +64,6 @@ class Chunk:
 
     rows: Tensor
     candidates: Tensor
-    copies: int
     hidden: Tensor
     qkv: Tensor
     order: Tensor | None
