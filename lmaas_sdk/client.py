@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from lmaas_sdk.accounting.bill import BARE_CALL, Bill
@@ -55,7 +56,6 @@ __all__ = ["Call", "Client", "OnWait"]
 
 OnWait = BeforeWait
 _Reply = ScoreReply | FeatureReply
-_Send = Callable[[Call, Reservation | None, bool], Awaitable[_Reply]]
 _T = TypeVar("_T")
 
 _REFUSED = (AuthenticationFailed, InvalidQuery, PaymentRequired, TaskError, UnknownDataset, Unsupported)
@@ -111,6 +111,11 @@ class Client:
     def patience_s(self) -> float:
         """Seconds that a tuner goes on asking where a call failed because no retry is left."""
         return self._retry.patience_s
+
+    @property
+    def outage_s(self) -> float:
+        """Seconds that a tuner goes on asking a backend that has worked before and now answers nobody."""
+        return self._retry.longest_outage_s
 
     def with_budget(self, budget: Budget, spare: Budget | None = None) -> Client:
         """The same client, paying from another budget.
@@ -183,15 +188,53 @@ class Client:
         Raises:
             BudgetExceeded: They do not fit together; nothing was reserved or sent.
         """
-        return await self._purse.hold_all([call.worst for call in calls], [self._label(call) for call in calls])
+        labels = [self._label(call) for call in calls]
+        worst = [BARE_CALL if self._lost(label) else call.worst for call, label in zip(calls, labels, strict=True)]
+        return await self._purse.hold_all(worst, labels)
 
-    async def score(self, call: Call, hold: Reservation | None = None, *, again: bool = False) -> ScoreReply:
+    async def note_lost(self, call: Call) -> None:
+        """Notes that an earlier process sent a call and did not live to see the answer.
+
+        A ledger file knows of it. In one in memory it is posted at the worst case now, as the file would have it, until
+        the answer under its key puts that right.
+
+        Raises:
+            BudgetExceeded: Not even the attempt that was lost fits into the budget.
+        """
+        label = self._label(call)
+        ledger = self.budget.ledger
+        if not ledger.unknown(label.endpoint, label.key):
+            (hold,) = await self._purse.hold_all([call.worst], [label])
+            await hold.mark_sent()
+            hold.post_unknown()
+        for lost in ledger.unknown(label.endpoint, label.key):
+            self.spend.add_unknown(lost.id, call.purpose, lost.amounts, label.key)
+
+    def _lost(self, label: Label) -> bool:
+        """Whether an attempt under this key has been paid for already, of a provider that bills a key once."""
+        return self._bills_once and bool(self.budget.ledger.unknown(label.endpoint, label.key))
+
+    @property
+    def _bills_once(self) -> bool:
+        return self.backend.card.capabilities.idempotent
+
+    async def score(
+        self,
+        call: Call,
+        hold: Reservation | None = None,
+        *,
+        again: bool = False,
+        apart: bool = False,
+        on_sent: Callable[[], None] | None = None,
+    ) -> ScoreReply:
         """Sends a call, again if need be, and books each attempt.
 
         Args:
             call: From `call`.
             hold: A reservation made for it by `hold`, which this call takes over; None: it is made now.
             again: Whether it was sent before and failed, so that the spare budget pays first.
+            apart: Whether to send it even if an identical one is under way, because that one is slow.
+            on_sent: Called whenever an attempt goes out.
 
         Raises:
             BudgetExceeded: A reservation does not fit, the wall time ends (or would, before the next attempt), or the
@@ -200,29 +243,31 @@ class Client:
             RetryBudgetExhausted, CircuitOpen: Too much fails for it to be tried again now.
             BackendError: It failed for good; the type says how.
         """
-        reply = await self._answered(call, hold, again=again)
+        reply = await self._answered(_Order(call, hold, again, on_sent), apart=apart)
         if not isinstance(reply, ScoreReply):
             raise TypeError("the call is one for features: send it by `features`")
         return reply
 
     async def features(self, call: Call, hold: Reservation | None = None) -> FeatureReply:
         """As `score`, for hidden states."""
-        reply = await self._answered(call, hold)
+        reply = await self._answered(_Order(call, hold))
         if not isinstance(reply, FeatureReply):
             raise TypeError("the call is one for logits: send it by `score`")
         return reply
 
-    async def _answered(self, call: Call, hold: Reservation | None, *, again: bool = False) -> _Reply:
+    async def _answered(self, order: _Order, *, apart: bool = False) -> _Reply:
         """The answer: from the cache, from an identical call under way, or from the backend."""
-        sending = _Sending(self._sent, call, hold, again=again)
+        sending = _Sending(self._sent, order)
         try:
-            reply, was_free = await self._reuse.answer(call, sending.begin)
+            if apart:
+                return await sending.begin()
+            reply, was_free = await self._reuse.answer(order.call, sending.begin)
             if was_free:
-                await self._count_only(call, hold)
+                await self._count_only(order.call, order.hold)
         finally:
             # What was begun resolves the reservation by itself, for others too who wait for the same call.
-            if hold is not None and hold.is_pending and not sending.is_begun:
-                hold.void()
+            if order.hold is not None and order.hold.is_pending and not sending.is_begun:
+                order.hold.void()
         return reply
 
     async def _count_only(self, call: Call, hold: Reservation | None) -> None:
@@ -232,7 +277,8 @@ class Client:
         await bill.open()
         bill.post(counted)
 
-    async def _sent(self, call: Call, hold: Reservation | None, again: bool) -> _Reply:
+    async def _sent(self, order: _Order) -> _Reply:
+        call = order.call
         self._retries.earn()
         route = self._routes.to(endpoint_of(call.query))
         label = Label(call.purpose, route.scope, call.key)
@@ -241,9 +287,10 @@ class Client:
             self.spend,
             label,
             worst=call.worst,
-            bills_once=self.backend.card.capabilities.idempotent,
-            hold=hold,
-            again=again,
+            bills_once=self._bills_once,
+            hold=order.hold,
+            again=order.again,
+            on_sent=order.on_sent,
         )
         patience = self._patience(label)
         try:
@@ -324,6 +371,16 @@ class Client:
         return Routes(self.backend, self.budget.ledger, quotas=self._quotas, wall=self._wall)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Order:
+    """A call with all that its sender says of it; see `Client.score`."""
+
+    call: Call
+    hold: Reservation | None = None
+    again: bool = False
+    on_sent: Callable[[], None] | None = None
+
+
 class _Sending:
     """A call that is sent if nobody has its answer.
 
@@ -331,16 +388,16 @@ class _Sending:
         is_begun: Whether it was sent; then it resolves its reservation by itself.
     """
 
-    __slots__ = ("_again", "_call", "_hold", "_send", "is_begun")
+    __slots__ = ("_order", "_send", "is_begun")
 
-    def __init__(self, send: _Send, call: Call, hold: Reservation | None, *, again: bool) -> None:
-        self._send, self._call, self._hold, self._again = send, call, hold, again
+    def __init__(self, send: Callable[[_Order], Awaitable[_Reply]], order: _Order) -> None:
+        self._send, self._order = send, order
         self.is_begun = False
 
     def begin(self) -> Awaitable[_Reply]:
         """Sends it; what comes back has to be awaited at once."""
         self.is_begun = True
-        return self._send(self._call, self._hold, self._again)
+        return self._send(self._order)
 
 
 def _within(limit_s: float | None, awaited: Awaitable[_T]) -> Awaitable[_T]:

@@ -7,6 +7,10 @@ LmaasError
 ├── QuotaExceeded             the provider's quota would make the call wait too long
 ├── LedgerError               a ledger file cannot be read or written
 │   └── LedgerConflict        a budget of that name has other limits there (also ValueError)
+├── JournalError              a run's journal cannot be read, written or gone on with (also ValueError)
+│   ├── JournalCorrupt        a line of it was changed, lost or moved
+│   ├── JournalInUse          another run has it open
+│   └── JournalMismatch       it was written under other settings, versions or on another engine
 ├── MissingExtra              an optional package is not installed (also ImportError)
 ├── UnknownPrice              no price is known for a model
 ├── TaskError                 a template, verbalizer or data set is unusable (also ValueError)
@@ -25,6 +29,7 @@ LmaasError
     ├── PaymentRequired       the account's balance is used up
     ├── ServerUntrusted       no TLS with it can be trusted; nothing was sent
     ├── ProtocolError         the answer is not what the API promises
+    │   └── NotFinite         it holds NaN or infinity
     ├── RetryBudgetExhausted  too many calls fail for this one to be tried again now
     ├── CircuitOpen           the backend keeps failing, so nothing is sent until a probe is answered
     └── Retryable             trying again may help
@@ -41,6 +46,12 @@ Whether a call may be tried again is a type (`Retryable`), and so is whether it 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 __all__ = [
     "AttemptTimeout",
     "AuthenticationFailed",
@@ -52,12 +63,17 @@ __all__ = [
     "CorruptModel",
     "EmptyClass",
     "InvalidQuery",
+    "JournalCorrupt",
+    "JournalError",
+    "JournalInUse",
+    "JournalMismatch",
     "LedgerConflict",
     "LedgerError",
     "LmaasError",
     "MissingExtra",
     "ModelLoadError",
     "NoLanguageModelHead",
+    "NotFinite",
     "OutcomeUnknown",
     "PaymentRequired",
     "PromptFileError",
@@ -141,6 +157,22 @@ class LedgerConflict(LedgerError, ValueError):
     """A ledger file knows a budget of this name with other limits."""
 
 
+class JournalError(LmaasError, ValueError):
+    """A run's journal cannot be read, written or gone on with."""
+
+
+class JournalCorrupt(JournalError):
+    """A line of a journal was changed, lost or moved; a last line that is cut short is no such thing."""
+
+
+class JournalInUse(JournalError):
+    """Another run has the journal open."""
+
+
+class JournalMismatch(JournalError):
+    """A journal was written under other settings or versions, or on another engine; the message names them."""
+
+
 class MissingExtra(LmaasError, ImportError):
     """An optional package is needed and not installed; the message names the extra."""
 
@@ -211,6 +243,19 @@ class ServerUntrusted(BackendError):
 
 class ProtocolError(BackendError):
     """The answer is not what the API promises (wrong shape, NaN, not JSON)."""
+
+
+class NotFinite(ProtocolError):
+    """An answer holds NaN or infinity.
+
+    Attributes:
+        logits: The logits as they came, (n_candidates, n_texts, n_labels), of which other candidates may be right; None
+            where the answer has none.
+    """
+
+    def __init__(self, message: str, *, logits: NDArray[np.float32] | None = None) -> None:
+        super().__init__(message)
+        self.logits = logits
 
 
 class RetryBudgetExhausted(BackendError):

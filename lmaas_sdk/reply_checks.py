@@ -6,13 +6,14 @@ import numpy as np
 
 from lmaas_sdk.backend import FeatureQuery, FeatureReply, ScoreQuery, ScoreReply, Usage
 from lmaas_sdk.calls import n_texts_of
-from lmaas_sdk.errors import ProtocolError
+from lmaas_sdk.errors import NotFinite, ProtocolError
 from lmaas_sdk.finite import all_finite
 from lmaas_sdk.texts import TextSet
 
 __all__ = ["check_reply", "check_usage"]
 
 _FLOAT32 = np.dtype(np.float32)
+_NOT_FINITE = "the answer holds NaN or infinite {}: the backend is faulty, nothing was learned from it"
 
 
 def check_usage(query: ScoreQuery | FeatureQuery, reply: object) -> None:
@@ -59,7 +60,8 @@ def _check_logits(query: ScoreQuery, reply: ScoreReply) -> None:
         if expected is not None and reply.logits.shape[axis] != expected:
             what = ("texts", "labels")[axis - 1]
             raise ProtocolError(f"the answer should hold logits of {expected} {what}, not {reply.logits.shape[axis]}")
-    _check_finite(reply.logits, "logits")
+    if not all_finite(reply.logits):
+        raise NotFinite(_NOT_FINITE.format("logits"), logits=reply.logits)
 
 
 def _check_features(query: FeatureQuery, reply: FeatureReply) -> None:
@@ -74,14 +76,8 @@ def _check_features(query: FeatureQuery, reply: FeatureReply) -> None:
             f"the answer should hold features of {texts or 'its'} texts, pool {query.pool!r}, "
             f"not of shape {features.shape} with {len(lengths)} lengths"
         )
-    _check_finite(features, "features")
-
-
-def _check_finite(values: np.ndarray[tuple[int, ...], np.dtype[np.float32]], what: str) -> None:
-    if not all_finite(values):
-        raise ProtocolError(
-            f"the answer holds NaN or infinite {what}: the backend is faulty, nothing was learned from it"
-        )
+    if not all_finite(features):
+        raise NotFinite(_NOT_FINITE.format("features"))
 
 
 def _n_labels(query: ScoreQuery) -> int | None:

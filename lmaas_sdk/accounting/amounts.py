@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -50,6 +51,10 @@ class Amounts:
             min(self.nanousd, other.nanousd),
         )
 
+    def above(self, other: Amounts) -> Amounts:
+        """How much more than `other` this is, unit by unit; nothing where it is less."""
+        return self - self.at_most(other)
+
     def evaluations_only(self) -> Amounts:
         """The evaluations, without what they cost: of an answer that nobody has to pay for again."""
         return Amounts(evaluations=self.evaluations)
@@ -67,6 +72,17 @@ class Amounts:
             or self.tokens > most.tokens
             or self.nanousd > most.nanousd
         )
+
+    def to_exact(self) -> list[int | str]:
+        """The four units for a file, to the last part of an evaluation; `from_exact` reads them."""
+        return [self.calls, str(self.evaluations), self.tokens, self.nanousd]
+
+    @classmethod
+    def from_exact(cls, row: Sequence[int | str]) -> Amounts:
+        """What `to_exact` wrote."""
+        calls, evaluations, tokens, nanousd = row
+        whole = Fraction(evaluations)
+        return cls(int(calls), int(whole) if whole.denominator == 1 else whole, int(tokens), int(nanousd))
 
     def to_dict(self) -> dict[str, int | float]:
         """Plain numbers for JSON; money stays in whole nano-dollars."""

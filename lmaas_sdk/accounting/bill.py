@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.budget import Reservation
 from lmaas_sdk.accounting.purse import Purse
@@ -28,6 +30,7 @@ class Bill:
         bills_once: Whether the provider bills a key once.
         hold: A reservation made beforehand for the first attempt.
         again: Whether the call was sent before and failed.
+        on_sent: Called whenever an attempt goes out.
     """
 
     def __init__(
@@ -40,12 +43,13 @@ class Bill:
         bills_once: bool,
         hold: Reservation | None = None,
         again: bool = False,
+        on_sent: Callable[[], None] | None = None,
     ) -> None:
         self._purse, self._spend, self._label = purse, spend, label
         self._worst, self._bills_once = worst, bills_once
         self._hold = hold if hold is not None and hold.is_pending else None
         self._sent = False
-        self._again = again
+        self._again, self._on_sent = again, on_sent
         self._is_paid_by_lost = False
 
     @property
@@ -74,6 +78,8 @@ class Bill:
         """Notes, durably, that the attempt goes out now."""
         await self._open_hold.mark_sent()
         self._sent = True
+        if self._on_sent is not None:
+            self._on_sent()
 
     def refused(self) -> None:
         """The provider provably did not take the attempt: its reservation is there for the next one."""
@@ -83,13 +89,13 @@ class Bill:
     def post(self, actual: Amounts) -> None:
         """Books an attempt whose cost is known."""
         self._taken().post(actual)
-        self._spend.add(self.purpose, actual)
+        self._spend.add(self.purpose, actual, self._label.key)
 
     def post_unknown(self) -> None:
         """Books an attempt that may have been charged, at the worst case."""
         hold = self._taken()
         hold.post_unknown()
-        self._spend.add_unknown(hold.id, self.purpose, hold.amounts)
+        self._spend.add_unknown(hold.id, self.purpose, hold.amounts, self._label.key)
         self._again = True
 
     def settle(self, actual: Amounts) -> None:

@@ -84,7 +84,8 @@ def _draw_accuracy(axes: Axes, result: TuningResult, generations: list[Generatio
 
 def _draw_spend(axes: Axes, result: TuningResult) -> None:
     priced = result.spent.nanousd > 0
-    evaluations, spent = [0], [0.0]
+    evaluations: list[float] = [0]
+    spent = [0.0]
     for event in result.history:
         if isinstance(event, GenerationDone):
             evaluations.append(event.evaluations)

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.accounting.money import format_usd
-from lmaas_sdk.tuning.events import DevScored, Event, GenerationDone, RunPlanned, Waiting
+from lmaas_sdk.tuning.events import DevScored, Event, GenerationDone, Resumed, RunPlanned, Waiting
 
 __all__ = ["RunProgress"]
 
@@ -60,6 +60,9 @@ class RunProgress:
                 self._dev = "" if event.choice.dev is None else f"dev {event.choice.dev.value:.3f}"
             case GenerationDone():
                 self._advance(event)
+            case Resumed():
+                done = f"{event.generations} generations, {event.evaluations:g} evaluations"
+                self._console.print(f"resumed after {done}", highlight=False)
             case Waiting() if event.seconds >= _WORTH_A_LINE_S:
                 self._console.print(f"waiting {event.seconds:.0f} s: {event.reason}", highlight=False, soft_wrap=True)
 
@@ -81,7 +84,7 @@ class RunProgress:
         if self._total is None:
             return event.generation % 10 == 0
         step = max(1, self._total // _LINES_PER_RUN)
-        before, self._generation = self._generation, done // step
+        before, self._generation = self._generation, int(done // step)
         return self._generation != before or done == self._total
 
     def _describe(self, event: GenerationDone) -> str:

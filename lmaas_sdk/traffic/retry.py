@@ -26,6 +26,7 @@ T = TypeVar("T")
 _NO_LABEL = Label()
 _TOLD_WAIT_S = 1.0  # waits for a quota that are longer are logged
 _logger = logging.getLogger("lmaas_sdk.traffic")
+_OUTAGE_RATIO = 60
 _SHORTEST_QUOTA_WAIT_S = 0.01  # 429s count as no attempt, so without a wait they could go on for ever
 
 
@@ -43,6 +44,8 @@ class RetryPolicy:
             and `budget_floor` more, 429s apart, so that retries cannot make an outage worse.
         patience_s: Most seconds that a tuner goes on asking for a candidate that fails because no attempt or retry is
             left or the circuit is open.
+        outage_s: The same, of a backend that has answered before and now answers nobody: one that is away. None: sixty
+            times `patience_s`.
 
     Raises:
         ValueError: A value is out of its range; the message names it.
@@ -57,6 +60,7 @@ class RetryPolicy:
     budget_ratio: float = 0.1
     budget_floor: int = 10
     patience_s: float = 120.0
+    outage_s: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("attempts", "budget_floor"):
@@ -68,10 +72,15 @@ class RetryPolicy:
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{name} is finite and at least 0, not {value!r}")
-        for name in ("max_wait_s", "attempt_timeout_s", "total_timeout_s"):
+        for name in ("max_wait_s", "attempt_timeout_s", "total_timeout_s", "outage_s"):
             longest: object = getattr(self, name)
             if longest is not None and not (isinstance(longest, (int, float)) and longest >= 0):
                 raise ValueError(f"{name} is at least 0 seconds, not {longest!r}: None is no limit")
+
+    @property
+    def longest_outage_s(self) -> float:
+        """`outage_s`, worked out."""
+        return _OUTAGE_RATIO * self.patience_s if self.outage_s is None else self.outage_s
 
     def new_budget(self) -> RetryBudget:
         """The retry budget that the calls of one client share."""

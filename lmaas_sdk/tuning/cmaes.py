@@ -95,11 +95,11 @@ class PycmaOptimizer:
     def sigma(self) -> float:
         return float(self._es.sigma)
 
-    def ask(self) -> Batch:
+    def ask(self, extra: int = 0) -> Batch:
         """The next generation; asked again before tell, the same one (pycma itself would draw anew, or raise)."""
         if self._asked is None:
             with _blas.limit(limits=1, user_api="blas"):
-                X = np.array(self._es.ask(), dtype=np.float64)
+                X = np.array(self._es.ask(self.population_size + extra), dtype=np.float64)
             X.flags.writeable = False
             self._asked = Batch(self._generation, X)
         return self._asked

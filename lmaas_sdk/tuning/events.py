@@ -13,6 +13,7 @@ __all__ = [
     "Event",
     "GenerationDone",
     "Listener",
+    "Resumed",
     "RunPlanned",
     "Waiting",
     "dev_scored_of",
@@ -34,6 +35,21 @@ class RunPlanned:
 
 
 @dataclass(frozen=True, slots=True)
+class Resumed:
+    """What the journal of a run holds is done again, and cost nothing; from here on it is new.
+
+    Args:
+        generations: Generations that it holds.
+        evaluations: Candidates that they scored.
+        spent: Everything posted so far.
+    """
+
+    generations: int
+    evaluations: int | float
+    spent: Amounts
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationDone:
     """A generation was scored and told.
 
@@ -43,22 +59,24 @@ class GenerationDone:
         best_loss, median_loss: Train loss within this generation.
         lowest_loss: Train loss, the lowest so far.
         sigma: Step size.
+        missing: Candidates without a loss of their own: they failed, were too slow, or a race dropped them.
         spent: Everything posted so far.
         elapsed_s: Seconds since the run began.
     """
 
     generation: int
-    evaluations: int
+    evaluations: int | float
     best_loss: float
     median_loss: float
     lowest_loss: float
     sigma: float
+    missing: int
     spent: Amounts
     elapsed_s: float
 
     def to_row(self) -> dict[str, float]:
         """The part that repeats byte for byte: no spend, no time."""
-        names = ("generation", "evaluations", "best_loss", "median_loss", "lowest_loss", "sigma")
+        names = ("generation", "evaluations", "best_loss", "median_loss", "lowest_loss", "sigma", "missing")
         return {name: getattr(self, name) for name in names}
 
 
@@ -97,5 +115,5 @@ def dev_scored_of(history: History) -> list[Choice]:
     return [event.choice for event in history if isinstance(event, DevScored)]
 
 
-Event = RunPlanned | GenerationDone | DevScored | Waiting
+Event = RunPlanned | Resumed | GenerationDone | DevScored | Waiting
 Listener = Callable[[Event], None]

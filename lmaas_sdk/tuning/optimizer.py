@@ -58,7 +58,7 @@ class Optimizer(Protocol):
         """The step size."""
         ...
 
-    def ask(self) -> Batch:
+    def ask(self, extra: int = 0) -> Batch:
         """The candidates of the next generation; the same ones until they are told."""
         ...
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 import tenacity
 
 from lmaas_sdk.client import Client
 from lmaas_sdk.errors import BackendUnavailable, CircuitOpen, OutcomeUnknown, RetryBudgetExhausted
 
-__all__ = ["FAILS_FAST", "persistent"]
+__all__ = ["FAILS_FAST", "Health", "persistent"]
 
 FAILS_FAST = (RetryBudgetExhausted, CircuitOpen)
 _MAY_PASS = (*FAILS_FAST, BackendUnavailable, OutcomeUnknown)
@@ -18,17 +19,40 @@ _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 30.0
 
 
-def persistent(client: Client) -> tenacity.AsyncRetrying:
+class Health:
+    """When the backend of a run answered last."""
+
+    def __init__(self) -> None:
+        self._answered_s = -math.inf
+
+    def saw_answer(self) -> None:
+        """It has answered just now."""
+        self._answered_s = asyncio.get_running_loop().time()
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether it ever has."""
+        return self._answered_s > -math.inf
+
+    def has_answered_since(self, moment_s: float) -> bool:
+        """Whether it has from a moment of the loop's clock on."""
+        return self._answered_s >= moment_s
+
+
+def persistent(client: Client, health: Health) -> tenacity.AsyncRetrying:
     """A controller for one candidate: it asks again after longer and longer pauses, until the client's patience ends.
 
     It is no retry of an attempt: every time is a new call, which earns its share of the retry budget. Whether that
-    budget ended the last one, an open circuit or its own attempts is luck, so all of them are waited for alike.
+    budget ended the last one, an open circuit or its own attempts is luck, so all of them are waited for alike. A
+    backend that has worked and now answers nobody is away, and is waited for longer than one that answers others, or
+    that never was there.
 
     Args:
         client: Says how patient to be, and is told of every wait.
+        health: What the backend has answered.
     """
     clock = asyncio.get_running_loop().time
-    until_s = clock() + client.patience_s
+    began_s = clock()
     jittered = tenacity.wait_random_exponential(multiplier=_FIRST_PAUSE_S, max=_LONGEST_PAUSE_S)
 
     def pause_s(state: tenacity.RetryCallState) -> float:
@@ -36,10 +60,14 @@ def persistent(client: Client) -> tenacity.AsyncRetrying:
         asked_s = error.retry_after_s if isinstance(error, CircuitOpen) else 0.0
         return max(float(jittered(state)), asked_s, 0.05)
 
+    def until_s() -> float:
+        is_away = health.has_answered and not health.has_answered_since(began_s)
+        return began_s + (max(client.outage_s, client.patience_s) if is_away else client.patience_s)
+
     return tenacity.AsyncRetrying(
         retry=tenacity.retry_if_exception_type(_MAY_PASS),
         wait=pause_s,
-        stop=lambda state: clock() + state.upcoming_sleep > until_s,
+        stop=lambda state: clock() + state.upcoming_sleep > until_s(),
         before_sleep=lambda state: client.before_wait(state.upcoming_sleep, _error(state)),
         sleep=asyncio.sleep,
         reraise=True,

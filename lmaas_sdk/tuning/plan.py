@@ -9,7 +9,7 @@ from lmaas_sdk.accounting.amounts import UNITS, Amounts
 from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.errors import BudgetTooSmall
 
-__all__ = ["DEFAULT_EVALUATIONS", "Plan", "RunCosts", "plan_run"]
+__all__ = ["DEFAULT_EVALUATIONS", "Plan", "RunCosts", "is_limited", "largest", "plan_run"]
 
 DEFAULT_EVALUATIONS = 8000
 _NOTHING = Amounts()
@@ -21,7 +21,8 @@ class RunCosts:
 
     Args:
         generation: Scoring a population on the training set.
-        dev_scoring: Scoring two candidates on the dev set; nothing without one.
+        dev_scoring: A look: scoring two candidates on the dev set, and one candidate on the training set again where
+            the backend does not repeat itself; nothing without a dev set and noise.
         dev_every: Generations between two of these.
         test, manual: Scoring the chosen and the manual prompt on the test set; nothing unless asked for.
         rescoring: Scoring the best of 2, 3, ... generations on the training set again; the last is for any more.
@@ -49,6 +50,11 @@ class RunCosts:
         """Nothing for a single generation: its best has no rival."""
         least_first = self.rescoring[: max(0, generations - 1)]
         return least_first[-1] if least_first else _NOTHING
+
+    def plan(self, generations: int | None) -> Plan:
+        """So many generations, with what has to be set aside for them."""
+        aside = self.test + self.manual if generations is None else self.set_aside(generations)
+        return Plan(generations, aside)
 
     def total(self, generations: int) -> Amounts:
         return self.generation.times(generations) + self.set_aside(generations)
@@ -81,15 +87,18 @@ def plan_run(budget: Budget, costs: RunCosts) -> Plan:
 
     if not fits(1):
         raise _too_small(budget, costs)
+    if not is_limited(budget, costs):
+        return costs.plan(None)
+    return costs.plan(largest(fits))
+
+
+def is_limited(budget: Budget, costs: RunCosts) -> bool:
+    """Whether anything limits a run that its generations and looks take."""
     step = costs.generation + costs.dev_scoring
-    limited = any(left is not None and getattr(step, unit) for unit, left in free.items())
-    if not limited:
-        return Plan(None, costs.test + costs.manual)
-    generations = _largest(fits)
-    return Plan(generations, costs.set_aside(generations))
+    return any(budget.least_free(unit) is not None and getattr(step, unit) for unit in UNITS)
 
 
-def _largest(fits: Callable[[int], bool]) -> int:
+def largest(fits: Callable[[int], bool]) -> int:
     """The largest n with fits(n), where fits(1) holds and it never holds again once it fails."""
     most = 2
     while fits(most):

@@ -18,13 +18,14 @@ from lmaas_sdk.errors import TaskError
 from lmaas_sdk.logs import log_event
 from lmaas_sdk.tasks import Dataset, check_metric
 from lmaas_sdk.texts import TextSet
-from lmaas_sdk.tuning.plan import DEFAULT_EVALUATIONS, Plan, RunCosts, plan_run
+from lmaas_sdk.tuning.plan import DEFAULT_EVALUATIONS, RunCosts, is_limited
 from lmaas_sdk.tuning.presets import Preset
+from lmaas_sdk.tuning.racing import Racing, rungs
 from lmaas_sdk.tuning.scheduler import Scheduler, Scorable
 from lmaas_sdk.tuning.selection import MOST_RESCORED
 from lmaas_sdk.tuning.subspace import Subspace
 
-__all__ = ["LabelledTexts", "budget_and_plan", "prepare", "run_costs"]
+__all__ = ["LabelledTexts", "effective_budget", "prepare", "run_costs", "worst_of_generation"]
 
 _logger = logging.getLogger("lmaas_sdk.tuning")
 _DEV_CANDIDATES = 2  # the generation's best and the mean
@@ -78,18 +79,30 @@ def _check(datasets: Mapping[str, Any]) -> None:
         _ = dataset.digest, dataset.text_set.digest  # rendered and hashed here, off the event loop's thread
 
 
-def run_costs(backend: Backend, preset: Preset, data: Mapping[str, LabelledTexts]) -> RunCosts:
-    """The worst case of every step of a run on this data."""
+def run_costs(
+    backend: Backend, preset: Preset, data: Mapping[str, LabelledTexts], *, candidates: int, racing: Racing | None
+) -> RunCosts:
+    """The worst case of every step of a run on this data.
+
+    Args:
+        backend: Where calls go.
+        preset: The settings.
+        data: The sets, by name.
+        candidates: Of a generation.
+        racing: How they are raced.
+    """
     scheduler = Scheduler(Client(backend, Budget()), "pricing")
+    can = backend.card.capabilities
 
     def worst(name: str, candidates: int, purpose: Purpose) -> Amounts:
         return scheduler.worst(data[name].scorable, candidates, purpose) if name in data else Amounts()
 
     is_chosen_by_loss = "dev" not in data
     again = range(2, MOST_RESCORED + 1) if scheduler.sees_fewer_bits and is_chosen_by_loss else ()
+    repeat = Amounts() if can.deterministic else worst("train", 1, "train")
     return RunCosts(
-        generation=worst("train", preset.population, "train"),
-        dev_scoring=worst("dev", _DEV_CANDIDATES, "dev"),
+        generation=worst_of_generation(scheduler, data["train"], candidates, racing=racing),
+        dev_scoring=worst("dev", _DEV_CANDIDATES, "dev") + repeat,
         dev_every=preset.dev_every,
         test=worst("test", 1, "test"),
         manual=worst("manual", 1, "test"),
@@ -97,21 +110,32 @@ def run_costs(backend: Backend, preset: Preset, data: Mapping[str, LabelledTexts
     )
 
 
-def budget_and_plan(given: Budget | None, costs: RunCosts, population: int) -> tuple[Budget, Plan]:
-    """The budget of a run, and how far it reaches.
+def worst_of_generation(
+    scheduler: Scheduler,
+    train: LabelledTexts,
+    candidates: int,
+    *,
+    racing: Racing | None,
+    seed: int = 0,
+    generation: int = 0,
+) -> Amounts:
+    """The most that scoring a generation may take; a race is at its dearest when nobody is dropped."""
+    if racing is None:
+        return scheduler.worst(train.scorable, candidates, "train")
+    steps = rungs(racing, train.dataset.labels, seed=seed, generation=generation)
+    return sum((scheduler.worst(train.scorable, candidates, "train", rows=rows) for rows in steps), Amounts())
+
+
+def effective_budget(given: Budget | None, costs: RunCosts, population: int) -> Budget:
+    """The budget of a run.
 
     Without one: 8000 evaluations and, where they cost anything, no more money than that. With one that limits nothing
     that is charged here (dollars on a free model, say) and no time: 8000 evaluations within it.
-
-    Raises:
-        BudgetTooSmall: It cannot pay for one generation.
     """
     budget = given or _default_budget(costs, population)
-    plan = plan_run(budget, costs)
-    if plan.generations is None and budget.limits["wall_s"] is None:
-        budget = budget.child("default", Budget(evaluations=DEFAULT_EVALUATIONS, warn_at=()), unique=True)
-        plan = plan_run(budget, costs)
-    return budget, plan
+    if not is_limited(budget, costs) and budget.limits["wall_s"] is None:
+        return budget.child("default", Budget(evaluations=DEFAULT_EVALUATIONS, warn_at=()), unique=True)
+    return budget
 
 
 def _default_budget(costs: RunCosts, population: int) -> Budget:

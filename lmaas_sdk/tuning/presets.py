@@ -15,8 +15,14 @@ from lmaas_sdk.tuning.subspace import Layout, Subspace, positive_number
 __all__ = ["PRESETS", "Preset", "get_preset"]
 
 _Covariance = Literal["full", "diagonal"]
+RacingChoice = Literal["off", "auto", "on"]
 _LEAST_POPULATION = 4
-_CHOICES = {"covariance": get_args(_Covariance), "step_size": get_args(StepSize), "objective": get_args(Objective)}
+_CHOICES = {
+    "covariance": get_args(_Covariance),
+    "step_size": get_args(StepSize),
+    "objective": get_args(Objective),
+    "racing": get_args(RacingChoice),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,9 @@ class Preset:
             and sigma0 are.
         objective: `ce`, `hinge` or `metric`.
         dev_every: Generations between two scorings on the dev set.
+        plateau: Generations without improvement, on dev where there is a dev set, after which a run ends; None: none.
+        racing: Whether candidates are scored on a part of the training set first, and those that are clearly worse on
+            no more: `on`, `off`, or `auto`, where tokens or money bind rather than calls.
 
     Raises:
         ValueError: A setting is out of its range; the message names it and says what it may be.
@@ -53,6 +62,8 @@ class Preset:
     scale: float = 1.0
     objective: Objective = "ce"
     dev_every: int = 10
+    plateau: int | None = None
+    racing: RacingChoice = "off"
 
     def __post_init__(self) -> None:
         _check_name(self.name)
@@ -66,6 +77,8 @@ class Preset:
             "population": whole_number("population", self.population, at_least=_LEAST_POPULATION),
             "dev_every": whole_number("dev_every", self.dev_every, at_least=1),
         }
+        if self.plateau is not None:
+            numbers["plateau"] = whole_number("plateau", self.plateau, at_least=1)
         for name, number in numbers.items():  # equal settings are spelled alike in results, 1 and 1.0 too
             object.__setattr__(self, name, number)
 

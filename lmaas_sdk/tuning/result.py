@@ -13,7 +13,7 @@ from lmaas_sdk.accounting.money import usd
 from lmaas_sdk.accounting.spend import Spend
 from lmaas_sdk.backend import Backend
 from lmaas_sdk.canonical import canonical_json
-from lmaas_sdk.errors import BackendError
+from lmaas_sdk.errors import LmaasError
 from lmaas_sdk.tasks import Dataset
 from lmaas_sdk.tasks.template import Fields
 from lmaas_sdk.tuning.events import DevScored, GenerationDone, dev_scored_of, generations_of
@@ -23,7 +23,7 @@ from lmaas_sdk.tuning.selection import Choice, ChosenBy
 
 __all__ = ["ResultCore", "Stopped", "TuningResult", "limits_in_force"]
 
-Stopped = Literal["budget", "quota", "interrupted"]
+Stopped = Literal["budget", "quota", "plateau", "target", "interrupted", "done"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +31,9 @@ class ResultCore:
     """What is the same, byte for byte, whenever the same run is repeated on one machine.
 
     Args:
-        settings: Preset, seed, subspace and the digests of the data; `losses` where those of the search are no float32.
+        settings: Preset, scheduling, seed, subspace and the digests of the data; `losses` where those of the search are no float32.
         choice: The candidate that was returned, and what it was chosen by.
-        losses: The train loss of every candidate, by generation, as the search saw it.
+        losses: The train loss of every candidate, by generation, as the search saw it; None for one that has none.
         curve: A row a generation: evaluations, best, median and lowest loss, sigma.
         dev: A row for every candidate that was scored on dev.
         evaluations: Candidates scored over the training set, those scored again included.
@@ -41,10 +41,10 @@ class ResultCore:
 
     settings: dict[str, object]
     choice: dict[str, object]
-    losses: tuple[tuple[float, ...], ...]
+    losses: tuple[tuple[float | None, ...], ...]
     curve: tuple[dict[str, float], ...]
     dev: tuple[dict[str, object], ...]
-    evaluations: int
+    evaluations: int | float
 
     def to_bytes(self) -> bytes:
         """Canonical JSON."""
@@ -60,8 +60,10 @@ class TuningResult:
         prompt: The tuned prompt: `result.prompt.save("sst2.prompt")`.
         choice: The candidate behind it.
         chosen_by: `dev_metric`, or `train_loss` where there was no dev set.
-        stopped: Why the run ended: "budget", "quota", or "interrupted" (by `Tuner.stop`, or by `failure`).
-        failure: The backend's error that ended the run, if one did.
+        stopped: Why the run ended: "budget"; "quota": a wait would have been too long; "plateau": nothing got better any
+            more; "target": dev came up to what was asked for; "done": the search asks for nothing new; "interrupted":
+            by `Tuner.stop`, or by `failure`.
+        failure: The error that ended the run, if one did.
         test: Its evaluation on the test set that was asked for.
         manual: The manual prompt's evaluation on the same set, where that was asked for.
         spend: By purpose.
@@ -78,7 +80,7 @@ class TuningResult:
     choice: Choice
     chosen_by: ChosenBy
     stopped: Stopped
-    failure: BackendError | None
+    failure: LmaasError | None
     test: Evaluation | None
     manual: Evaluation | None
     spend: Spend
@@ -91,7 +93,7 @@ class TuningResult:
     predictor: Predictor = field(repr=False)
 
     @property
-    def evaluations(self) -> int:
+    def evaluations(self) -> int | float:
         return self.core.evaluations
 
     @property

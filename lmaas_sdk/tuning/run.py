@@ -3,34 +3,64 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lmaas_sdk.errors import BackendError, BudgetExceeded, LmaasError, PaymentRequired, QuotaExceeded
+from lmaas_sdk.errors import BackendError, BudgetExceeded, JournalError, LmaasError, PaymentRequired, QuotaExceeded
+from lmaas_sdk.logs import plain
 from lmaas_sdk.traffic.concurrency import most_at_once
-from lmaas_sdk.tuning.events import DevScored, Event, GenerationDone
-from lmaas_sdk.tuning.objective import losses
+from lmaas_sdk.tuning.events import DevScored, Event, GenerationDone, Resumed
+from lmaas_sdk.tuning.generation import GenerationScorer
+from lmaas_sdk.tuning.horizon import Horizon
+from lmaas_sdk.tuning.interruption import Interrupted, unless_stopped
+from lmaas_sdk.tuning.journal import Moment
+from lmaas_sdk.tuning.looks import Looks
 from lmaas_sdk.tuning.optimizer import Batch, Optimizer
 from lmaas_sdk.tuning.pace import has_time
-from lmaas_sdk.tuning.plan import RunCosts
-from lmaas_sdk.tuning.predictor import evaluation
-from lmaas_sdk.tuning.preparation import LabelledTexts
+from lmaas_sdk.tuning.preparation import LabelledTexts, worst_of_generation
 from lmaas_sdk.tuning.presets import Preset
 from lmaas_sdk.tuning.scheduler import Scheduler
+from lmaas_sdk.tuning.scheduling import Needs
 from lmaas_sdk.tuning.selection import Choice, ChosenBy, Selection
+from lmaas_sdk.tuning.stopping import Plateau, reached
+from lmaas_sdk.tuning.told import Told
 from lmaas_sdk.tuning.worker import Worker
 
 if TYPE_CHECKING:
     from lmaas_sdk.tuning.result import Stopped
 
-__all__ = ["Run"]
+__all__ = ["Run", "Surroundings", "Turn"]
 
 _WARNINGS_EVERY = 10  # pycma's stop() is not free
 _NOT_PRECISE = "the choice is by train losses in fewer bits than float32"
+_ENDS = (BudgetExceeded, PaymentRequired, QuotaExceeded, BackendError, JournalError)
+_CUT_SHORT = ("interrupted", "quota")
+
+Turn = Callable[[], AbstractAsyncContextManager[None]]
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Surroundings:
+    """What a run listens to, and what listens to it.
+
+    Args:
+        tell: Takes every event.
+        stop: Set when the run should come to an end.
+        target: Metric on dev that is enough; None: none is.
+        turn: Entered around every generation, by runs that share a backend.
+    """
+
+    tell: Callable[[Event], None]
+    stop: asyncio.Event
+    target: float | None = None
+    turn: Turn = nullcontext
 
 
 class Run:
@@ -39,48 +69,58 @@ class Run:
     Args:
         preset: The settings.
         train, dev: The data; dev may be None.
-        scheduler: Sends training calls.
+        scorer: Scores generations.
         side_scheduler: Sends the calls that choose, on dev or training set, paid from what was set aside for them.
-        costs: The worst case of every step.
-        generations: Most generations; None: until time or money ends.
-        tell: Takes every event.
-        is_stopped: Asked before every generation after the first, and before the last look at dev.
+        horizon: How far the run goes.
+        around: What it listens to.
 
     Attributes:
-        failure: The backend's error that ended the search, if one did.
+        selection: What was found.
+        losses: The train losses of each generation; None for a candidate without one.
+        history: Every event, in order.
+        evaluations: Candidates scored over the training set.
+        failure: The error that ended the search, if one did.
         warnings: The optimiser's reasons to stop, and what could not be done.
     """
 
-    def __init__(  # noqa: PLR0913  (made in one place, by Tuner)
+    def __init__(
         self,
         preset: Preset,
         *,
         train: LabelledTexts,
         dev: LabelledTexts | None,
-        scheduler: Scheduler,
+        scorer: GenerationScorer,
         side_scheduler: Scheduler,
-        costs: RunCosts,
-        generations: int | None,
-        tell: Callable[[Event], None],
-        is_stopped: Callable[[], bool],
+        horizon: Horizon,
+        around: Surroundings,
     ) -> None:
-        self._preset = preset
-        self._train, self._dev = train, dev
-        self._scheduler, self._side_scheduler = scheduler, side_scheduler
-        self._costs, self._generations = costs, generations
-        self._tell = tell
-        self._is_stopped = is_stopped
+        self._preset, self._train = preset, train
+        self._scorer, self._scheduler = scorer, scorer.scheduler
+        self._horizon, self._around = horizon, around
+        journal = scorer.scheduler.journal
+        self._past = None if journal is None else journal.past
+        self._before_s = 0.0 if self._past is None else self._past.elapsed_s
         self._began = asyncio.get_running_loop().time()
-        self._generation = self._dev_looked_at = 0
+        self._generation = 0
         self._lowest = np.inf
         self._longest_s = 0.0
-        self._last: tuple[Choice, NDArray[np.float64]] | None = None
+        self._last: tuple[Choice, Choice] | None = None
+        self._plateau = Plateau(preset.plateau, has_dev=dev is not None)
+        self._end: Stopped | None = None
         self.selection = Selection()
-        self.losses: list[tuple[float, ...]] = []
+        self._looks = Looks(
+            side_scheduler,
+            train=train,
+            dev=dev,
+            objective=preset.objective,
+            selection=self.selection,
+            moment=self._moment,
+        )
+        self.losses: list[tuple[float | None, ...]] = []
         self.history: list[GenerationDone | DevScored] = []
-        self.evaluations = 0
+        self.evaluations: int | Fraction = 0
         self.warnings: set[str] = set()
-        self.failure: BackendError | None = None
+        self.failure: LmaasError | None = None
 
     async def search(self, make_optimizer: Callable[[], Optimizer]) -> Stopped:
         """Runs generations until something ends them; what was found stands in the attributes.
@@ -91,45 +131,29 @@ class Run:
         async with Worker() as worker:
             optimizer = await worker.run(make_optimizer)
             stopped = await self._generations_until_the_end(worker, optimizer)
-        if stopped == "budget" and not self._is_stopped():
+        if stopped not in _CUT_SHORT and not self._is_stopped:
             await self._look_once_more()
         await self._compare_precisely(stopped)
-        return "interrupted" if self._is_stopped() else stopped
+        return "interrupted" if self._is_stopped else stopped
 
     async def _generations_until_the_end(self, worker: Worker, optimizer: Optimizer) -> Stopped:
         try:
-            while self._goes_on():
+            while await self._goes_on(optimizer):
                 await self._one_generation(worker, optimizer)
-        except (BudgetExceeded, PaymentRequired, QuotaExceeded, BackendError) as end:
+        except Interrupted:
+            return "interrupted"
+        except _ENDS as end:
             if self._last is None:
                 raise  # there is nothing to return
             return self._ended_by(end)
-        return "budget"
-
-    def _goes_on(self) -> bool:
-        if self._last is None:
-            return True
-        if self._is_stopped():
-            return False
-        if self._generations is not None and self._generation >= self._generations:
-            return False
-        client = self._scheduler.client
-        card = client.backend.card
-        return has_time(
-            client.budget.remaining_s(),
-            generation_s=self._longest_s,
-            generation=self._costs.generation,
-            after=self._costs.after,
-            slots=client.limits("score").concurrency or most_at_once(card),
-            servers=card.replicas,
-        )
+        return self._end or "budget"
 
     def _ended_by(self, end: LmaasError) -> Stopped:
         if isinstance(end, QuotaExceeded):
             return "quota"
         if isinstance(end, BudgetExceeded | PaymentRequired):
             return "budget"
-        self.failure = end if isinstance(end, BackendError) else None
+        self.failure = end
         return "interrupted"
 
     @property
@@ -141,103 +165,181 @@ class Run:
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds since the run began."""
-        return asyncio.get_running_loop().time() - self._began
+        """Seconds that the run has been running, in this process and in those before."""
+        return self._before_s + asyncio.get_running_loop().time() - self._began
+
+    # -- whether to go on
+
+    async def _goes_on(self, optimizer: Optimizer) -> bool:
+        if self._last is None or self._is_replayed:
+            return True
+        self._tell_resumed()
+        if self._is_stopped or self._end is not None:
+            return False
+        return await self._has_budget(optimizer.population_size) and self._has_time()
+
+    async def _has_budget(self, population: int) -> bool:
+        scorer, horizon = self._scorer, self._horizon
+        candidates, aside = population + scorer.scheduling.over_ask, horizon.aside
+        worst = None
+        if candidates != horizon.candidates:
+            worst = worst_of_generation(
+                self._scheduler, self._train, candidates, racing=scorer.racing, seed=scorer.seed
+            )
+        reaches = await horizon.reaches(self._generation, candidates=candidates, worst=worst)
+        if horizon.aside is not aside:
+            client = self._scheduler.client
+            paying = client.with_budget(horizon.aside, spare=client.budget)
+            self._looks.scheduler = self._looks.scheduler.paying_from(paying)
+        return reaches
+
+    def _has_time(self) -> bool:
+        client = self._scheduler.client
+        card = client.backend.card
+        return has_time(
+            client.budget.remaining_s(),
+            generation_s=self._longest_s,
+            generation=self._horizon.costs.generation,
+            after=self._horizon.costs.after,
+            slots=client.limits("score").concurrency or most_at_once(card),
+            servers=card.replicas,
+        )
+
+    @property
+    def _is_stopped(self) -> bool:
+        return self._around.stop.is_set()
+
+    @property
+    def _is_replayed(self) -> bool:
+        """Whether the next generation is in the journal."""
+        return self._past is not None and self._generation in self._past.told
+
+    def _tell_resumed(self) -> None:
+        """Once, when what the journal has is done."""
+        if self._past is not None and self._past.is_resumed:
+            self._past.is_resumed = False
+            self._around.tell(Resumed(self._generation, plain(self.evaluations), self._moment().spent))
+
+    # -- one generation
 
     async def _one_generation(self, worker: Worker, optimizer: Optimizer) -> None:
-        began_s = self.elapsed_s
-        batch = await worker.run(optimizer.ask)
-        logits = await self._scheduler.score(
-            self._train.scorable, batch.X.astype(np.float32), "train", label=batch.generation
-        )
-        values, mean = await worker.run(lambda: self._learn(optimizer, batch, logits))
-        self.evaluations += len(batch)
+        began_s, is_new = self.elapsed_s, not self._is_replayed
+        extra = self._scorer.scheduling.extra
+        batch = await worker.run(lambda: optimizer.ask(extra))
+        needs = Needs(optimizer.population_size, optimizer.min_tell, optimizer.must_have)
+        told, at = await self._scored(batch, needs, is_new=is_new)
+        mean = await worker.run(lambda: self._learn(optimizer, batch, told))
         self._generation += 1
-        self._longest_s = max(self._longest_s, self.elapsed_s - began_s)
-        self._record(batch, values, mean, optimizer.sigma)
-        if self._dev is not None and self._generation % self._preset.dev_every == 0:
-            await self._score_dev()
+        if is_new:
+            self._longest_s = max(self._longest_s, self.elapsed_s - began_s)
+        self._record(batch, told, mean, at=at, sigma=optimizer.sigma, is_new=is_new)
+        if self._generation % self._preset.dev_every == 0:
+            await self._look()
+            await self._repeat(batch, told)
+        self._judge(told)
 
-    def _learn(
-        self, optimizer: Optimizer, batch: Batch, logits: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        values = self._losses(logits)
-        optimizer.tell(batch.generation, dict(enumerate(values.tolist())))
+    async def _scored(self, batch: Batch, needs: Needs, *, is_new: bool) -> tuple[Told, Moment]:
+        if not is_new:
+            return await self._scorer.score(batch, needs, self._moment)
+        async with self._around.turn():
+            return await self._unless_stopped(self._scorer.score(batch, needs, self._moment))
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """The first generation is always finished: there has to be something to return."""
+        return await work if self._last is None else await unless_stopped(work, self._around.stop)
+
+    def _learn(self, optimizer: Optimizer, batch: Batch, told: Told) -> NDArray[np.float64]:
+        optimizer.tell(batch.generation, told.values)
         if batch.generation % _WARNINGS_EVERY == 0:
             self.warnings.update(optimizer.warnings())
-        return values, optimizer.mean
+        return optimizer.mean
 
-    def _losses(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
-        dataset = self._train.dataset
-        return losses(self._preset.objective, logits, dataset.labels, metric=dataset.task.metric)
-
-    def _record(self, batch: Batch, values: NDArray[np.float64], mean: NDArray[np.float64], sigma: float) -> None:
-        best = int(values.argmin())
-        choice = Choice(batch.generation, "best", batch.X[best].astype(np.float32), float(values[best]))
+    def _record(
+        self, batch: Batch, told: Told, mean: NDArray[np.float64], *, at: Moment, sigma: float, is_new: bool
+    ) -> None:
+        scored, generation = told.scored, batch.generation
+        best = min(scored, key=scored.__getitem__)
+        choice = Choice(generation, "best", batch.X[best].astype(np.float32), scored[best])
+        self._last = choice, Choice(generation, "mean", mean.astype(np.float32), None)
         self.selection.saw_train(choice)
-        self._last = (choice, mean)
-        self.losses.append(tuple(values.tolist()))
-        self._lowest = min(self._lowest, float(values[best]))
-        self._emit(
-            GenerationDone(
-                generation=batch.generation,
-                evaluations=self.evaluations,
-                best_loss=float(values[best]),
-                median_loss=float(np.median(values)),
-                lowest_loss=self._lowest,
-                sigma=sigma,
-                spent=self._scheduler.client.spend.total,
-                elapsed_s=self.elapsed_s,
-            )
+        self.selection.saw_mean(self._last[1])
+        self.losses.append(tuple(scored.get(index) for index in range(len(batch))))
+        self._lowest = min(self._lowest, scored[best])
+        self.evaluations += told.evaluations
+        done = GenerationDone(
+            generation=generation,
+            evaluations=plain(self.evaluations),
+            best_loss=scored[best],
+            median_loss=float(np.median(list(scored.values()))),
+            lowest_loss=self._lowest,
+            sigma=sigma,
+            missing=len(told.fates),
+            spent=at.spent,
+            elapsed_s=at.elapsed_s,
         )
+        self._emit(done, is_new=is_new)
+
+    def _judge(self, told: Told) -> None:
+        """Notes why there is no need for another generation, if there is none."""
+        done = self._generation
+        self._plateau.saw_loss(done, self._lowest)
+        looked = self._looks.latest if self._looks.at == done else ()
+        self._plateau.saw_dev(done, looked)
+        if reached(self._around.target, looked):
+            self._end = "target"
+        elif self._plateau.is_over(done):
+            self._end = "plateau"
+        elif not told.evaluations:
+            self._end = "done"  # every candidate was known, to the bits that are sent
+
+    # -- beside the generations
+
+    async def _look(self) -> None:
+        """Scores the generation's best and the mean of the search on dev."""
+        if self._last is None or not self._looks.has_dev:
+            return
+        is_new = self._looks.is_new(self._last[0].generation)
+        for scored in await self._unless_stopped(self._looks.score_dev(self._last, done=self._generation)):
+            self._emit(scored, is_new=is_new)
 
     async def _look_once_more(self) -> None:
         """Looks at dev after the last generation. What cannot be paid for or answered is left out, and said."""
-        if self._dev is None or self._dev_looked_at == self._generation:
+        if self._looks.at == self._generation:
             return
         try:
-            await self._score_dev()
-        except (BudgetExceeded, QuotaExceeded, BackendError) as end:
-            self.warnings.add(f"the last look at dev was not made: {end}")
+            await self._look()
+        except (*_ENDS, Interrupted) as end:
+            self.warnings.add(f"the last look at dev was not made: {str(end) or 'the run was stopped'}")
 
-    async def _score_dev(self) -> None:
-        """Scores the generation's best and the mean of the search."""
-        if self._dev is None or self._last is None:
+    async def _repeat(self, batch: Batch, told: Told) -> None:
+        """Scores one candidate again where answers may differ: the last one, which nothing was picked by."""
+        if self._scheduler.client.backend.card.capabilities.deterministic:
             return
-        best, mean = self._last
-        candidates = [best, Choice(best.generation, "mean", mean.astype(np.float32), None)]
-        Z = np.stack([candidate.z for candidate in candidates])
-        scorable = self._dev.scorable
-        logits = await self._side_scheduler.score(scorable, Z, "dev", label=best.generation)
-        self._dev_looked_at = self._generation
-        for candidate, answer in zip(candidates, logits, strict=True):
-            judged = replace(candidate, dev=evaluation(answer, self._dev.dataset, shortened=scorable.shortened))
-            self.selection.saw_dev(judged)
-            self._emit(DevScored(judged, self._scheduler.client.spend.total, self.elapsed_s))
+        index, loss = list(told.scored.items())[-1]
+        z = batch.X[index].astype(np.float32)
+        await self._unless_stopped(self._looks.repeat(z, loss, generation=batch.generation))
+        self.evaluations += 1
 
     async def _compare_precisely(self, stopped: Stopped) -> None:
         """Has float32 decide, where train losses do and the search saw fewer bits; that it cannot be done is said."""
         has_rivals = len(self.selection.lowest) > 1 and self.chosen[1] == "train_loss"
         if not self._scheduler.sees_fewer_bits or not has_rivals:
             return
-        why_not: object = "the run was cut short" if self._dev is None else "dev was not looked at"
-        if stopped == "budget" and self._dev is None and not self._is_stopped():
+        why_not: object = "dev was not looked at" if self._looks.has_dev else "the run was cut short"
+        if stopped not in _CUT_SHORT and not self._looks.has_dev and not self._is_stopped:
             try:
-                await self._score_again()
-            except (BudgetExceeded, QuotaExceeded, BackendError) as end:
+                self.evaluations += await self._looks.score_again()
+            except _ENDS as end:
                 why_not = end
             else:
                 return
         self.warnings.add(f"{_NOT_PRECISE}: {why_not}")
 
-    async def _score_again(self) -> None:
-        """Scores the lowest few on the training set in float32."""
-        Z = np.stack([choice.z for choice in self.selection.lowest])
-        scorable = replace(self._train.scorable, precise=True)
-        logits = await self._side_scheduler.score(scorable, Z, "train", label="again")
-        self.evaluations += len(Z)
-        self.selection.saw_again(self._losses(logits).tolist())
+    def _moment(self) -> Moment:
+        return Moment(self._scheduler.client.spend.total, self.elapsed_s)
 
-    def _emit(self, event: GenerationDone | DevScored) -> None:
+    def _emit(self, event: GenerationDone | DevScored, *, is_new: bool) -> None:
+        """Notes an event; what the journal has already happened before, and is not told again."""
         self.history.append(event)
-        self._tell(event)
+        if is_new:
+            self._around.tell(event)

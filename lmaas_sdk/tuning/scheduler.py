@@ -1,10 +1,10 @@
-"""How candidates go out: in as few calls as card and replicas allow, concurrently, and all of a generation or none."""
+"""How candidates go out: in as few calls as card and replicas allow, concurrently, and all of them or none."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +15,19 @@ from lmaas_sdk.accounting.spend import Purpose
 from lmaas_sdk.backend import ScoreQuery, ScoreReply
 from lmaas_sdk.canonical import digest
 from lmaas_sdk.client import Call, Client
+from lmaas_sdk.errors import LmaasError, NotFinite
+from lmaas_sdk.finite import all_finite
 from lmaas_sdk.texts import TextSet
-from lmaas_sdk.tuning.persistence import FAILS_FAST, persistent
+from lmaas_sdk.tuning.journal import Journal
+from lmaas_sdk.tuning.persistence import FAILS_FAST, Health, persistent
 from lmaas_sdk.tuning.subspace import Subspace
 
-__all__ = ["Part", "Scheduler", "Scorable"]
+__all__ = ["Part", "Scheduler", "Scorable", "first_failure"]
 
 _KEY_DIGITS = 32
+_Logits = NDArray[np.float32]
+_Values = NDArray[np.float32] | NDArray[np.float64]
+Read = Callable[["Part", _Logits], _Values]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,11 +51,21 @@ class Scorable:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """One call of several that make up a matrix of (candidates, texts)."""
+    """One call of several that make up a matrix of (candidates, texts).
+
+    Args:
+        call: The call.
+        candidates, rows: Where its answer belongs in the matrix.
+    """
 
     call: Call
     candidates: slice
     rows: slice
+
+    @property
+    def span(self) -> list[int]:
+        """The place, for the key and the journal."""
+        return [self.candidates.start, self.candidates.stop, self.rows.start, self.rows.stop]
 
 
 class Scheduler:
@@ -58,16 +74,32 @@ class Scheduler:
     Args:
         client: Pays and sends.
         run: The run's id, part of every idempotency key.
+        journal: Where calls and answers are written, and which has the answers of an earlier process; None: nowhere.
+        is_aside: Whether it pays from what was set aside.
+        health: When the backend answered last; shared by all schedulers of a run.
     """
 
-    def __init__(self, client: Client, run: str) -> None:
-        self.client = client
-        self._run = run
+    def __init__(
+        self,
+        client: Client,
+        run: str,
+        *,
+        journal: Journal | None = None,
+        is_aside: bool = False,
+        health: Health | None = None,
+    ) -> None:
+        self.client, self.journal = client, journal
+        self._run, self._is_aside = run, is_aside
+        self._health = health or Health()
 
     @property
     def sees_fewer_bits(self) -> bool:
         """Whether answers are in fewer bits than float32, but for those of precise queries."""
         return self.client.backend.card.capabilities.precise
+
+    def paying_from(self, client: Client) -> Scheduler:
+        """The same, paying from another budget."""
+        return Scheduler(client, self._run, journal=self.journal, is_aside=self._is_aside, health=self._health)
 
     async def prepare(self, texts: TextSet, subspace: Subspace | None, *, precise: bool = False) -> Scorable:
         """Has the texts counted (and registered, where the backend does that); free.
@@ -81,94 +113,218 @@ class Scheduler:
         counts, shortened = registered.token_counts, registered.shortened
         return Scorable(texts, subspace, counts, shortened, precise and self.sees_fewer_bits)
 
-    def worst(self, scorable: Scorable, candidates: int, purpose: Purpose) -> Amounts:
-        """The most that scoring so many candidates may take."""
+    def worst(
+        self, scorable: Scorable, candidates: int, purpose: Purpose, *, rows: Sequence[int] | None = None
+    ) -> Amounts:
+        """The most that scoring so many candidates may take, on all texts or on some."""
         Z = None if scorable.subspace is None else np.zeros((candidates, scorable.subspace.d), np.float32)
-        return sum((part.call.worst for part in self.parts(scorable, Z, purpose, label=0)), Amounts())
+        parts = self.parts(scorable, Z, purpose, label="worst", rows=rows)
+        return sum((part.call.worst for part in parts), Amounts())
 
     def parts(
-        self, scorable: Scorable, Z: NDArray[np.float32] | None, purpose: Purpose, *, label: object
+        self,
+        scorable: Scorable,
+        Z: _Logits | None,
+        purpose: Purpose,
+        *,
+        label: object,
+        rows: Sequence[int] | None = None,
     ) -> list[Part]:
-        """The calls that score Z: (n_candidates, d) on all texts.
+        """The calls that score Z: (n_candidates, d) on all texts, or on some.
+
+        A run that is resumed cuts them as it did before, so that they have the keys they had.
 
         Args:
             scorable: From `prepare`.
             Z: The candidates; None: the manual prompt.
             purpose: What for.
             label: What tells these candidates from others of the run: the generation, say.
+            rows: The texts to score, by index; None: all.
         """
-        most_candidates, most_texts = _most_a_call(self.client, scorable.token_counts)
-        n_texts = len(scorable.texts)
-        row_slices = list(_slices(n_texts, most_texts))
-        least = -(-self.client.backend.card.replicas // max(1, len(row_slices)))  # so that each server has one
-        parts = []
-        for candidates in _slices(1 if Z is None else len(Z), most_candidates, least=least):
-            for rows in row_slices:
-                whole = rows.stop - rows.start == n_texts
-                query = ScoreQuery(
-                    scorable.texts,
-                    rows=None if whole else tuple(range(rows.start, rows.stop)),
-                    subspace=scorable.subspace,
-                    Z=None if Z is None else Z[candidates],
-                    precise=scorable.precise,
-                )
-                key = self._key(purpose, label, candidates, rows)
-                counts = scorable.token_counts[rows]
-                call = self.client.call(query, key, purpose=purpose, token_counts=counts, of_texts=n_texts)
-                parts.append(Part(call, candidates, rows))
-        return parts
+        counts = scorable.token_counts if rows is None else [scorable.token_counts[row] for row in rows]
+        known = None if self.journal is None else self.journal.past.spans.get((purpose, str(label)))
+        if known is not None:
+            places = [(slice(c0, c1), slice(r0, r1)) for c0, c1, r0, r1 in known]
+        else:
+            places = list(self._places(1 if Z is None else len(Z), counts))
+        return [self._part(scorable, Z, purpose, label=label, rows=rows, place=place) for place in places]
 
-    async def score(
-        self, scorable: Scorable, Z: NDArray[np.float32] | None, purpose: Purpose, *, label: object
-    ) -> NDArray[np.float32]:
+    def _places(self, n_candidates: int, token_counts: Sequence[int]) -> Iterator[tuple[slice, slice]]:
+        most_candidates, most_texts = _most_a_call(self.client, token_counts)
+        row_slices = list(_slices(len(token_counts), most_texts))
+        least = -(-self.client.backend.card.replicas // max(1, len(row_slices)))  # so that each server has one
+        for candidates in _slices(n_candidates, most_candidates, least=least):
+            for rows in row_slices:
+                yield candidates, rows
+
+    def _part(
+        self,
+        scorable: Scorable,
+        Z: _Logits | None,
+        purpose: Purpose,
+        *,
+        label: object,
+        rows: Sequence[int] | None,
+        place: tuple[slice, slice],
+    ) -> Part:
+        candidates, within = place
+        n_texts = len(scorable.texts)
+        texts = range(n_texts)[within] if rows is None else rows[within]
+        query = ScoreQuery(
+            scorable.texts,
+            rows=None if len(texts) == n_texts else tuple(texts),
+            subspace=scorable.subspace,
+            Z=None if Z is None else Z[candidates],
+            precise=scorable.precise,
+        )
+        key = self._key(purpose, label, candidates, within)
+        counts = [scorable.token_counts[row] for row in texts]
+        call = self.client.call(query, key, purpose=purpose, token_counts=counts, of_texts=n_texts)
+        return Part(call, candidates, within)
+
+    async def score(self, scorable: Scorable, Z: _Logits | None, purpose: Purpose, *, label: object) -> _Logits:
         """Logits of all candidates on all texts: (n_candidates, n_texts, n_labels) float32.
 
         Raises:
             BudgetExceeded: They do not fit whole; then nothing was sent.
+            JournalError: The journal cannot be written; then nothing was sent.
         """
         parts = self.parts(scorable, Z, purpose, label=label)
-        return await self.send(parts, await self.client.hold([part.call for part in parts]))
+        return await self.send(parts, await self.open(parts, label=label))
 
-    async def send(self, parts: Sequence[Part], holds: Sequence[Reservation]) -> NDArray[np.float32]:
+    async def open(self, parts: Sequence[Part], *, label: object) -> list[Reservation | None]:
+        """Reserves and journals calls before any of them goes out; None for one whose answer the journal has.
+
+        Raises:
+            BudgetExceeded: They do not fit together.
+            JournalError: The journal cannot be written.
+        """
+        unasked = [part for part in parts if not (self._is_known(part) or self.is_known_useless(part))]
+        for part in unasked:
+            if self.journal is not None and part.call.key in self.journal.past.unanswered:
+                await self.client.note_lost(part.call)
+        holds = await self.client.hold([part.call for part in unasked])
+        try:
+            await self._note_sent(unasked, label)
+        except BaseException:
+            for hold in holds:
+                hold.void()
+            raise
+        held = {id(part): hold for part, hold in zip(unasked, holds, strict=True)}
+        return [held.get(id(part)) for part in parts]
+
+    def under_another_key(self, part: Part, label: object) -> Part:
+        """The same call, as another one to the provider: where the answer under its key is of no use, or too late."""
+        key = self._key(part.call.purpose, label, part.candidates, part.rows)
+        return replace(part, call=replace(part.call, key=key))
+
+    def is_known_useless(self, part: Part) -> bool:
+        """Whether an earlier process had an answer under its key, and it was of no use."""
+        return self.journal is not None and part.call.key in self.journal.past.useless
+
+    def _is_known(self, part: Part) -> bool:
+        return self.journal is not None and part.call.key in self.journal.past.answers
+
+    async def _note_sent(self, parts: Sequence[Part], label: object) -> None:
+        if self.journal is None or not parts:
+            return
+        purpose = parts[0].call.purpose
+        if (purpose, str(label)) in self.journal.past.spans:
+            return  # by the process that sent them first
+        await self.journal.sent(
+            purpose,
+            str(label),
+            spans=[part.span for part in parts],
+            keys=[part.call.key for part in parts],
+            worst=[part.call.worst for part in parts],
+            aside=self._is_aside,
+        )
+
+    async def send(self, parts: Sequence[Part], holds: Sequence[Reservation | None]) -> _Logits:
         """Sends parts concurrently and puts their answers together.
 
         Raises:
             LmaasError: The first failure; the other calls are cancelled and booked.
         """
-        tasks: list[asyncio.Task[NDArray[np.float32]]] = []
-        unclaimed = set(holds)
+        tasks: list[asyncio.Task[_Values]] = []
+        unclaimed = {hold for hold in holds if hold is not None}
         try:
             async with asyncio.TaskGroup() as group:
                 tasks.extend(
-                    group.create_task(self._logits(part, hold, unclaimed))
+                    group.create_task(self._claimed(part, hold, unclaimed))
                     for part, hold in zip(parts, holds, strict=True)
                 )
         except BaseExceptionGroup as failures:
-            first = _first(failures)
+            first = first_failure(failures)
             raise first from first.__cause__
         finally:
             for hold in unclaimed:  # a task that was cancelled before it began never saw its reservation
                 hold.void()
         return _assemble(parts, [task.result() for task in tasks])
 
-    async def _logits(self, part: Part, hold: Reservation, unclaimed: set[Reservation]) -> NDArray[np.float32]:
+    async def _claimed(self, part: Part, hold: Reservation | None, unclaimed: set[Reservation]) -> _Values:
+        if hold is not None:
+            unclaimed.discard(hold)
+        return await self.answer(part, hold)
+
+    async def answer(
+        self,
+        part: Part,
+        hold: Reservation | None,
+        *,
+        read: Read | None = None,
+        apart: bool = False,
+        on_sent: Callable[[], None] | None = None,
+    ) -> _Values:
+        """What is learned from the answer to one part: the journal's, or the backend's, which is written down.
+
+        Args:
+            part: The call.
+            hold: A reservation for it, which this takes over.
+            read: What is learned from the logits; None: the logits themselves.
+            apart, on_sent: As of `Client.score`.
+
+        Raises:
+            LmaasError: It failed for good.
+        """
+        journal, key = self.journal, part.call.key
+        if journal is not None and key in journal.past.answers:
+            return journal.past.answers[key]
+        try:
+            logits = await self._logits(part, hold, apart=apart, on_sent=on_sent)
+            values = logits if read is None else read(part, logits)
+        except LmaasError as error:
+            salvaged = None if read is None else _salvaged(part, error, read)
+            if salvaged is None:
+                if journal is not None:
+                    await journal.failed(key, part.call.purpose, type(error).__name__, self.client.spend.taken(key))
+                raise
+            values = salvaged
+        if journal is not None:
+            await journal.answered(key, part.call.purpose, values, self.client.spend.taken(key))
+        return values
+
+    async def _logits(
+        self, part: Part, hold: Reservation | None, *, apart: bool, on_sent: Callable[[], None] | None
+    ) -> _Logits:
         """The answer to one part, asked for again while others fail too much for the client to try.
 
         Raises:
             BackendError: The last failure, once patience ends.
         """
-        unclaimed.discard(hold)
-        left: Reservation | None = hold
+        left, asked = hold, 0
 
         async def ask() -> ScoreReply:
-            nonlocal left
-            taken, left = left, None
-            return await self.client.score(part.call, taken, again=taken is None)
+            nonlocal left, asked
+            (taken, left), again = (left, None), asked > 0
+            asked += 1
+            return await self.client.score(part.call, taken, again=again, apart=apart, on_sent=on_sent)
 
         try:
-            reply: ScoreReply = await persistent(self.client)(ask)
+            reply: ScoreReply = await persistent(self.client, self._health)(ask)
         except FAILS_FAST as error:
             raise (error.last or error) from error
+        self._health.saw_answer()
         return reply.logits
 
     def _key(self, purpose: Purpose, label: object, candidates: slice, rows: slice) -> str:
@@ -193,7 +349,19 @@ def _slices(count: int, most: int, *, least: int = 1) -> Iterator[slice]:
         yield slice(count * piece // pieces, count * (piece + 1) // pieces)
 
 
-def _assemble(parts: Sequence[Part], answers: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+def _salvaged(part: Part, error: LmaasError, read: Read) -> _Values | None:
+    """What the candidates with finite logits tell, and NaN for the others; None: nothing can be learned."""
+    if not isinstance(error, NotFinite) or error.logits is None:
+        return None
+    is_finite = np.array([all_finite(logits) for logits in error.logits])
+    if not is_finite.any():
+        return None
+    values = read(part, np.where(is_finite[:, None, None], error.logits, np.float32(0)))
+    values[~is_finite] = np.nan
+    return values
+
+
+def _assemble(parts: Sequence[Part], answers: Sequence[_Values]) -> _Logits:
     n_candidates = max(part.candidates.stop for part in parts)
     n_texts = max(part.rows.stop for part in parts)
     logits = np.empty((n_candidates, n_texts, answers[0].shape[2]), np.float32)
@@ -202,6 +370,7 @@ def _assemble(parts: Sequence[Part], answers: Sequence[NDArray[np.float32]]) -> 
     return logits
 
 
-def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+def first_failure(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one that came first, out of whatever groups it is in."""
     inner = failures.exceptions[0]
-    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
+    return first_failure(inner) if isinstance(inner, BaseExceptionGroup) else inner

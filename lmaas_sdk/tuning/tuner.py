@@ -3,39 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.metadata
-import platform
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-
-import numpy as np
-from numpy.typing import NDArray
+from pathlib import Path
+from typing import Any
 
 from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.backend import Backend, Limits
-from lmaas_sdk.canonical import array_digest
 from lmaas_sdk.client import Client, OnWait
-from lmaas_sdk.errors import BackendError, BudgetExceeded, BudgetTooSmall, QuotaExceeded
+from lmaas_sdk.errors import BudgetExceeded, BudgetTooSmall
 from lmaas_sdk.tasks import Dataset
 from lmaas_sdk.traffic.cache import ReplyCache
 from lmaas_sdk.traffic.retry import RetryPolicy
-from lmaas_sdk.tuning.events import Event, Listener, RunPlanned, Waiting, dev_scored_of, generations_of
+from lmaas_sdk.tuning.events import Event, Listener, Waiting
+from lmaas_sdk.tuning.fitting import Fit, JournalPlace, MakeOptimizer
+from lmaas_sdk.tuning.journal import Durability
 from lmaas_sdk.tuning.optimizer import Optimizer
-from lmaas_sdk.tuning.predictor import Evaluation, Predictor, evaluation
-from lmaas_sdk.tuning.preparation import LabelledTexts, budget_and_plan, prepare, run_costs
 from lmaas_sdk.tuning.presets import Preset, get_preset
-from lmaas_sdk.tuning.prompt import TunedPrompt
-from lmaas_sdk.tuning.result import ResultCore, Stopped, TuningResult, limits_in_force
-from lmaas_sdk.tuning.run import Run
-from lmaas_sdk.tuning.scheduler import Scheduler
-from lmaas_sdk.tuning.selection import Choice, ChosenBy
-from lmaas_sdk.tuning.subspace import Subspace
+from lmaas_sdk.tuning.result import TuningResult
+from lmaas_sdk.tuning.resumption import Recorded
+from lmaas_sdk.tuning.run import Surroundings
+from lmaas_sdk.tuning.scheduling import Scheduling
 
 __all__ = ["Tuner"]
-
-_Data = Mapping[str, LabelledTexts]
 
 
 class Tuner:
@@ -47,24 +38,34 @@ class Tuner:
             they cost.
         preset: Name of a preset, or a `Preset` of your own.
         seed: Of the search and of the subspace.
+        scheduling: What to do about calls that are slow and candidates that fail.
+        optimizer: Makes the search of its dimension and a seed, in the place of the preset's own.
+        journal: A file that does not exist yet: the run is written there, and `Tuner.resume` goes on with it.
+        durability: When the journal waits for the disk: after each `generation`, `always`, or `never`; see `Journal`.
         retry: When failed attempts are repeated.
         quotas, cache: As of `Client`: limits beside those that the backend tells, and where answers are kept.
+        options: Kept in the journal for whoever resumes it, as they are; plain values for JSON.
 
     Raises:
         ValueError: The preset is unknown.
         Unsupported: The backend takes no such soft prompts.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (all by name)
         self,
         backend: Backend,
         *,
         budget: Budget | None = None,
         preset: str | Preset = "paper",
         seed: int = 42,
+        scheduling: Scheduling | None = None,
+        optimizer: MakeOptimizer | None = None,
+        journal: str | Path | None = None,
+        durability: Durability = "generation",
         retry: RetryPolicy | None = None,
         quotas: str | Limits | Mapping[str, Limits] | None = None,
         cache: ReplyCache | bool = True,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         if budget is not None and not isinstance(budget, Budget):
             raise TypeError(f"budget is a Budget, such as Budget(usd='5.00'), not {budget!r}")
@@ -72,10 +73,62 @@ class Tuner:
         self.budget = budget
         self.preset = get_preset(preset)
         self.seed = seed
-        self.subspace: Subspace = self.preset.subspace(backend.card, seed)
+        self.preset.subspace(backend.card, seed)  # what the backend cannot do is said now
+        self._scheduling = scheduling or Scheduling()
+        self._optimizer = optimizer
+        self._place = None if journal is None else JournalPlace(Path(journal), durability, options=dict(options or {}))
         self._retry = retry or RetryPolicy()
         self._quotas, self._cache = quotas, cache
         self._stops: set[asyncio.Event] = set()  # one for every fit that is under way
+
+    @classmethod
+    def resume(  # noqa: PLR0913  (all by name)
+        cls,
+        journal: str | Path,
+        backend: Backend,
+        *,
+        budget: Budget | None = None,
+        optimizer: MakeOptimizer | None = None,
+        durability: Durability = "generation",
+        despite_changes: bool = False,
+        retry: RetryPolicy | None = None,
+        quotas: str | Limits | Mapping[str, Limits] | None = None,
+        cache: ReplyCache | bool = True,
+    ) -> Tuner:
+        """A tuner whose `fit`, given the same data, goes on with the run of a journal.
+
+        It ends with the `core` and the prompt of a run that nobody interrupted, byte for byte, and pays for nothing
+        that was answered before. What was on its way when the run ended is asked for under the same key, which a
+        provider that honours keys bills once; where it does not, the ledger has it as an unknown outcome.
+
+        Args:
+            journal: The file.
+            backend: The model.
+            budget: The run's; it may be larger than it was. None: one like it in memory, where it was in no ledger file.
+            optimizer: As it was given when the run began.
+            durability: As of `Tuner`.
+            despite_changes: Go on although packages or the engine are not those that the run began with; the result
+                says so, as it may differ.
+            retry, quotas, cache: As of `Tuner`.
+
+        Raises:
+            JournalError: The file cannot be read, or the budget was in a ledger file and none is given.
+        """
+        path = Path(journal)
+        recorded = Recorded(path)
+        tuner = cls(
+            backend,
+            budget=recorded.budget() if budget is None else budget,
+            preset=recorded.preset,
+            seed=recorded.seed,
+            scheduling=recorded.scheduling,
+            optimizer=optimizer,
+            retry=retry,
+            quotas=quotas,
+            cache=cache,
+        )
+        tuner._place = JournalPlace(path, durability, recorded, despite_changes)
+        return tuner
 
     async def fit(
         self,
@@ -85,6 +138,7 @@ class Tuner:
         test: Dataset | None = None,
         compare_manual: bool = False,
         max_wait_s: float | None = None,
+        target: float | None = None,
         on_event: Listener | None = None,
     ) -> TuningResult:
         """Searches for a prompt until the budget ends, and returns the best one found.
@@ -100,6 +154,7 @@ class Tuner:
             test: Others again, which the chosen prompt is evaluated on once, at the end.
             compare_manual: Evaluate the manual prompt on `test` as well.
             max_wait_s: Most seconds a call may wait for the provider's rate limit before the run stops with "quota".
+            target: The run ends when a look at dev comes up to this value of the metric; None: it never does.
             on_event: Called with every event of the run, on the event loop's thread.
 
         Returns:
@@ -111,6 +166,7 @@ class Tuner:
             EmptyClass: A class has no training example.
             TaskError: The data are unusable otherwise; nothing was sent.
             LedgerConflict: The budget is in its ledger with other limits.
+            JournalError: The journal cannot be kept or gone on with; the type says why. Nothing was sent.
             BudgetExceeded, QuotaExceeded, BackendError: It ended before the first generation was done.
         """
         retry = self._retry if max_wait_s is None else replace(self._retry, max_wait_s=max_wait_s)
@@ -126,8 +182,9 @@ class Tuner:
         )
         await client.budget.ready()
         with _clock_of(self.budget), self._stoppable() as stop:
+            fit = self._fit(client, Surroundings(listen, stop, target))
             try:
-                return await self._fit(client, datasets, listen=listen, stop=stop)
+                return await fit.result(datasets)
             except BudgetExceeded as end:
                 if isinstance(end, BudgetTooSmall) or client.spend.total.calls:
                     raise
@@ -135,11 +192,36 @@ class Tuner:
             finally:
                 await client.budget.ledger.flush()
 
+    def _fit(self, client: Client, around: Surroundings) -> Fit:
+        return Fit(
+            client,
+            given=self.budget,
+            preset=self.preset,
+            seed=self.seed,
+            scheduling=self._scheduling,
+            make_optimizer=self._optimizer or self._own_optimizer,
+            place=self._place,
+            around=around,
+        )
+
+    def _own_optimizer(self, d: int, seed: int) -> Optimizer:
+        from lmaas_sdk.tuning.cmaes import PycmaOptimizer  # noqa: PLC0415  (pulls in scipy where it is installed)
+
+        preset = self.preset
+        return PycmaOptimizer(
+            d,
+            population=preset.population,
+            sigma0=preset.sigma0,
+            diagonal=preset.covariance == "diagonal",
+            step_size=preset.step_size,
+            seed=seed,
+        )
+
     def stop(self) -> None:
         """Ends every `fit` that is under way after its generation; the result says "interrupted".
 
-        What has been found is returned; neither dev nor test is looked at any more. From a signal handler of the event
-        loop, say. A fit that has done no generation yet does one.
+        What is under way gets ten seconds to be answered. What has been found is returned; neither dev nor test is
+        looked at any more. From a signal handler of the event loop, say. A fit that has done no generation yet does one.
         """
         for stop in self._stops:
             stop.set()
@@ -152,113 +234,6 @@ class Tuner:
             yield stop
         finally:
             self._stops.discard(stop)
-
-    async def _fit(
-        self, client: Client, datasets: Mapping[str, Dataset | None], *, listen: Listener, stop: asyncio.Event
-    ) -> TuningResult:
-        data = await prepare(client, self.subspace, datasets=datasets)
-        costs = run_costs(self.backend, self.preset, data)
-        budget, plan = budget_and_plan(self.budget, costs, self.preset.population)
-        listen(RunPlanned(plan.generations, self.preset.population))
-        allowance = await budget.hold_aside("dev and test", plan.set_aside)
-        try:
-            run_id = uuid.uuid4().hex
-            main = Scheduler(client.with_budget(budget), run_id)
-            side = Scheduler(client.with_budget(allowance, spare=budget), run_id)
-            run = Run(
-                self.preset,
-                train=data["train"],
-                dev=data.get("dev"),
-                scheduler=main,
-                # where nothing that is counted limits the run, no more was set aside than the test needs
-                side_scheduler=main if plan.generations is None else side,
-                costs=costs,
-                generations=plan.generations,
-                tell=listen,
-                is_stopped=stop.is_set,
-            )
-            stopped = await run.search(self._make_optimizer)
-            return await self._result(run, stopped, data=data, schedulers=(main, side), stop=stop)
-        finally:
-            allowance.release()
-
-    async def _result(
-        self, run: Run, stopped: Stopped, *, data: _Data, schedulers: tuple[Scheduler, Scheduler], stop: asyncio.Event
-    ) -> TuningResult:
-        main, side = schedulers
-        choice, chosen_by = run.chosen
-        task, card = data["train"].dataset.task, self.backend.card
-        prompt = TunedPrompt(task, self.subspace, choice.z, card.name, card.tokenizer_digest)
-        asked = [("test", prompt.Z), ("manual", None)] if stopped != "interrupted" else []
-        found = {name: await _evaluate(run, side, (name, data.get(name)), Z=Z, stop=stop) for name, Z in asked}
-        return TuningResult(
-            core=self._core(run, choice, chosen_by, data),
-            prompt=prompt,
-            choice=choice,
-            chosen_by=chosen_by,
-            stopped="interrupted" if stop.is_set() else stopped,
-            failure=run.failure,
-            test=found.get("test"),
-            manual=found.get("manual"),
-            spend=main.client.spend,
-            budget=limits_in_force(main.client.budget),
-            wall_s=run.elapsed_s,
-            versions=await asyncio.to_thread(_versions, self.backend),  # it reads files
-            warnings=tuple(sorted(run.warnings)),
-            shortened={name: texts.scorable.shortened for name, texts in data.items()},
-            history=tuple(run.history),
-            predictor=Predictor(main.client.with_budget(self.budget or Budget()), task, prompt),
-        )
-
-    def _make_optimizer(self) -> Optimizer:
-        from lmaas_sdk.tuning.cmaes import PycmaOptimizer  # noqa: PLC0415  (pulls in scipy where it is installed)
-
-        return PycmaOptimizer(
-            self.preset.d,
-            population=self.preset.population,
-            sigma0=self.preset.sigma0,
-            diagonal=self.preset.covariance == "diagonal",
-            step_size=self.preset.step_size,
-            seed=self.seed,
-        )
-
-    def _core(self, run: Run, choice: Choice, chosen_by: ChosenBy, data: _Data) -> ResultCore:
-        settings = {
-            "preset": self.preset.to_dict(),
-            "seed": self.seed,
-            "subspace": self.subspace.digest,
-            "data": {name: texts.dataset.digest for name, texts in data.items()},
-        }
-        if self.backend.card.capabilities.precise:
-            settings["losses"] = "fewer bits than float32"
-        return ResultCore(
-            settings=settings,
-            choice=choice.to_dict() | {"chosen_by": chosen_by, "z": array_digest(choice.z)},
-            losses=tuple(run.losses),
-            curve=tuple(event.to_row() for event in generations_of(run.history)),
-            dev=tuple(scored.to_dict() for scored in dev_scored_of(run.history)),
-            evaluations=run.evaluations,
-        )
-
-
-async def _evaluate(
-    run: Run,
-    scheduler: Scheduler,
-    asked: tuple[str, LabelledTexts | None],
-    *,
-    Z: NDArray[np.float32] | None,
-    stop: asyncio.Event,
-) -> Evaluation | None:
-    """The evaluation that was asked for, if any; what cannot be paid for or answered is left out, and said."""
-    name, texts = asked
-    if texts is None or stop.is_set():
-        return None
-    try:
-        logits = await scheduler.score(texts.scorable, Z, "test", label=name)
-    except (BudgetExceeded, QuotaExceeded, BackendError) as end:
-        run.warnings.add(f"an evaluation on the test set was not made: {end}")
-        return None
-    return evaluation(logits[0], texts.dataset, shortened=texts.scorable.shortened)
 
 
 @contextmanager
@@ -280,8 +255,3 @@ def _waiting(listen: Listener) -> OnWait:
 
 def _ignore(event: Event) -> None:
     pass
-
-
-def _versions(backend: Backend) -> dict[str, str]:
-    packages = {name: importlib.metadata.version(name) for name in ("lmaas-sdk", "cma", "numpy")}
-    return packages | {"python": platform.python_version(), "engine": backend.card.fingerprint}

@@ -1,0 +1,72 @@
+"""Candidates that are equal in the bits that are sent: nobody pays twice for the same question."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmaas_sdk.tuning.told import Told
+
+__all__ = ["Duplicates", "Twins"]
+
+_DIGEST_BYTES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Twins:
+    """Candidates that need not be sent.
+
+    Args:
+        known: Losses of those that were scored in an earlier generation.
+        of: Of those that equal another of this generation: which one.
+    """
+
+    known: Mapping[int, float] = field(default_factory=dict)
+    of: Mapping[int, int] = field(default_factory=dict)
+
+
+class Duplicates:
+    """Remembers the loss of every candidate of a run.
+
+    Args:
+        deterministic: Whether the backend repeats itself. One that does not tells something new each time it is asked,
+            so there nothing is remembered.
+    """
+
+    def __init__(self, *, deterministic: bool) -> None:
+        self._deterministic = deterministic
+        self._losses: dict[bytes, float] = {}
+
+    def apart(self, Z: NDArray[np.float32]) -> tuple[list[int], Twins]:
+        """The candidates that have to be sent, and the others.
+
+        Args:
+            Z: (n_candidates, d) float32, as they would be sent.
+        """
+        if not self._deterministic:
+            return list(range(len(Z))), Twins()
+        known: dict[int, float] = {}
+        of: dict[int, int] = {}
+        first: dict[bytes, int] = {}
+        for index, z in enumerate(Z):
+            name = _name(z)
+            if name in self._losses:
+                known[index] = self._losses[name]
+            elif name in first:
+                of[index] = first[name]
+            else:
+                first[name] = index
+        return list(first.values()), Twins(known, of)
+
+    def learn(self, Z: NDArray[np.float32], told: Told) -> None:
+        """Takes the losses of a generation."""
+        if self._deterministic:
+            self._losses.update((_name(Z[index]), value) for index, value in told.scored.items())
+
+
+def _name(z: NDArray[np.float32]) -> bytes:
+    return hashlib.blake2b(z.tobytes(), digest_size=_DIGEST_BYTES).digest()

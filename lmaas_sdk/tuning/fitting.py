@@ -1,0 +1,328 @@
+"""One `Tuner.fit`, from data to result."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmaas_sdk.accounting.amounts import Amounts
+from lmaas_sdk.accounting.budget import Budget
+from lmaas_sdk.canonical import array_digest
+from lmaas_sdk.client import Client
+from lmaas_sdk.errors import BackendError, BudgetExceeded, QuotaExceeded
+from lmaas_sdk.logs import plain
+from lmaas_sdk.tasks import Dataset
+from lmaas_sdk.tuning.events import RunPlanned, dev_scored_of, generations_of
+from lmaas_sdk.tuning.generation import GenerationScorer
+from lmaas_sdk.tuning.horizon import Horizon
+from lmaas_sdk.tuning.interruption import Interrupted, unless_stopped
+from lmaas_sdk.tuning.journal import Durability, Journal
+from lmaas_sdk.tuning.optimizer import Optimizer
+from lmaas_sdk.tuning.persistence import Health
+from lmaas_sdk.tuning.plan import Plan, RunCosts, plan_run
+from lmaas_sdk.tuning.predictor import Evaluation, Predictor, evaluation
+from lmaas_sdk.tuning.preparation import LabelledTexts, effective_budget, prepare, run_costs, worst_of_generation
+from lmaas_sdk.tuning.presets import Preset
+from lmaas_sdk.tuning.prompt import TunedPrompt
+from lmaas_sdk.tuning.racing import Racing, pays
+from lmaas_sdk.tuning.result import ResultCore, Stopped, TuningResult, limits_in_force
+from lmaas_sdk.tuning.resumption import (
+    Recorded,
+    budget_record,
+    check_same_run,
+    check_same_versions,
+    restore_spend,
+    settings_record,
+)
+from lmaas_sdk.tuning.run import Run, Surroundings
+from lmaas_sdk.tuning.scheduler import Scheduler
+from lmaas_sdk.tuning.scheduling import Scheduling
+from lmaas_sdk.tuning.selection import Choice, ChosenBy
+from lmaas_sdk.tuning.subspace import Subspace
+from lmaas_sdk.tuning.versions import versions_of
+
+__all__ = ["Fit", "JournalPlace", "MakeOptimizer"]
+
+MakeOptimizer = Callable[[int, int], Optimizer]
+_Data = Mapping[str, LabelledTexts]
+
+
+@dataclass(frozen=True, slots=True)
+class JournalPlace:
+    """Where a run's journal is kept.
+
+    Args:
+        path: The file.
+        durability: When to wait for the disk.
+        recorded: What it says of the run that began it; None: it is to be made.
+        despite_changes: Whether to go on under other versions or on another engine.
+        options: What else to write into its first line.
+    """
+
+    path: Path
+    durability: Durability = "generation"
+    recorded: Recorded | None = None
+    despite_changes: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fit:
+    """The settings of one run, and the run.
+
+    Args:
+        client: Sends.
+        given: The budget that the run was given; None: none.
+        preset: The settings of the search.
+        seed: Of the search and of the subspace.
+        scheduling: What to do about the slow and the failed.
+        make_optimizer: Of d and a seed.
+        place: Where its journal is; None: it keeps none.
+        around: What it listens to.
+    """
+
+    client: Client
+    given: Budget | None
+    preset: Preset
+    seed: int
+    scheduling: Scheduling
+    make_optimizer: MakeOptimizer
+    place: JournalPlace | None
+    around: Surroundings
+
+    async def result(self, datasets: Mapping[str, Dataset | None]) -> TuningResult:
+        """Runs it.
+
+        Args:
+            datasets: train, dev, test and manual (the test set under the manual prompt); None where there is none.
+
+        Raises:
+            LmaasError: As `Tuner.fit` says.
+        """
+        card = self.client.backend.card
+        subspace = self.preset.subspace(card, self.seed)
+        data = await prepare(self.client, subspace, datasets=datasets)
+        settings = self._settings(subspace, data)
+        versions = await asyncio.to_thread(versions_of, card)
+        recorded = None if self.place is None else self.place.recorded
+        races = self._races(data["train"]) if recorded is None else recorded.races
+        racing = Racing() if races else None
+        candidates = self.preset.population + self.scheduling.over_ask
+        costs = run_costs(self.client.backend, self.preset, data, candidates=candidates, racing=racing)
+        budget = effective_budget(self.given, costs, candidates)
+        if recorded is None:
+            plan = plan_run(budget, costs)
+            header = self._header(settings, versions, {"generations": plan.generations, "races": races})
+        else:
+            check_same_run(recorded.header["settings"], settings)
+            plan, header = costs.plan(recorded.generations), recorded.header
+        async with self._journal(header) as journal:
+            one = _OneFit(self, data, subspace, settings=settings, versions=versions, journal=journal)
+            return await one.result(budget, costs, plan, racing=racing, run_id=str(header["run"]))
+
+    def _settings(self, subspace: Subspace, data: _Data) -> dict[str, Any]:
+        settings: dict[str, Any] = settings_record(self.preset, self.scheduling)
+        settings |= {"seed": self.seed, "subspace": subspace.digest, "target": self.around.target}
+        settings["data"] = {name: texts.dataset.digest for name, texts in data.items()}
+        if self.client.backend.card.capabilities.precise:
+            settings["losses"] = "fewer bits than float32"
+        return settings
+
+    def _races(self, train: LabelledTexts) -> bool:
+        """Whether candidates are raced: where the preset says so, or it pays."""
+        if self.preset.racing != "auto":
+            return self.preset.racing == "on"
+        budget = self.given or Budget()
+        scheduler = Scheduler(self.client, "pricing")
+        return pays(
+            Racing(),
+            objective=self.preset.objective,
+            n_texts=len(train.dataset),
+            generation=worst_of_generation(scheduler, train, self.preset.population, racing=None),
+            free={unit: budget.least_free(unit) for unit in ("calls", "tokens", "nanousd")},
+            limits=self.client.limits("score"),
+            price=self.client.backend.card.price,
+        )
+
+    def _header(
+        self, settings: Mapping[str, Any], versions: Mapping[str, str], plan: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        return {
+            "run": uuid.uuid4().hex,
+            "began_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "settings": settings,
+            "versions": versions,
+            "plan": plan,
+            "budget": budget_record(self.given),
+            "options": {} if self.place is None else dict(self.place.options),
+        }
+
+    @asynccontextmanager
+    async def _journal(self, header: Mapping[str, Any]) -> AsyncIterator[Journal | None]:
+        place = self.place
+        if place is None:
+            yield None
+            return
+        if place.recorded is None:
+            journal = await Journal.begin(place.path, header, place.durability)
+        else:
+            journal = await Journal.resume(place.path, place.durability)
+        try:
+            yield journal
+        finally:
+            await journal.close()
+
+
+class _OneFit:
+    """A run whose settings, data and journal are there."""
+
+    def __init__(
+        self,
+        fit: Fit,
+        data: _Data,
+        subspace: Subspace,
+        *,
+        settings: dict[str, Any],
+        versions: dict[str, str],
+        journal: Journal | None,
+    ) -> None:
+        self._fit, self._data, self._subspace = fit, data, subspace
+        self._settings, self._versions, self._journal = settings, versions, journal
+        self._health = Health()
+        self._warnings: list[str] = []
+
+    async def result(
+        self, budget: Budget, costs: RunCosts, plan: Plan, *, racing: Racing | None, run_id: str
+    ) -> TuningResult:
+        fit = self._fit
+        client = fit.client.with_budget(budget)
+        set_aside = await self._resumed(client, plan)
+        candidates = fit.preset.population + fit.scheduling.over_ask
+        fit.around.tell(RunPlanned(plan.generations, candidates))
+        aside = await self._set_aside(budget, set_aside)
+        horizon = Horizon(budget, aside, costs, generations=plan.generations, candidates=candidates)
+        main = self._scheduler(client, run_id)
+        side = self._scheduler(client.with_budget(aside, spare=budget), run_id, is_aside=True)
+        run = Run(
+            fit.preset,
+            train=self._data["train"],
+            dev=self._data.get("dev"),
+            scorer=self._scorer(main, racing),
+            # where nothing that is counted limits the run, no more was set aside than the test needs
+            side_scheduler=main if plan.generations is None else side,
+            horizon=horizon,
+            around=fit.around,
+        )
+        try:
+            stopped = await run.search(lambda: fit.make_optimizer(self._subspace.d, fit.seed))
+            side = side.paying_from(client.with_budget(horizon.aside, spare=budget))
+            return await self._finished(run, stopped, main=main, side=side)
+        finally:
+            horizon.aside.release()
+
+    def _scheduler(self, client: Client, run_id: str, *, is_aside: bool = False) -> Scheduler:
+        return Scheduler(client, run_id, journal=self._journal, is_aside=is_aside, health=self._health)
+
+    def _scorer(self, scheduler: Scheduler, racing: Racing | None) -> GenerationScorer:
+        fit = self._fit
+        return GenerationScorer(
+            scheduler,
+            self._data["train"],
+            objective=fit.preset.objective,
+            scheduling=fit.scheduling,
+            racing=racing,
+            seed=fit.seed,
+        )
+
+    async def _resumed(self, client: Client, plan: Plan) -> Amounts:
+        """Takes over what the journal holds; what is still to be set aside.
+
+        Raises:
+            JournalMismatch: The run was begun under other versions or on another engine.
+            BudgetExceeded: The budget allows less than was spent already.
+        """
+        journal, place = self._journal, self._fit.place
+        if journal is None or place is None:
+            return plan.set_aside
+        client.spend.by_key = {}
+        if place.recorded is None:
+            return plan.set_aside
+        before = place.recorded.header["versions"]
+        self._warnings += check_same_versions(before, self._versions, despite=place.despite_changes)
+        await restore_spend(client, journal.past, was_in_file=place.recorded.has_ledger)
+        await journal.resumed(self._versions)
+        return plan.set_aside.above(journal.past.aside)
+
+    async def _set_aside(self, budget: Budget, amounts: Amounts) -> Budget:
+        """What is not for the search; of a resumed run as much as is left."""
+        try:
+            return await budget.hold_aside("dev and test", amounts)
+        except BudgetExceeded as end:
+            if self._journal is None or not self._journal.past.is_resumed:
+                raise
+            self._warnings.append(f"nothing could be set aside for dev and test: {end}")
+            return await budget.hold_aside("dev and test", Amounts())
+
+    async def _finished(self, run: Run, stopped: Stopped, *, main: Scheduler, side: Scheduler) -> TuningResult:
+        fit, data, card = self._fit, self._data, main.client.backend.card
+        choice, chosen_by = run.chosen
+        task = data["train"].dataset.task
+        prompt = TunedPrompt(task, self._subspace, choice.z, card.name, card.tokenizer_digest)
+        asked = [("test", prompt.Z), ("manual", None)] if stopped != "interrupted" else []
+        found = {name: await self._evaluated(run, side, name, Z) for name, Z in asked}
+        stopped = "interrupted" if fit.around.stop.is_set() else stopped
+        if self._journal is not None:
+            await self._journal.ended(stopped, run.elapsed_s)
+        return TuningResult(
+            core=self._core(run, choice, chosen_by),
+            prompt=prompt,
+            choice=choice,
+            chosen_by=chosen_by,
+            stopped=stopped,
+            failure=run.failure,
+            test=found.get("test"),
+            manual=found.get("manual"),
+            spend=main.client.spend,
+            budget=limits_in_force(main.client.budget),
+            wall_s=run.elapsed_s,
+            versions=self._versions,
+            warnings=tuple(sorted({*run.warnings, *self._warnings})),
+            shortened={name: texts.scorable.shortened for name, texts in data.items()},
+            history=tuple(run.history),
+            predictor=Predictor(main.client.with_budget(fit.given or Budget()), task, prompt),
+        )
+
+    async def _evaluated(
+        self, run: Run, scheduler: Scheduler, name: str, Z: NDArray[np.float32] | None
+    ) -> Evaluation | None:
+        """The evaluation that was asked for, if any; what cannot be paid for or answered is left out, and said."""
+        texts, stop = self._data.get(name), self._fit.around.stop
+        if texts is None or stop.is_set():
+            return None
+        try:
+            logits = await unless_stopped(scheduler.score(texts.scorable, Z, "test", label=name), stop)
+        except (BudgetExceeded, QuotaExceeded, BackendError) as end:
+            run.warnings.add(f"an evaluation on the test set was not made: {end}")
+            return None
+        except Interrupted:
+            return None
+        return evaluation(logits[0], texts.dataset, shortened=texts.scorable.shortened)
+
+    def _core(self, run: Run, choice: Choice, chosen_by: ChosenBy) -> ResultCore:
+        return ResultCore(
+            settings=self._settings,
+            choice=choice.to_dict() | {"chosen_by": chosen_by, "z": array_digest(choice.z)},
+            losses=tuple(run.losses),
+            curve=tuple(event.to_row() for event in generations_of(run.history)),
+            dev=tuple(scored.to_dict() for scored in dev_scored_of(run.history)),
+            evaluations=plain(run.evaluations),
+        )

@@ -1,0 +1,80 @@
+"""How far a run goes: planned before it begins, and again where it turns out cheaper or dearer than planned."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lmaas_sdk.accounting.amounts import UNITS, Amounts
+from lmaas_sdk.accounting.budget import Budget
+from lmaas_sdk.errors import BudgetExceeded
+from lmaas_sdk.tuning.plan import RunCosts, largest
+
+__all__ = ["Horizon"]
+
+
+class Horizon:
+    """The generations that a run may do.
+
+    Args:
+        budget: What the search is paid from.
+        aside: What was set aside for the looks at dev and what comes after the search.
+        costs: The worst case of every step.
+        generations: How many the budget pays for; None: nothing that can be counted limits it.
+        candidates: Of a generation, by which its worst case was worked out.
+
+    Attributes:
+        aside: As given, or in its place what was set aside since.
+    """
+
+    def __init__(
+        self, budget: Budget, aside: Budget, costs: RunCosts, *, generations: int | None, candidates: int
+    ) -> None:
+        self._budget, self.aside = budget, aside
+        self.costs, self.generations, self.candidates = costs, generations, candidates
+
+    async def reaches(self, done: int, *, candidates: int, worst: Amounts | None) -> bool:
+        """Whether another generation may begin.
+
+        Args:
+            done: Generations that are done.
+            candidates: Of the next one.
+            worst: What that takes at most, where the search has grown; None: it has not.
+        """
+        self.candidates = candidates
+        if worst is not None:
+            self.costs = replace(self.costs, generation=worst)
+        if self.generations is None:
+            return True
+        if worst is not None:
+            self.generations = done + self._further(done, self.costs)
+        if done >= self.generations:
+            await self._go_on(done)
+        return done < self.generations
+
+    async def _go_on(self, done: int) -> None:
+        """Generations may have taken less than their worst case: what is left may pay for more."""
+        further = self._further(done, self.costs)
+        if further < 1:
+            return
+        looks = self.costs.dev_scoring.times(self._looks(done + further) - self._looks(done))
+        left = Amounts(**{unit: self.aside.free(unit) or 0 for unit in UNITS})  # type: ignore[arg-type]  # as set aside
+        self.aside.release()
+        try:
+            self.aside = await self._budget.hold_aside("dev and test", left + looks)
+        except BudgetExceeded:  # somebody who shares the budget was faster
+            return
+        self.generations = done + further
+
+    def _further(self, done: int, costs: RunCosts) -> int:
+        """The most generations, with the looks at dev that they need, that what is left pays for."""
+        left = {unit: self._budget.least_free(unit) for unit in UNITS}
+
+        def fits(more: int) -> bool:
+            looks = costs.dev_scoring.times(self._looks(done + more) - self._looks(done))
+            worst = costs.generation.times(more) + looks
+            return all(free is None or getattr(worst, unit) <= free for unit, free in left.items())
+
+        return largest(fits) if fits(1) else 0
+
+    def _looks(self, generations: int) -> int:
+        return -(-generations // self.costs.dev_every)

@@ -1,0 +1,43 @@
+"""A run that is told to stop: it waits a little for what is under way, and no longer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+__all__ = ["Interrupted", "unless_stopped"]
+
+GRACE_S = 10.0
+_T = TypeVar("_T")
+
+
+class Interrupted(Exception):
+    """The run was told to stop, and what it was doing was not done in time."""
+
+
+async def unless_stopped(work: Coroutine[Any, Any, _T], stop: asyncio.Event, *, grace_s: float = GRACE_S) -> _T:
+    """What `work` returns.
+
+    Args:
+        work: What to do; it is cancelled, and its end waited for, if this is or if it takes too long.
+        stop: Set when it should come to an end.
+        grace_s: How long it may then still take: for answers that are paid for already.
+
+    Raises:
+        Interrupted: It took longer.
+    """
+    task, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((task, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            await asyncio.wait((task,), timeout=grace_s)
+        if not task.done():
+            raise Interrupted
+        return task.result()
+    finally:
+        for one in (task, stopping):
+            one.cancel()
+        await asyncio.wait((task, stopping))
+        if not task.cancelled():
+            task.exception()  # read, so that nobody reports it as never retrieved

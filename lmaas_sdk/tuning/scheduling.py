@@ -1,0 +1,108 @@
+"""What a run does about calls that are slow and candidates that fail."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from lmaas_sdk.seeding import whole_number
+
+__all__ = ["LatencyRecord", "Needs", "Scheduling"]
+
+Stragglers = Literal["wait", "drop", "hedge"]
+OnFailure = Literal["drop", "impute", "resample"]
+_CHOICES = {"stragglers": get_args(Stragglers), "failed": get_args(OnFailure)}
+
+_LATENCIES = 200
+_FEWEST_LATENCIES = 10
+_USUAL = 0.9  # the part of the calls whose latency is what is usual
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduling:
+    """Decisions that a run takes while it waits; each that is taken is in the journal.
+
+    Args:
+        stragglers: What happens where most of a generation is answered and the rest takes far longer than usual:
+            `wait`; `drop`: the generation goes on without (a call is cancelled, and booked as what it may have cost);
+            `hedge`: the call is sent once more, beside itself and paid for, and whichever is answered first counts.
+        quorum: The part of a generation's candidates that must be answered before the rest may be dropped.
+        slow_factor: A call is a straggler when it takes this many times as long as nine in ten calls did.
+        most_hedged: Most calls sent again, as a part of all calls.
+        over_ask: Candidates asked for beyond the population; a generation goes on as soon as a population of them is
+            answered.
+        failed: What happens to a candidate that gets no usable answer, tried again though it was: `drop`: the
+            optimiser is told without it; `impute`: it is told the worst value of the generation; `resample`: another
+            candidate is scored in its place. Where too few are left to be told, the rest are imputed.
+        tries: How often a call is sent again, under another key, whose answer was of no use (of the wrong shape, say).
+        spares: Candidates held ready for `resample`.
+
+    Raises:
+        ValueError: A setting is out of its range; the message names it.
+    """
+
+    stragglers: Stragglers = "wait"
+    quorum: float = 0.75
+    slow_factor: float = 1.1
+    most_hedged: float = 0.1
+    over_ask: int = 0
+    failed: OnFailure = "drop"
+    tries: int = 2
+    spares: int = 4
+
+    def __post_init__(self) -> None:
+        for choice, allowed in _CHOICES.items():
+            if (value := getattr(self, choice)) not in allowed:
+                raise ValueError(f"{choice} is {' or '.join(map(repr, allowed))}, not {value!r:.80}")
+        for name in ("over_ask", "tries", "spares"):
+            whole_number(name, getattr(self, name), at_least=0)
+        for name, least, most in (("quorum", 0.5, 1.0), ("slow_factor", 1.0, math.inf), ("most_hedged", 0.0, 1.0)):
+            number = getattr(self, name)
+            if isinstance(number, bool) or not isinstance(number, (int, float)) or not least <= number <= most:
+                raise ValueError(f"{name} is a number from {least} to {most}, not {number!r:.80}")
+
+    @property
+    def extra(self) -> int:
+        """Candidates that the optimiser is asked for beyond its population."""
+        return self.over_ask + (self.spares if self.failed == "resample" else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What an optimiser can go on with.
+
+    Args:
+        population: Candidates of a generation.
+        min_tell: Fewest values.
+        must_have: Candidates that must have one.
+    """
+
+    population: int
+    min_tell: int
+    must_have: frozenset[int] = frozenset()
+
+
+class LatencyRecord:
+    """How long calls took, and so which ones take far longer than usual.
+
+    Args:
+        slow_factor: As of `Scheduling`.
+    """
+
+    def __init__(self, slow_factor: float) -> None:
+        self._factor = slow_factor
+        self._latencies_s: deque[float] = deque(maxlen=_LATENCIES)
+
+    def add(self, latency_s: float) -> None:
+        """A call took so long, or was given up after so long."""
+        self._latencies_s.append(latency_s)
+
+    @property
+    def slow_s(self) -> float | None:
+        """From when on a call is a straggler; None: too few have been answered to tell."""
+        if len(self._latencies_s) < _FEWEST_LATENCIES:
+            return None
+        ordered = sorted(self._latencies_s)
+        return self._factor * ordered[math.ceil(_USUAL * len(ordered)) - 1]
