@@ -133,7 +133,9 @@ class TuningResult:
             "model": self.prompt.model,
             "metric": self.prompt.task.metric,
             "manual_accuracy": None if self.manual is None else self.manual.value,
+            "manual_interval": _interval(self.manual),
             "tuned_accuracy": None if self.test is None else self.test.value,
+            "tuned_interval": _interval(self.test),
             "evaluations": self.evaluations,
             "calls": spent.calls,
             "tokens": spent.tokens,
@@ -152,6 +154,10 @@ class TuningResult:
             "versions": self.versions,
             "warnings": list(self.warnings),
         }
+
+
+def _interval(found: Evaluation | None) -> list[float] | None:
+    return None if found is None or found.interval is None else list(found.interval)
 
 
 def limits_in_force(budget: Budget) -> dict[str, object]:

@@ -42,13 +42,20 @@ class Choice:
     dev: Evaluation | None = None
     precise_loss: float | None = None
 
-    def to_dict(self) -> dict[str, object]:
+    def to_row(self) -> dict[str, object]:
+        """What there is to say of one among many."""
         row: dict[str, object] = {"generation": self.generation, "kind": self.kind, "train_loss": self.train_loss}
         if self.dev is not None:
             row |= {"dev_metric": self.dev.value, "dev_cross_entropy": self.dev.cross_entropy}
         if self.precise_loss is not None:
             row["precise_loss"] = self.precise_loss
         return row
+
+    def to_dict(self) -> dict[str, object]:
+        """Its row, and between what and what its dev metric lies."""
+        if self.dev is None:
+            return self.to_row()
+        return self.to_row() | {"dev_interval": None if self.dev.interval is None else list(self.dev.interval)}
 
 
 class Selection:

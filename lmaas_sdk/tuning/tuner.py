@@ -192,7 +192,7 @@ class Tuner:
         asked = [("test", prompt.Z), ("manual", None)] if stopped != "interrupted" else []
         found = {name: await _evaluate(run, side, (name, data.get(name)), Z=Z, stop=stop) for name, Z in asked}
         return TuningResult(
-            core=self._core(run, choice, chosen_by, data),
+            core=await asyncio.to_thread(self._core, run, choice, chosen_by, data),  # it works out an interval
             prompt=prompt,
             choice=choice,
             chosen_by=chosen_by,
@@ -236,7 +236,7 @@ class Tuner:
             choice=choice.to_dict() | {"chosen_by": chosen_by, "z": array_digest(choice.z)},
             losses=tuple(run.losses),
             curve=tuple(event.to_row() for event in generations_of(run.history)),
-            dev=tuple(scored.to_dict() for scored in dev_scored_of(run.history)),
+            dev=tuple(scored.to_row() for scored in dev_scored_of(run.history)),
             evaluations=run.evaluations,
         )
 
