@@ -651,9 +651,9 @@ async def test_report_tells_how_far_each_metric_may_be_off() -> None:
 
 
 async def test_what_was_not_evaluated_has_no_interval() -> None:
-    """Neither dev nor test: None where there is a key for it."""
+    """Nor is there noise where a backend repeats itself: None where there is a key for it."""
     report = (await fit()).to_dict()
-    assert (report["tuned_interval"], report["manual_interval"]) == (None, None)
+    assert (report["tuned_interval"], report["manual_interval"], report["evaluation_noise"]) == (None, None, None)
     assert "dev_interval" not in report["choice"]  # type: ignore[operator]
 
 

@@ -59,7 +59,9 @@ class TuningResult:
         core: What repeats byte for byte.
         prompt: The tuned prompt: `result.prompt.save("sst2.prompt")`.
         choice: The candidate behind it.
-        chosen_by: `dev_metric`, or `train_loss` where there was no dev set.
+        chosen_by: `dev_metric`, or where there was no dev set `train_loss`, or `search_mean` where losses are noisy.
+        noise: Standard deviation of one evaluation of the train loss, where a backend that does not claim to repeat
+            itself was measured.
         stopped: Why the run ended: "budget", "quota", or "interrupted" (by `Tuner.stop`, or by `failure`).
         failure: The backend's error that ended the run, if one did.
         test: Its evaluation on the test set that was asked for.
@@ -77,6 +79,7 @@ class TuningResult:
     prompt: TunedPrompt
     choice: Choice
     chosen_by: ChosenBy
+    noise: float | None
     stopped: Stopped
     failure: BackendError | None
     test: Evaluation | None
@@ -147,6 +150,7 @@ class TuningResult:
             "failure": None if self.failure is None else str(self.failure),
             "chosen_by": self.chosen_by,
             "choice": self.choice.to_dict(),
+            "evaluation_noise": self.noise,
             "wall_s": round(self.wall_s, 3),
             "shortened": self.shortened,
             "prompt_file": None,

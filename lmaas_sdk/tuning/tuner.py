@@ -196,6 +196,7 @@ class Tuner:
             prompt=prompt,
             choice=choice,
             chosen_by=chosen_by,
+            noise=run.selection.noise.deviation,
             stopped="interrupted" if stop.is_set() else stopped,
             failure=run.failure,
             test=found.get("test"),
