@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,10 +19,13 @@ from lmaas_sdk.cli import main
 from lmaas_sdk.cli.demo import demo_splits
 from lmaas_sdk.cli.exit_codes import exit_code_of
 from lmaas_sdk.errors import BackendUnavailable, BudgetExceeded, BudgetTooSmall, NoLanguageModelHead, QuotaExceeded
+from lmaas_sdk.tasks.intervals import wilson
 
 REPORTED = {
     "manual_accuracy",
+    "manual_interval",
     "tuned_accuracy",
+    "tuned_interval",
     "evaluations",
     "calls",
     "tokens",
@@ -64,7 +68,7 @@ def test_tune_reports_one_json_object_and_writes_the_prompt(data: Path, capsys: 
 
 
 def test_tune_prints_a_table_and_draws_a_picture(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without --json: manual against tuned accuracy, spend by purpose, files."""
+    """Without --json: manual against tuned accuracy with their intervals, spend by purpose, files."""
     assert main(tune(data, "--budget-evaluations", "40", "--plot", "--no-dev", "--test-rows", "5")) == 3
     printed = capsys.readouterr().out
     for expected in (
@@ -77,6 +81,10 @@ def test_tune_prints_a_table_and_draws_a_picture(data: Path, capsys: pytest.Capt
         "things-sep-tpa-42.png",
     ):
         assert expected in printed
+    rows = re.findall(r"(manual|tuned)\W+(\d+\.\d) % \((\d+\.\d) \.\. (\d+\.\d)\)", printed)
+    ends = {f"{20 * right}.0": [f"{100 * end:.1f}" for end in wilson(right, 5)] for right in range(6)}
+    assert rows == [(name, share, *ends[share]) for name, share, *_ in rows]
+    assert [name for name, *_ in rows] == ["manual", "tuned"]
     assert (data.parent / "out" / "things-sep-tpa-42.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from tuning_cases import TASK, TEST, mock
 
-from lmaas_sdk import Budget, Predictor, Subspace, Task, TaskError, TunedPrompt, Unsupported
+from lmaas_sdk import Budget, Evaluation, Predictor, Subspace, Task, TaskError, TunedPrompt, Unsupported
 from lmaas_sdk.canonical import array_digest
 from lmaas_sdk.client import Client
 from lmaas_sdk.errors import BudgetExceeded, PromptFileError
+from lmaas_sdk.tasks import register_metric
 from lmaas_sdk.tuning.predictor import evaluation
 
 
@@ -105,6 +106,43 @@ def test_evaluation_uses_the_metric_of_the_task() -> None:
     logits = np.array([[0, 1], [0, 1], [1, 0]], dtype=np.float32)
     found = evaluation(logits, task.examples([("a", 1), ("b", 0), ("c", 1)]), shortened=2)
     assert (found.metric, found.value, found.n_texts, found.shortened) == ("f1", 0.5, 3, 2)
+
+
+def judged(metric: str) -> Evaluation:
+    """Of ten texts eight are right: six of class 1, two of the other."""
+    task = Task("j", template="{text} <mask>", labels=["n", "y"], words=["No", "Yes"], metric=metric)
+    labels, predictions = [1] * 7 + [0] * 3, [1] * 6 + [0, 1, 0, 0]
+    logits = np.eye(2, dtype=np.float32)[predictions]
+    return evaluation(logits, task.examples([(str(n), label) for n, label in enumerate(labels)]))
+
+
+def test_an_evaluation_tells_how_far_it_may_be_off() -> None:
+    """By Wilson's interval for accuracy: 8 of 10; for F1 mapped from 6 true positives of 8."""
+    found = judged("accuracy")
+    assert found.interval == pytest.approx((0.4902, 0.9433), abs=5e-5)
+    assert (found.value, found.confusion) == (0.8, ((0, 0, 2), (0, 1, 1), (1, 0, 1), (1, 1, 6)))
+    assert "confusion" not in repr(found)
+    assert judged("f1").interval == pytest.approx((0.5808, 0.9629), abs=5e-5)
+
+
+def test_a_metric_of_ones_own_is_worked_out_once_and_when_asked() -> None:
+    """A look at dev costs one call of it, the interval 999 more, and to read it again none."""
+    calls = []
+
+    def own(labels: np.ndarray, predictions: np.ndarray) -> float:
+        calls.append(len(labels))
+        return float(np.mean(labels == predictions))
+
+    register_metric("counted", own)
+    found = judged("counted")
+    assert len(calls) == 1
+    assert found.interval == found.interval == (0.5, 1.0)
+    assert calls == [10] * 1000
+
+
+def test_an_evaluation_whose_texts_are_not_known_has_no_interval() -> None:
+    """One that was made by hand, from the value alone."""
+    assert Evaluation("accuracy", 0.8, 0.5, 10).interval is None
 
 
 async def test_manual_prompt_is_the_template_alone() -> None:

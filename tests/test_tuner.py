@@ -38,6 +38,7 @@ from lmaas_sdk.errors import (
     Unsupported,
 )
 from lmaas_sdk.tasks import register_metric
+from lmaas_sdk.tasks.intervals import wilson
 from lmaas_sdk.testing import Fault, Faults, run_virtual
 from lmaas_sdk.tuning.events import DevScored, Event, GenerationDone, RunPlanned, Waiting
 
@@ -635,6 +636,25 @@ async def test_report_has_the_keys_that_every_command_promises() -> None:
     promised |= {"stopped", "wall_s", "prompt_file"}
     assert promised <= report.keys()
     assert json.loads(json.dumps(report)) == report
+
+
+async def test_report_tells_how_far_each_metric_may_be_off() -> None:
+    """Of the choice on dev, of both prompts on the test set; the core keeps it for the choice, not for every look."""
+    result = await fit(dev=DEV, test=TEST, compare_manual=True)
+    report = result.to_dict()
+    found = (result.choice.dev, result.test, result.manual)
+    told = (report["choice"]["dev_interval"], report["tuned_interval"], report["manual_interval"])  # type: ignore[index]
+    expected = [wilson(round(judged.value * judged.n_texts), judged.n_texts) for judged in found if judged]
+    assert [tuple(ends) for ends in told] == expected
+    assert result.core.choice["dev_interval"] == told[0]
+    assert {"dev_metric"} == {name for row in result.core.dev for name in row if name in {"dev_metric", "dev_interval"}}
+
+
+async def test_what_was_not_evaluated_has_no_interval() -> None:
+    """Nor is there noise where a backend repeats itself: None where there is a key for it."""
+    report = (await fit()).to_dict()
+    assert (report["tuned_interval"], report["manual_interval"], report["evaluation_noise"]) == (None, None, None)
+    assert "dev_interval" not in report["choice"]  # type: ignore[operator]
 
 
 async def test_shortened_texts_are_counted() -> None:

@@ -33,7 +33,7 @@ class Bill:
         on_sent: Called whenever an attempt goes out.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (made in one place, by the client)
         self,
         purse: Purse,
         spend: Spend,

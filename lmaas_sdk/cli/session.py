@@ -121,7 +121,10 @@ def _accuracy_table(result: TuningResult) -> Table:
 
 
 def _evaluation_cells(found: Evaluation | None) -> tuple[str, str]:
-    return ("not evaluated", "-") if found is None else (f"{100 * found.value:.1f} %", str(found.n_texts))
+    if found is None:
+        return "not evaluated", "-"
+    ends = "" if found.interval is None else " ({:.1f} .. {:.1f})".format(*(100 * end for end in found.interval))
+    return f"{100 * found.value:.1f} %{ends}", str(found.n_texts)
 
 
 def _spend_table(result: TuningResult) -> Table:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lmaas_sdk.errors import TaskError
 
-__all__ = ["METRICS", "Metric", "accuracy", "check_metric", "f1", "get_metric", "register_metric"]
+__all__ = ["METRICS", "Metric", "accuracy", "check_metric", "f1", "get_metric", "is_finite_number", "register_metric"]
 
 Metric = Callable[[NDArray[np.int64], NDArray[np.int64]], float]
 """(labels (n,), predictions (n,)) -> a number, larger is better."""
@@ -103,14 +103,15 @@ def check_metric(name: str, labels: NDArray[np.int64]) -> None:
         raise TaskError(
             f"metric {name!r} fails on {len(labels)} labels predicted right: {type(error).__name__}: {error}"
         ) from error
-    if not _is_finite_number(value):
+    if not is_finite_number(value):
         raise TaskError(
             f"metric {name!r} is {value!r:.80} of {type(value).__name__} on {len(labels)} labels predicted right: "
             "make it return a finite number, such as float(...)"
         )
 
 
-def _is_finite_number(value: object) -> bool:
+def is_finite_number(value: object) -> bool:
+    """Whether a metric's value is a number that can be compared: numpy's too, no bool, no NaN, no infinity."""
     if isinstance(value, bool) or not isinstance(value, Real):
         return False
     try:

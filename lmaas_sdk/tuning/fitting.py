@@ -283,10 +283,11 @@ class _OneFit:
         if self._journal is not None:
             await self._journal.ended(stopped, run.elapsed_s)
         return TuningResult(
-            core=self._core(run, choice, chosen_by),
+            core=await asyncio.to_thread(self._core, run, choice, chosen_by),  # it works out an interval
             prompt=prompt,
             choice=choice,
             chosen_by=chosen_by,
+            noise=run.selection.noise.deviation,
             stopped=stopped,
             failure=run.failure,
             test=found.get("test"),
@@ -323,6 +324,6 @@ class _OneFit:
             choice=choice.to_dict() | {"chosen_by": chosen_by, "z": array_digest(choice.z)},
             losses=tuple(run.losses),
             curve=tuple(event.to_row() for event in generations_of(run.history)),
-            dev=tuple(scored.to_dict() for scored in dev_scored_of(run.history)),
+            dev=tuple(scored.to_row() for scored in dev_scored_of(run.history)),
             evaluations=plain(run.evaluations),
         )

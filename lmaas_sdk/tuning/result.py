@@ -31,7 +31,8 @@ class ResultCore:
     """What is the same, byte for byte, whenever the same run is repeated on one machine.
 
     Args:
-        settings: Preset, scheduling, seed, subspace and the digests of the data; `losses` where those of the search are no float32.
+        settings: Preset, scheduling, seed, subspace and the digests of the data; `losses` where those of the search are
+            no float32.
         choice: The candidate that was returned, and what it was chosen by.
         losses: The train loss of every candidate, by generation, as the search saw it; None for one that has none.
         curve: A row a generation: evaluations, best, median and lowest loss, sigma.
@@ -59,10 +60,12 @@ class TuningResult:
         core: What repeats byte for byte.
         prompt: The tuned prompt: `result.prompt.save("sst2.prompt")`.
         choice: The candidate behind it.
-        chosen_by: `dev_metric`, or `train_loss` where there was no dev set.
-        stopped: Why the run ended: "budget"; "quota": a wait would have been too long; "plateau": nothing got better any
-            more; "target": dev came up to what was asked for; "done": the search asks for nothing new; "interrupted":
-            by `Tuner.stop`, or by `failure`.
+        chosen_by: `dev_metric`, or where there was no dev set `train_loss`, or `search_mean` where losses are noisy.
+        noise: Standard deviation of one evaluation of the train loss, where a backend that does not claim to repeat
+            itself was measured.
+        stopped: Why the run ended: "budget"; "quota": a wait would have been too long; "plateau": nothing got better;
+            "target": dev came up to what was asked for; "done": the search asks for nothing new; "interrupted": by
+            `Tuner.stop`, or by `failure`.
         failure: The error that ended the run, if one did.
         test: Its evaluation on the test set that was asked for.
         manual: The manual prompt's evaluation on the same set, where that was asked for.
@@ -79,6 +82,7 @@ class TuningResult:
     prompt: TunedPrompt
     choice: Choice
     chosen_by: ChosenBy
+    noise: float | None
     stopped: Stopped
     failure: LmaasError | None
     test: Evaluation | None
@@ -135,7 +139,9 @@ class TuningResult:
             "model": self.prompt.model,
             "metric": self.prompt.task.metric,
             "manual_accuracy": None if self.manual is None else self.manual.value,
+            "manual_interval": _interval(self.manual),
             "tuned_accuracy": None if self.test is None else self.test.value,
+            "tuned_interval": _interval(self.test),
             "evaluations": self.evaluations,
             "calls": spent.calls,
             "tokens": spent.tokens,
@@ -147,6 +153,7 @@ class TuningResult:
             "failure": None if self.failure is None else str(self.failure),
             "chosen_by": self.chosen_by,
             "choice": self.choice.to_dict(),
+            "evaluation_noise": self.noise,
             "wall_s": round(self.wall_s, 3),
             "shortened": self.shortened,
             "prompt_file": None,
@@ -154,6 +161,10 @@ class TuningResult:
             "versions": self.versions,
             "warnings": list(self.warnings),
         }
+
+
+def _interval(found: Evaluation | None) -> list[float] | None:
+    return None if found is None or found.interval is None else list(found.interval)
 
 
 def limits_in_force(budget: Budget) -> dict[str, object]:

@@ -262,7 +262,7 @@ class Run:
         choice = Choice(generation, "best", batch.X[best].astype(np.float32), scored[best])
         self._last = choice, Choice(generation, "mean", mean.astype(np.float32), None)
         self.selection.saw_train(choice)
-        self.selection.saw_mean(self._last[1])
+        self.selection.saw_mean(self._last[1], average_loss=float(np.mean(list(scored.values()))))
         self.losses.append(tuple(scored.get(index) for index in range(len(batch))))
         self._lowest = min(self._lowest, scored[best])
         self.evaluations += told.evaluations

@@ -92,7 +92,7 @@ class Scoreboard:
         )
 
     def behind(self, candidates: Collection[int]) -> dict[int, float]:
-        """Values for those that a race has dropped: above all that ended it, and higher the sooner they were dropped."""
+        """Values for those that a race has dropped: above all that ended it, higher the sooner they went."""
         dropped = sorted(set(candidates) - self.scored.keys())
         if self._per_text is None or not dropped:
             return {}

@@ -104,7 +104,7 @@ class Tuner:
         Args:
             journal: The file.
             backend: The model.
-            budget: The run's; it may be larger than it was. None: one like it in memory, where it was in no ledger file.
+            budget: The run's; it may be larger than it was. None: one like it in memory, if it was in no ledger file.
             optimizer: As it was given when the run began.
             durability: As of `Tuner`.
             despite_changes: Go on although packages or the engine are not those that the run began with; the result
@@ -221,7 +221,8 @@ class Tuner:
         """Ends every `fit` that is under way after its generation; the result says "interrupted".
 
         What is under way gets ten seconds to be answered. What has been found is returned; neither dev nor test is
-        looked at any more. From a signal handler of the event loop, say. A fit that has done no generation yet does one.
+        looked at any more. From a signal handler of the event loop, say. A fit that has done no generation yet does
+        one.
         """
         for stop in self._stops:
             stop.set()
