@@ -58,9 +58,10 @@ def test_every_class_is_in_every_rung(parts: tuple[float, ...], labels: NDArray[
 
 
 def test_rungs_are_as_large_as_their_parts() -> None:
-    """Of 16 shots a class, a quarter is 4 of each, and so on; a class of two rows is in the first two rungs."""
+    """Of 16 shots a class, a quarter is 4 of each, of 6 shots 2; a class of two rows is in the first two rungs."""
     counts = [np.bincount(LABELS[list(rung)]).tolist() for rung in rungs(RACING, LABELS, seed=1, generation=0)]
     assert [[4, 4], [4, 4], [8, 8]] == counts
+    assert 4 == len(rungs(RACING, LABELS[:12], seed=1, generation=0)[0])
     uneven = np.array([0] * 20 + [1] * 2)
     counts = [
         np.bincount(uneven[list(rung)], minlength=2).tolist() for rung in rungs(RACING, uneven, seed=1, generation=0)
@@ -128,7 +129,7 @@ def _some_rows(losses_of_texts: list[NDArray[np.float64]], rows: range = range(8
 
 def test_candidates_are_compared_text_by_text() -> None:
     """Hard texts are hard for all: who is worse by as much on each is dropped, however much texts differ."""
-    hard = np.linspace(0.0, 10.0, 32)
+    hard = np.linspace(0.0, 400.0, 32)
     wobble = np.tile([0.01, -0.01, -0.01, 0.01], 8)
     per_text = _some_rows([hard, hard + wobble, hard + 0.5, hard + 0.5 - wobble])
     assert (0, 1) == survivors(per_text, LABELS, margin=1.0, alive=(0, 1, 2, 3), keep=1)
@@ -304,7 +305,8 @@ def test_values_need_one_that_was_scored_whole() -> None:
 
 GENERATION = Amounts(calls=1, evaluations=20, tokens=50_000, nanousd=20_000_000)
 BY_TOKENS = Price(input_nanousd_per_mtok=400_000_000)
-BY_CALLS = Price(input_nanousd_per_mtok=0, call_nanousd=20_000_000)
+MOSTLY_BY_CALLS = Price(input_nanousd_per_mtok=100_000_000, call_nanousd=15_000_000)
+A_LITTLE_BY_CALLS = Price(input_nanousd_per_mtok=390_000_000, call_nanousd=500_000)
 
 
 @pytest.mark.parametrize(
@@ -314,7 +316,8 @@ BY_CALLS = Price(input_nanousd_per_mtok=0, call_nanousd=20_000_000)
         ({"evaluations": 8000}, Limits(), None, False),
         ({"tokens": 10_000_000}, Limits(), None, True),
         ({"nanousd": 5 * 10**9}, Limits(), BY_TOKENS, True),
-        ({"nanousd": 5 * 10**9}, Limits(), BY_CALLS, False),
+        ({"nanousd": 5 * 10**9}, Limits(), MOSTLY_BY_CALLS, False),
+        ({"nanousd": 5 * 10**9}, Limits(), A_LITTLE_BY_CALLS, True),
         ({"calls": 400}, Limits(), None, False),
         ({"calls": 400, "tokens": 10_000_000}, Limits(), None, False),
         ({"calls": 100_000, "tokens": 10_000_000}, Limits(), None, True),

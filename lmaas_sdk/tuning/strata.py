@@ -2,8 +2,8 @@
 
 A paired test: candidates are compared text by text, as a text that is hard for one is hard for all, and within classes,
 as most of what differs between candidates is how much they lean to one class. The rows come from a finite set without
-replacement, so only those still out are uncertain. A bound that holds whatever losses are (Hoeffding's) would drop
-nobody after 8 rows, and for cross entropy, which has no upper end, there is none.
+replacement, so only those still out are uncertain. No bound for all distributions (Hoeffding's) would do: cross entropy
+has no upper end.
 """
 
 from __future__ import annotations
