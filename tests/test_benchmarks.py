@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks import client_overhead, figures, ledger, load, load_figures, loop_stall, round_trip
+from benchmarks import client_overhead, figures, ledger, load, load_figures, loop_stall, racing, round_trip
 from benchmarks.load_client import Attempt, Call, Offer, Shape
 from benchmarks.load_server import Sample, Spent
+from lmaas_backends.roberta.loading import load_engine
+from lmaas_sdk import Preset, get_task
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +85,27 @@ async def test_overload_is_measured_on_a_real_server() -> None:
     assert 0 < found["server_rss_mb"]["before"] <= found["server_rss_mb"]["peak"]
     assert {"p50", "p90", "p99"} == found["latency_s"]["from_the_first_send"].keys()
     assert min(*found["capacity_tokens_a_second"], found["goodput_of_capacity"], found["cores_used"]["server"]) > 0
+
+
+def test_racing_is_measured_beside_the_whole_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many generations in fewer tokens, and more generations in no more tokens, of the same search."""
+    monkeypatch.setattr(racing, "LOOK_EVERY", 1)
+    texts = [(f"a {('dull', 'lovely')[n % 2]} scene, {'very ' * (n % 3)}long, number {n}", n % 2) for n in range(64)]
+    data = (get_task("sst2").examples(texts[:32]), get_task("sst2").examples(texts[32:]))
+    preset = Preset("tiny", d=4, prompt_tokens=2, layout="cat", population=12)
+    engine = load_engine("roberta-tiny", threads=1)
+    try:
+        found = racing.compare(racing.Search(engine, preset, data, seed=1), 3, fixed=True)
+    finally:
+        engine.close()
+    whole = found["whole"]["end"]
+    for way in ("raced", "fixed"):
+        at_equal_generations = found[f"{way}_at_equal_generations"]
+        assert 3 == whole["generations"] == at_equal_generations["generations"] <= found[way]["end"]["generations"]
+        assert at_equal_generations["tokens"] <= found[way]["end"]["tokens"] <= whole["tokens"]
+        assert 1 - at_equal_generations["tokens"] / whole["tokens"] == found[way]["tokens_saved"] > 0
+    figures_of = racing.summary([{"preset": "tiny", "task": "sst2"} | found])["tiny, sst2"]
+    assert round(found["raced"]["tokens_saved"], 4) == figures_of["raced: tokens saved"]
 
 
 def test_an_offer_comes_at_random_and_is_bounded() -> None:

@@ -1,4 +1,8 @@
-"""What is minimised: a loss of label logits, computed on the user's side (Sun et al. 2022, section 3.3)."""
+"""What is minimised: a loss of label logits, computed on the user's side (Sun et al. 2022, section 3.3).
+
+A loss is a reduction of one number a text, so that a candidate may be scored on some texts now and on others later: put
+together in the order of the texts, the numbers have the same total, bit for bit, as if they had been scored in one go.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +14,13 @@ from numpy.typing import NDArray
 
 from lmaas_sdk.tasks.metrics import METRICS
 
-__all__ = ["Objective", "cross_entropy", "hinge", "losses"]
+__all__ = ["Objective", "cross_entropy", "hinge", "losses", "text_losses", "total"]
 
 Objective = Literal["ce", "hinge", "metric"]
 _HINGE_MARGIN = 2.0
 
 _Logits = NDArray[np.float32] | NDArray[np.float64]
+_OfTexts = Callable[[_Logits, NDArray[np.int64]], NDArray[np.float64]]
 
 
 def cross_entropy(logits: _Logits, labels: NDArray[np.int64]) -> float:
@@ -25,19 +30,12 @@ def cross_entropy(logits: _Logits, labels: NDArray[np.int64]) -> float:
         logits: (n_texts, n_labels).
         labels: (n_texts,) class indices.
     """
-    scores = logits.astype(np.float64)
-    top = scores.max(axis=1)
-    log_sum = top + np.log(np.exp(scores - top[:, None]).sum(axis=1))
-    return float((log_sum - scores[np.arange(len(labels)), labels]).mean())
+    return float(_cross_entropies(logits, labels).mean())
 
 
 def hinge(logits: _Logits, labels: NDArray[np.int64]) -> float:
     """Mean over texts of the sum over wrong labels c of max(0, s_c - s_y + 2). Arguments as in `cross_entropy`."""
-    scores = logits.astype(np.float64)
-    rows = np.arange(len(labels))
-    excess = np.maximum(0.0, scores - scores[rows, labels][:, None] + _HINGE_MARGIN)
-    excess[rows, labels] = 0.0
-    return float(excess.sum(axis=1).mean())
+    return float(_hinges(logits, labels).mean())
 
 
 def losses(
@@ -57,15 +55,74 @@ def losses(
     Raises:
         ValueError: The objective is unknown.
     """
-    loss = _loss(objective, metric)
-    return np.array([loss(candidate, labels) for candidate in logits], dtype=np.float64)
+    return total(objective, text_losses(objective, logits, labels), labels, metric=metric)
 
 
-def _loss(objective: Objective, metric: str) -> Callable[[_Logits, NDArray[np.int64]], float]:
-    if objective == "ce":
-        return cross_entropy
-    if objective == "hinge":
-        return hinge
+def text_losses(objective: Objective, logits: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """What each text adds to the loss of each candidate; it depends on no other text and no other candidate.
+
+    Args:
+        objective, logits, labels: As in `losses`; the texts may be some of the data set's.
+
+    Returns:
+        (n_candidates, n_texts) float64: losses or, for `metric`, which is no sum over texts, the predicted classes.
+
+    Raises:
+        ValueError: The objective is unknown.
+    """
+    of_texts = _of_texts(objective)
+    found = np.empty(logits.shape[:2], np.float64)
+    for candidate, answer in enumerate(logits):  # one at a time, as they would be if each came alone
+        found[candidate] = of_texts(answer, labels)
+    return found
+
+
+def total(
+    objective: Objective, per_text: NDArray[np.float64], labels: NDArray[np.int64], *, metric: str
+) -> NDArray[np.float64]:
+    """The loss of every candidate from what `text_losses` found for all texts, in the order of the texts.
+
+    Args:
+        objective, metric: As in `losses`.
+        per_text: (n_candidates, n_texts) float64.
+        labels: (n_texts,) class indices.
+
+    Returns:
+        (n_candidates,) float64.
+    """
     if objective == "metric":
-        return lambda logits, labels: -METRICS[metric](labels, logits.argmax(axis=1).astype(np.int64))
+        score = METRICS[metric]
+        return np.array([-score(labels, row.astype(np.int64)) for row in per_text], dtype=np.float64)
+    return np.array([row.mean() for row in per_text], dtype=np.float64)
+
+
+def _cross_entropies(logits: _Logits, labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    scores = logits.astype(np.float64)
+    top = scores.max(axis=1)
+    log_sum = top + np.log(np.exp(scores - top[:, None]).sum(axis=1))
+    found: NDArray[np.float64] = log_sum - scores[np.arange(len(labels)), labels]
+    return found
+
+
+def _hinges(logits: _Logits, labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    scores = logits.astype(np.float64)
+    rows = np.arange(len(labels))
+    excess = np.maximum(0.0, scores - scores[rows, labels][:, None] + _HINGE_MARGIN)
+    excess[rows, labels] = 0.0
+    found: NDArray[np.float64] = excess.sum(axis=1)
+    return found
+
+
+def _predictions(logits: _Logits, labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = logits.argmax(axis=1).astype(np.float64)
+    return found
+
+
+def _of_texts(objective: Objective) -> _OfTexts:
+    if objective == "ce":
+        return _cross_entropies
+    if objective == "hinge":
+        return _hinges
+    if objective == "metric":
+        return _predictions
     raise ValueError(f"objective is one of {', '.join(get_args(Objective))}, not {objective!r}")

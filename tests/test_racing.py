@@ -1,0 +1,356 @@
+"""Racing: which rows come first, who goes on, what is told, and when it pays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from lmaas_sdk.accounting.amounts import Amounts
+from lmaas_sdk.accounting.prices import Price
+from lmaas_sdk.backend import Limits
+from lmaas_sdk.tuning.cmaes import PycmaOptimizer
+from lmaas_sdk.tuning.objective import Objective, losses, text_losses
+from lmaas_sdk.tuning.racing import Race, Racing, pays, rungs, values
+from lmaas_sdk.tuning.strata import survivors
+
+RACING = Racing()
+LABELS = np.arange(32) % 2
+NOBODY_IS_BEHIND = Racing(margin=1e9)
+WHO_IS_NOT_AMONG_THE_BEST = Racing(margin=1e-9)
+GOLDEN = (0, 2, 5, 9, 10, 12, 15, 25)  # the first rung of seed 42, generation 7
+
+_parts = st.lists(st.integers(1, 99), min_size=1, max_size=4, unique=True).map(
+    lambda percents: (*sorted(percent / 100 for percent in percents), 1.0)
+)
+_labels = st.lists(st.integers(0, 4), min_size=1, max_size=60).map(lambda labels: np.array(labels, dtype=np.int64))
+_seeds = st.integers(0, 2**32 - 1)
+
+
+# rungs
+
+
+@given(parts=_parts, labels=_labels, seed=_seeds, generation=st.integers(0, 500))
+def test_rungs_are_all_rows_once(
+    parts: tuple[float, ...], labels: NDArray[np.int64], seed: int, generation: int
+) -> None:
+    """No row is left out or scored twice; a rung is in rising order and never empty."""
+    found = rungs(Racing(parts), labels, seed=seed, generation=generation)
+    assert list(range(len(labels))) == sorted(row for rung in found for row in rung)
+    assert all(rung == tuple(sorted(rung)) and rung for rung in found)
+
+
+@given(parts=_parts, labels=_labels, seed=_seeds)
+def test_every_class_is_in_every_rung(parts: tuple[float, ...], labels: NDArray[np.int64], seed: int) -> None:
+    """A class with a row for every rung is in all of them; one with fewer is in the first ones."""
+    found = rungs(Racing(parts), labels, seed=seed, generation=3)
+    for label, count in zip(*np.unique(labels, return_counts=True), strict=True):
+        is_there = [label in labels[list(rung)] for rung in found]
+        assert [True] * min(int(count), len(parts)) == is_there[: int(count)][: len(parts)]
+
+
+def test_rungs_are_as_large_as_their_parts() -> None:
+    """Of 16 shots a class, a quarter is 4 of each, of 6 shots 2; a class of two rows is in the first two rungs."""
+    counts = [np.bincount(LABELS[list(rung)]).tolist() for rung in rungs(RACING, LABELS, seed=1, generation=0)]
+    assert [[4, 4], [4, 4], [8, 8]] == counts
+    assert 4 == len(rungs(RACING, LABELS[:12], seed=1, generation=0)[0])
+    uneven = np.array([0] * 20 + [1] * 2)
+    counts = [
+        np.bincount(uneven[list(rung)], minlength=2).tolist() for rung in rungs(RACING, uneven, seed=1, generation=0)
+    ]
+    assert [[5, 1], [5, 1], [10, 0]] == counts
+
+
+def test_rungs_follow_from_labels_seed_and_generation() -> None:
+    """The same ones give the same rows, on every machine; another seed or generation gives others."""
+    found = rungs(RACING, LABELS, seed=42, generation=7)
+    assert found == rungs(RACING, LABELS.copy(), seed=42, generation=7)
+    assert GOLDEN == found[0]
+    assert found != rungs(RACING, LABELS, seed=42, generation=8)
+    assert found != rungs(RACING, LABELS, seed=43, generation=7)
+
+
+def test_a_single_row_is_a_single_rung() -> None:
+    """Rungs that would be empty are left out."""
+    assert ((0,),) == rungs(RACING, np.array([1]), seed=1, generation=0)
+
+
+@pytest.mark.parametrize("parts", [(1.0,), (0.5,), (0.5, 0.25, 1.0), (0.5, 0.5, 1.0), (0.5, 1.0, 1.5), ()])
+def test_parts_rise_to_one(parts: tuple[float, ...]) -> None:
+    """Others are refused, with what they may be."""
+    with pytest.raises(ValueError, match="rise to 1, such as"):
+        Racing(parts)
+
+
+@pytest.mark.parametrize(("setting", "error"), [(0, ValueError), (float("nan"), ValueError), ("1", TypeError)])
+def test_a_margin_is_a_positive_number(setting: Any, error: type[Exception]) -> None:
+    """The message names it."""
+    with pytest.raises(error, match="margin is a positive number"):
+        Racing(margin=setting)
+
+
+def test_equal_settings_are_spelled_alike() -> None:
+    """Whole numbers are floats, as in other settings."""
+    assert "Racing(parts=(0.5, 1.0), margin=2.0)" == repr(Racing((0.5, 1), margin=2))
+
+
+# who goes on
+
+
+@given(seed=_seeds, keep=st.integers(1, 20), must_keep=st.sets(st.integers(0, 19)), margin=st.floats(0.01, 5))
+def test_the_best_and_the_needed_go_on(seed: int, keep: int, must_keep: set[int], margin: float) -> None:
+    """Never fewer than asked for, none of the best so far, none that is needed, and nobody who was not in the race."""
+    random = np.random.default_rng(seed)
+    alive = tuple(sorted(random.choice(20, random.integers(keep, 21), replace=False).tolist()))
+    rows = np.concatenate(rungs(RACING, LABELS, seed=seed, generation=0)[:2])
+    per_text = np.full((20, 32), np.nan)
+    per_text[np.ix_(alive, rows)] = random.exponential(size=(len(alive), 16)) + random.standard_normal((len(alive), 1))
+    found = survivors(per_text, LABELS, margin=margin, alive=alive, keep=keep, must_keep=must_keep)
+    means = per_text[:, rows].mean(axis=1)
+    best = {index for index in alive if means[index] <= np.sort(means[list(alive)])[keep - 1]}
+    assert best | (must_keep & set(alive)) <= set(found) <= set(alive)
+    assert tuple(sorted(found)) == found
+    assert len(found) >= keep
+
+
+def _some_rows(losses_of_texts: list[NDArray[np.float64]], rows: range = range(8)) -> NDArray[np.float64]:
+    per_text = np.full((len(losses_of_texts), 32), np.nan)
+    per_text[:, rows] = np.stack(losses_of_texts)[:, rows]
+    return per_text
+
+
+def test_candidates_are_compared_text_by_text() -> None:
+    """Hard texts are hard for all: who is worse by as much on each is dropped, however much texts differ."""
+    hard = np.linspace(0.0, 400.0, 32)
+    wobble = np.tile([0.01, -0.01, -0.01, 0.01], 8)
+    per_text = _some_rows([hard, hard + wobble, hard + 0.5, hard + 0.5 - wobble])
+    assert (0, 1) == survivors(per_text, LABELS, margin=1.0, alive=(0, 1, 2, 3), keep=1)
+
+
+def test_candidates_are_compared_within_classes() -> None:
+    """That one leans to the other class is no noise, when both classes are seen alike."""
+    lean = np.where(LABELS == 0, 1.0, -1.0)
+    per_text = _some_rows([np.zeros(32), lean + 0.1, lean + 0.1])
+    assert (0,) == survivors(per_text, LABELS, margin=1.0, alive=(0, 1, 2), keep=1)
+
+
+def test_who_may_well_be_better_goes_on() -> None:
+    """A mean difference of half a standard error drops nobody at a margin of 1, and does at a margin of 0.1."""
+    differs = np.tile([1.0, 1.0, -1.0, -1.0], 8)
+    error = float(np.sqrt(8 / 6 / 8 * (1 - 8 / 32)))
+    per_text = _some_rows([np.zeros(32), differs + error / 2, -differs + error / 2])
+    assert (0, 1, 2) == survivors(per_text, LABELS, margin=1.0, alive=(0, 1, 2), keep=1)
+    assert (0, 1, 2) == survivors(per_text, LABELS, margin=0.51, alive=(0, 1, 2), keep=1)
+    assert (0,) == survivors(per_text, LABELS, margin=0.49, alive=(0, 1, 2), keep=1)
+
+
+def test_rows_that_happen_to_agree_drop_nobody_by_themselves() -> None:
+    """A difference that is small and the same on a few rows may be chance: it is judged by how others vary."""
+    differs = np.tile([1.0, 1.0, -1.0, -1.0], 8)
+    per_text = _some_rows([np.zeros(32), differs, -differs, np.full(32, 0.1)])
+    assert 3 in survivors(per_text, LABELS, margin=1.0, alive=(0, 1, 2, 3), keep=1)
+    assert (0,) == survivors(per_text[[0, 3]], LABELS, margin=1.0, alive=(0, 1), keep=1)
+
+
+def test_too_few_rows_drop_nobody() -> None:
+    """One row of each class tells no variance."""
+    per_text = _some_rows([np.zeros(32), np.full(32, 9.0)], rows=range(2))
+    assert (0, 1) == survivors(per_text, LABELS, margin=1e-9, alive=(0, 1), keep=1)
+
+
+def test_classes_count_by_their_size() -> None:
+    """Where a small class is seen whole and a large one in part, the large one's rows stand for those still out."""
+    labels = np.array([0] * 30 + [1] * 2)
+    rows = [0, 1, 2, 3, 30, 31]
+    per_text = np.full((2, 32), np.nan)
+    per_text[0, rows] = [0.0, 0.01, 0.0, 0.01, 0.5, 0.5]
+    per_text[1, rows] = [0.1, 0.11, 0.11, 0.1, 0.0, 0.0]  # a lower plain mean, and a higher one of the whole set
+    assert (0,) == survivors(per_text, labels, margin=1.0, alive=(0, 1), keep=1)
+
+
+# a race
+
+
+def _logits(seed: int, candidates: int = 20, texts: int = 32) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).standard_normal((candidates, texts, 2)).astype(np.float32)
+
+
+def _race(racing: Racing = RACING, objective: Objective = "ce", **settings: Any) -> Race:
+    usual: dict[str, Any] = {"labels": LABELS, "candidates": 20, "keep": 10, "seed": 42, "generation": 0}
+    return Race(racing, objective=objective, metric="accuracy", **(usual | settings))
+
+
+def _run(race: Race, logits: NDArray[np.float32]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Candidates and rows of each rung."""
+    asked = []
+    while race.rows:
+        asked.append((race.alive, race.rows))
+        race.scored(logits[np.ix_(race.alive, race.rows)])
+    return asked
+
+
+@pytest.mark.parametrize("objective", get_args(Objective))
+def test_a_race_that_drops_nobody_is_no_race(objective: Objective) -> None:
+    """The values are those of scoring in one go, bit for bit."""
+    race = _race(NOBODY_IS_BEHIND, objective)
+    _run(race, _logits(1))
+    assert losses(objective, _logits(1), LABELS, metric="accuracy").tobytes() == race.values().tobytes()
+    assert Fraction(20) == race.evaluations
+
+
+@pytest.mark.parametrize("objective", get_args(Objective))
+@given(seed=_seeds, margin=st.floats(0.01, 3), keep=st.integers(1, 20))
+def test_values_are_losses_of_who_ended_and_larger_for_the_rest(
+    objective: Objective, seed: int, margin: float, keep: int
+) -> None:
+    """Who was scored on all rows has its own loss, bit for bit; all others have more, are finite and differ."""
+    race = _race(Racing(margin=margin), objective, keep=keep, generation=seed % 100)
+    _run(race, _logits(seed))
+    ended, found = list(race.alive), race.values()
+    assert losses(objective, _logits(seed)[ended], LABELS, metric="accuracy").tobytes() == found[ended].tobytes()
+    dropped = np.delete(found, ended)
+    assert np.isfinite(found).all()
+    assert (dropped > found[ended].max()).all()
+    assert len(set(dropped.tolist())) == len(dropped)
+
+
+def test_who_got_further_ranks_before_who_did_not() -> None:
+    """The dropped are in the order of the rows they saw, then of their means on these, whatever the means are."""
+    per_text = np.full((6, 4), np.nan)
+    per_text[0], per_text[1] = 1.0, 2.0
+    per_text[2, :1], per_text[3, :2], per_text[4, :2], per_text[5, :1] = 0.5, 9.0, 8.0, 0.25
+    found = values("ce", per_text, np.zeros(4, np.int64), metric="accuracy")
+    assert [0, 1, 4, 3, 5, 2] == np.argsort(found).tolist()
+    assert [1.0, 2.0, 8.0, 9.0] == found[[0, 1, 4, 3]].tolist()
+    assert found[[5, 2]].tolist() == [np.nextafter(9.0, 10), np.nextafter(np.nextafter(9.0, 10), 10)]
+
+
+def test_a_race_is_the_same_again() -> None:
+    """Rungs, drops and values follow from the answers and the settings."""
+    first, second = _race(generation=4), _race(generation=4)
+    assert _run(first, _logits(2)) == _run(second, _logits(2))
+    assert first.values().tobytes() == second.values().tobytes()
+
+
+def test_only_who_goes_on_is_scored() -> None:
+    """With the least margin half goes on to each further rung; the evaluations are what was scored."""
+    race = _race(WHO_IS_NOT_AMONG_THE_BEST)
+    asked = _run(race, _logits(3))
+    assert [(20, 8), (10, 8), (10, 16)] == [(len(alive), len(rows)) for alive, rows in asked]
+    assert Fraction(20 * 8 + 10 * 24, 32) == race.evaluations
+    assert all(set(after) <= set(before) for (before, _), (after, _) in pairwise(asked))
+
+
+def test_two_points_are_never_dropped() -> None:
+    """CMA-ES with two-point adaptation can be told what a race found, though its two points are the worst."""
+    optimizer = PycmaOptimizer(4, population=8, sigma0=1.0, diagonal=False, step_size="tpa", seed=1)
+    for generation in range(3):
+        batch, needed = optimizer.ask(), optimizer.must_have
+        race = _race(
+            WHO_IS_NOT_AMONG_THE_BEST,
+            candidates=8,
+            keep=optimizer.min_tell,
+            must_keep=needed,
+            generation=generation,
+        )
+        logits = 0.1 * _logits(generation, 8)
+        logits[:2, :, 1] += np.where(LABELS == 1, -5.0, 5.0).astype(np.float32)
+        _run(race, logits)
+        assert needed <= set(race.alive)
+        assert optimizer.min_tell + len(needed) == len(race.alive)
+        optimizer.tell(batch.generation, dict(enumerate(race.values().tolist())))
+
+
+def test_errors_are_what_a_race_by_the_metric_goes_by() -> None:
+    """Who is right about more texts goes on; the classes themselves are no losses."""
+    logits = np.zeros((3, 32, 2), np.float32)
+    logits[0, :, 1] = np.where(LABELS == 1, 1.0, -1.0)  # right
+    logits[1, :, 1] = 1.0  # right half of the time
+    logits[2, :, 1] = np.where(LABELS == 1, -1.0, 1.0)  # wrong
+    race = _race(WHO_IS_NOT_AMONG_THE_BEST, "metric", candidates=3, keep=1)
+    _run(race, logits)
+    assert (0,) == race.alive
+    assert [-1.0, -0.5, 0.0] == race.values().tolist()
+
+
+def test_a_race_takes_only_what_is_next() -> None:
+    """Answers of another shape are refused, as are values before the end and answers after it."""
+    race = _race()
+    with pytest.raises(ValueError, match="20 candidates on 8 rows are next"):
+        race.scored(_logits(1)[:, :9])
+    with pytest.raises(ValueError, match="not over: 8 rows"):
+        race.values()
+    _run(race, _logits(1))
+    with pytest.raises(ValueError, match="on 0 rows are next"):
+        race.scored(_logits(1)[:, :0])
+
+
+def test_values_need_one_that_was_scored_whole() -> None:
+    """Else there is nothing to rank the others behind."""
+    per_text = text_losses("ce", _logits(1), LABELS)
+    per_text[:, 0] = np.nan
+    with pytest.raises(ValueError, match="no candidate was scored on all rows"):
+        values("ce", per_text, LABELS, metric="accuracy")
+
+
+# when it pays
+
+GENERATION = Amounts(calls=1, evaluations=20, tokens=50_000, nanousd=20_000_000)
+BY_TOKENS = Price(input_nanousd_per_mtok=400_000_000)
+MOSTLY_BY_CALLS = Price(input_nanousd_per_mtok=100_000_000, call_nanousd=15_000_000)
+A_LITTLE_BY_CALLS = Price(input_nanousd_per_mtok=390_000_000, call_nanousd=500_000)
+
+
+@pytest.mark.parametrize(
+    ("free", "limits", "price", "expected"),
+    [
+        ({}, Limits(), None, False),
+        ({"evaluations": 8000}, Limits(), None, False),
+        ({"tokens": 10_000_000}, Limits(), None, True),
+        ({"nanousd": 5 * 10**9}, Limits(), BY_TOKENS, True),
+        ({"nanousd": 5 * 10**9}, Limits(), MOSTLY_BY_CALLS, False),
+        ({"nanousd": 5 * 10**9}, Limits(), A_LITTLE_BY_CALLS, True),
+        ({"calls": 400}, Limits(), None, False),
+        ({"calls": 400, "tokens": 10_000_000}, Limits(), None, False),
+        ({"calls": 100_000, "tokens": 10_000_000}, Limits(), None, True),
+        ({}, Limits(tokens_per_minute=100_000), None, True),
+        ({}, Limits(tokens_per_minute=100_000, requests_per_minute=500), None, True),
+        ({}, Limits(tokens_per_minute=100_000, requests_per_minute=3), None, False),
+        ({}, Limits(tokens_per_minute=100_000, requests_per_day=100), None, False),
+        ({"nanousd": 5 * 10**9}, Limits(requests_per_day=100), BY_TOKENS, False),
+        ({"calls": 400}, Limits(tokens_per_minute=100_000), None, False),
+        ({"tokens": 10_000_000, "calls": None}, Limits(concurrency=4), None, True),
+    ],
+)
+def test_racing_pays_where_tokens_or_money_bind(
+    free: Mapping[str, int | Fraction | None], limits: Limits, price: Price | None, expected: bool
+) -> None:
+    """Not where calls do, by budget, price or quota, and not where nobody charges for anything."""
+    found = pays(RACING, objective="ce", n_texts=32, generation=GENERATION, free=free, limits=limits, price=price)
+    assert expected is found
+
+
+@pytest.mark.parametrize(
+    ("objective", "n_texts", "expected"), [("hinge", 16, True), ("ce", 15, False), ("metric", 32, False)]
+)
+def test_racing_needs_rows_and_a_loss(objective: Objective, n_texts: int, expected: bool) -> None:
+    """Few rows tell little, and so do right and wrong."""
+    free = {"tokens": 10_000_000}
+    found = pays(RACING, objective=objective, n_texts=n_texts, generation=GENERATION, free=free, limits=Limits())
+    assert expected is found
+
+
+def test_more_rungs_take_more_calls() -> None:
+    """A quota that three calls a generation fit may be too small for five."""
+    quota = Limits(tokens_per_minute=100_000, requests_per_minute=8)
+    asked: dict[str, Any] = {"objective": "ce", "n_texts": 32, "generation": GENERATION, "free": {}, "limits": quota}
+    assert pays(RACING, **asked)
+    assert not pays(replace(RACING, parts=(0.2, 0.4, 0.6, 0.8, 1.0)), **asked)
