@@ -26,9 +26,9 @@ from lmaas_sdk.tuning.subspace import positive_number
 
 __all__ = ["FEWEST_ROWS", "Race", "Racing", "compared", "pays", "rungs", "values"]
 
-FEWEST_ROWS = 16  # below, a first rung tells too little (benchmarks/racing.py)
+FEWEST_ROWS = 16  # with fewer, the first rung is hardly more than one row of each class
 _MINUTES_A_DAY = 24 * 60
-_EXPECTED_SHARE = Fraction(4, 5)  # of the tokens; measured .73 .. .80 (benchmarks/racing.py)
+_EXPECTED_SHARE = Fraction(4, 5)  # of the tokens; benchmarks/racing.py measured .72 .. .81
 _CHARGED = ("calls", "tokens", "nanousd")
 
 
@@ -221,7 +221,8 @@ def pays(
 
     A generation that is raced takes fewer tokens in more calls. It pays if then the budget reaches further or the
     quota lets generations come faster, and neither gets worse. Evaluations and time of one's own are no reason: where
-    nobody charges for tokens, a run is left as it is. Never with few rows, nor with `metric`, which saves half as much.
+    nobody charges for tokens, a run is left as it is. Never with few rows, nor with `metric`, where right and wrong
+    tell less of a candidate, so that about half as much is saved.
 
     Args:
         racing: How it would be.
