@@ -29,6 +29,8 @@ def test_paper_is_the_papers_setting() -> None:
         "scale": 1.0,
         "objective": "ce",
         "dev_every": 10,
+        "plateau": None,
+        "racing": "off",
     }
     assert PRESETS["paper"].to_dict() == {"name": "paper"} | paper
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -33,6 +34,7 @@ from lmaas_sdk.errors import (
     BudgetExceeded,
     BudgetTooSmall,
     EmptyClass,
+    NotFinite,
     ProtocolError,
     ServerFault,
     Unsupported,
@@ -142,21 +144,53 @@ async def test_dev_still_decides_when_a_lost_attempt_has_cost_a_generation() -> 
     assert result.spend.unknown_outcomes == 1
 
 
-async def test_backend_that_fails_for_good_later_on_leaves_the_result_so_far() -> None:
+def test_backend_that_fails_for_good_later_on_leaves_the_result_so_far() -> None:
     """After two generations the backend is gone: what was paid for is returned, and the failure with it."""
-    faults = Faults(plan=lambda attempt: "server_fault" if attempt.number >= 2 else None)
-    tuner = Tuner(mock(faults=faults), budget=Budget(evaluations=80), preset=SMALL, retry=RetryPolicy(first_wait_s=0))
-    result = await tuner.fit(TRAIN, DEV, test=TEST)
+
+    async def run() -> tuple[TuningResult, float]:
+        faults = Faults(plan=lambda attempt: "server_fault" if attempt.number >= 2 else None)
+        tuner = Tuner(mock(faults=faults), budget=Budget(), preset=SMALL, retry=RetryPolicy(outage_s=600))
+        return await tuner.fit(TRAIN, DEV, test=TEST), asyncio.get_running_loop().time()
+
+    result, seconds = run_virtual(run())
     assert (result.stopped, len(result.generations), result.test) == ("interrupted", 2, None)
     assert isinstance(result.failure, ServerFault)
     assert result.to_dict()["failure"] == str(result.failure)
     assert len(result.prompt.z) == SMALL.d
+    assert 500 < seconds < 700
 
 
-async def test_nan_later_on_leaves_the_result_so_far() -> None:
-    """A broken answer ends the run with what it has; nothing was learned from it."""
-    result = await Tuner(mock(faults=striking(4, "nan")), budget=Budget(evaluations=80), preset=SMALL).fit(TRAIN)
-    assert (result.stopped, len(result.generations), type(result.failure)) == ("interrupted", 4, ProtocolError)
+def test_backend_that_is_away_for_an_hour_changes_nothing_of_the_result() -> None:
+    """It has worked before, so it is waited for; nobody is charged meanwhile."""
+
+    async def run(away: Callable[[float], bool]) -> tuple[TuningResult, float, int]:
+        loop = asyncio.get_running_loop()
+        faults = Faults(plan=lambda attempt: "refused" if away(loop.time()) else None)
+        backend = mock(latency_s=60.0, faults=faults)
+        tuner = Tuner(backend, budget=Budget(evaluations=80), preset=SMALL)
+        result = await tuner.fit(TRAIN, DEV)
+        return result, loop.time(), backend.book.tokens - result.spent.tokens
+
+    calm, calm_s, _ = run_virtual(run(lambda now_s: False))
+    result, seconds, unpaid = run_virtual(run(lambda now_s: 150 < now_s < 3750))
+    assert (calm.core.to_bytes(), calm.prompt.to_bytes()) == (result.core.to_bytes(), result.prompt.to_bytes())
+    assert (calm.spent.tokens, 0) == (result.spent.tokens, unpaid)
+    assert calm_s + 3500 < seconds < calm_s + 3800
+
+
+async def test_nan_later_on_is_asked_for_again() -> None:
+    """A broken answer is paid for and asked for again under another key; nothing is learned from it."""
+    backend = mock(faults=striking(4, "nan"))
+    result = await Tuner(backend, budget=Budget(calls=11), preset=SMALL).fit(TRAIN)
+    assert (result.stopped, len(result.generations), result.failure) == ("budget", 10, None)
+    assert (result.core.losses, 11) == ((await fit()).core.losses, result.spent.calls)
+
+
+async def test_nan_for_good_leaves_the_result_so_far() -> None:
+    """A backend that answers nonsense from some moment on ends the run with what it has."""
+    faults = Faults(plan=lambda attempt: "nan" if attempt.number >= 4 else None)
+    result = await Tuner(mock(faults=faults), budget=Budget(evaluations=80), preset=SMALL).fit(TRAIN)
+    assert (result.stopped, len(result.generations), type(result.failure)) == ("interrupted", 4, NotFinite)
 
 
 async def test_balance_that_ends_is_a_budget_that_ends() -> None:

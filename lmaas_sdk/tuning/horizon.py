@@ -56,11 +56,11 @@ class Horizon:
         further = self._further(done, self.costs)
         if further < 1:
             return
-        looks = self.costs.dev_scoring.times(self._looks(done + further) - self._looks(done))
+        more = self._aside_for(done, done + further, self.costs)
         left = Amounts(**{unit: self.aside.free(unit) or 0 for unit in UNITS})  # type: ignore[arg-type]  # as set aside
         self.aside.release()
         try:
-            self.aside = await self._budget.hold_aside("dev and test", left + looks)
+            self.aside = await self._budget.hold_aside("dev and test", left + more)
         except BudgetExceeded:  # somebody who shares the budget was faster
             return
         self.generations = done + further
@@ -70,11 +70,11 @@ class Horizon:
         left = {unit: self._budget.least_free(unit) for unit in UNITS}
 
         def fits(more: int) -> bool:
-            looks = costs.dev_scoring.times(self._looks(done + more) - self._looks(done))
-            worst = costs.generation.times(more) + looks
+            worst = costs.generation.times(more) + self._aside_for(done, done + more, costs)
             return all(free is None or getattr(worst, unit) <= free for unit, free in left.items())
 
         return largest(fits) if fits(1) else 0
 
-    def _looks(self, generations: int) -> int:
-        return -(-generations // self.costs.dev_every)
+    def _aside_for(self, done: int, then: int, costs: RunCosts) -> Amounts:
+        """How much more has to be set aside for a run that goes further."""
+        return costs.set_aside(then).above(costs.set_aside(done))

@@ -35,8 +35,8 @@ class Health:
         return self._answered_s > -math.inf
 
     def has_answered_since(self, moment_s: float) -> bool:
-        """Whether it has from a moment of the loop's clock on."""
-        return self._answered_s >= moment_s
+        """Whether it has after a moment of the loop's clock."""
+        return self._answered_s > moment_s
 
 
 def persistent(client: Client, health: Health) -> tenacity.AsyncRetrying:
