@@ -42,12 +42,17 @@ from lmaas_sdk.errors import (
     CorruptModel,
     EmptyClass,
     InvalidQuery,
+    JournalCorrupt,
+    JournalError,
+    JournalInUse,
+    JournalMismatch,
     LedgerConflict,
     LedgerError,
     LmaasError,
     MissingExtra,
     ModelLoadError,
     NoLanguageModelHead,
+    NotFinite,
     OutcomeUnknown,
     PaymentRequired,
     PromptFileError,
@@ -88,6 +93,7 @@ from lmaas_sdk.tuning.predictor import Evaluation, Predictor
 from lmaas_sdk.tuning.presets import PRESETS, Preset
 from lmaas_sdk.tuning.prompt import TunedPrompt
 from lmaas_sdk.tuning.result import TuningResult
+from lmaas_sdk.tuning.scheduling import Scheduling
 from lmaas_sdk.tuning.subspace import Subspace
 from lmaas_sdk.tuning.tuner import Tuner
 
@@ -122,6 +128,10 @@ __all__ = [
     "FileCache",
     "GenerationDone",
     "InvalidQuery",
+    "JournalCorrupt",
+    "JournalError",
+    "JournalInUse",
+    "JournalMismatch",
     "Label",
     "LabelWords",
     "Ledger",
@@ -136,6 +146,7 @@ __all__ = [
     "ModelCard",
     "ModelLoadError",
     "NoLanguageModelHead",
+    "NotFinite",
     "OutcomeUnknown",
     "PaymentRequired",
     "Piece",
@@ -155,6 +166,7 @@ __all__ = [
     "RetryPolicy",
     "Retryable",
     "RunPlanned",
+    "Scheduling",
     "ScoreQuery",
     "ScoreReply",
     "ServerFault",

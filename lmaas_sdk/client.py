@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 from lmaas_sdk.accounting.bill import BARE_CALL, Bill
@@ -42,6 +41,7 @@ from lmaas_sdk.errors import (
     Unsupported,
 )
 from lmaas_sdk.reply_checks import check_reply, check_usage
+from lmaas_sdk.sending import Order, Sending, within
 from lmaas_sdk.texts import TextSet
 from lmaas_sdk.traffic.cache import MemoryCache, ReplyCache
 from lmaas_sdk.traffic.gate import Permit
@@ -243,21 +243,21 @@ class Client:
             RetryBudgetExhausted, CircuitOpen: Too much fails for it to be tried again now.
             BackendError: It failed for good; the type says how.
         """
-        reply = await self._answered(_Order(call, hold, again, on_sent), apart=apart)
+        reply = await self._answered(Order(call, hold, again, on_sent), apart=apart)
         if not isinstance(reply, ScoreReply):
             raise TypeError("the call is one for features: send it by `features`")
         return reply
 
     async def features(self, call: Call, hold: Reservation | None = None) -> FeatureReply:
         """As `score`, for hidden states."""
-        reply = await self._answered(_Order(call, hold))
+        reply = await self._answered(Order(call, hold))
         if not isinstance(reply, FeatureReply):
             raise TypeError("the call is one for logits: send it by `score`")
         return reply
 
-    async def _answered(self, order: _Order, *, apart: bool = False) -> _Reply:
+    async def _answered(self, order: Order, *, apart: bool = False) -> _Reply:
         """The answer: from the cache, from an identical call under way, or from the backend."""
-        sending = _Sending(self._sent, order)
+        sending = Sending(self._sent, order)
         try:
             if apart:
                 return await sending.begin()
@@ -277,7 +277,7 @@ class Client:
         await bill.open()
         bill.post(counted)
 
-    async def _sent(self, order: _Order) -> _Reply:
+    async def _sent(self, order: Order) -> _Reply:
         call = order.call
         self._retries.earn()
         route = self._routes.to(endpoint_of(call.query))
@@ -316,7 +316,7 @@ class Client:
         left_s, may_wait = patience.quota_left_s, patience.wait_for_quota
         entered = route.lane.gate.enter(call.worst.tokens, route.limits, patience_s=left_s, before_wait=may_wait)
         try:
-            return await _within(self.budget.remaining_s(), entered)
+            return await within(self.budget.remaining_s(), entered)
         except TimeoutError:
             self.budget.check_open(_CLOCK_SLACK_S)
             raise
@@ -328,7 +328,7 @@ class Client:
         bounds = [s for s in (wall_s, patience.left_s, self._retry.attempt_timeout_s) if s is not None]
         bound_s = min(bounds, default=None)
         try:
-            reply = await _within(bound_s, self._asked(call))
+            reply = await within(bound_s, self._asked(call))
         except TimeoutError as error:
             if wall_s is not None and wall_s == bound_s:
                 self.budget.check_open(_CLOCK_SLACK_S)
@@ -369,45 +369,6 @@ class Client:
 
     def _new_routes(self) -> Routes:
         return Routes(self.backend, self.budget.ledger, quotas=self._quotas, wall=self._wall)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Order:
-    """A call with all that its sender says of it; see `Client.score`."""
-
-    call: Call
-    hold: Reservation | None = None
-    again: bool = False
-    on_sent: Callable[[], None] | None = None
-
-
-class _Sending:
-    """A call that is sent if nobody has its answer.
-
-    Attributes:
-        is_begun: Whether it was sent; then it resolves its reservation by itself.
-    """
-
-    __slots__ = ("_order", "_send", "is_begun")
-
-    def __init__(self, send: Callable[[_Order], Awaitable[_Reply]], order: _Order) -> None:
-        self._send, self._order = send, order
-        self.is_begun = False
-
-    def begin(self) -> Awaitable[_Reply]:
-        """Sends it; what comes back has to be awaited at once."""
-        self.is_begun = True
-        return self._send(self._order)
-
-
-def _within(limit_s: float | None, awaited: Awaitable[_T]) -> Awaitable[_T]:
-    """The same with a deadline, if there is one: most calls have none, and then nothing is put around them."""
-    return awaited if limit_s is None else _timed(limit_s, awaited)
-
-
-async def _timed(limit_s: float, awaited: Awaitable[_T]) -> _T:
-    async with asyncio.timeout(limit_s):
-        return await awaited
 
 
 def _resolve(permit: Permit, bill: Bill, error: BaseException) -> None:

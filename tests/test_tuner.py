@@ -22,6 +22,7 @@ from lmaas_sdk import (
     QuotaExceeded,
     RateLimited,
     RetryPolicy,
+    Scheduling,
     Task,
     TaskError,
     TunedPrompt,
@@ -34,7 +35,6 @@ from lmaas_sdk.errors import (
     BudgetExceeded,
     BudgetTooSmall,
     EmptyClass,
-    NotFinite,
     ProtocolError,
     ServerFault,
     Unsupported,
@@ -178,19 +178,35 @@ def test_backend_that_is_away_for_an_hour_changes_nothing_of_the_result() -> Non
     assert calm_s + 3500 < seconds < calm_s + 3800
 
 
-async def test_nan_later_on_is_asked_for_again() -> None:
-    """A broken answer is paid for and asked for again under another key; nothing is learned from it."""
-    backend = mock(faults=striking(4, "nan"))
-    result = await Tuner(backend, budget=Budget(calls=11), preset=SMALL).fit(TRAIN)
+async def test_an_answer_of_the_wrong_shape_is_asked_for_again() -> None:
+    """It is paid for, and asked for again under another key; nothing is learned from it."""
+    backend = mock(faults=striking(4, "wrong_shape"))
+    result = await Tuner(backend, budget=Budget(calls=11), preset=SMALL, seed=7).fit(TRAIN)
     assert (result.stopped, len(result.generations), result.failure) == ("budget", 10, None)
     assert (result.core.losses, 11) == ((await fit()).core.losses, result.spent.calls)
 
 
-async def test_nan_for_good_leaves_the_result_so_far() -> None:
+async def test_wrong_shapes_for_good_leave_the_result_so_far() -> None:
     """A backend that answers nonsense from some moment on ends the run with what it has."""
-    faults = Faults(plan=lambda attempt: "nan" if attempt.number >= 4 else None)
+    faults = Faults(plan=lambda attempt: "wrong_shape" if attempt.number >= 4 else None)
     result = await Tuner(mock(faults=faults), budget=Budget(evaluations=80), preset=SMALL).fit(TRAIN)
-    assert (result.stopped, len(result.generations), type(result.failure)) == ("interrupted", 4, NotFinite)
+    assert (result.stopped, len(result.generations), type(result.failure)) == ("interrupted", 4, ProtocolError)
+
+
+@pytest.mark.parametrize(("failed", "told"), [("drop", 7), ("impute", 8), ("resample", 8)])
+async def test_a_candidate_answered_with_nan_is_the_only_one_that_is_lost(failed: str, told: int) -> None:
+    """The others of its call are right, and nothing is sent twice for them."""
+    backend = mock(faults=striking(4, "nan"))
+    scheduling = Scheduling(failed=failed)  # type: ignore[arg-type]
+    tuner = Tuner(backend, budget=Budget(evaluations=96), preset=SMALL, seed=7, scheduling=scheduling)
+    result = await tuner.fit(TRAIN)
+    losses = result.core.losses[4]
+    assert (7, None) == (sum(loss is not None for loss in losses[:8]), losses[7])
+    assert {"drop": 1, "impute": 1, "resample": 4}[failed] == losses.count(None)
+    assert [0, 0, 0, 0, len(losses) - told if failed == "drop" else 1] == [
+        event.missing for event in result.generations[:5]
+    ]
+    assert result.generations[-1].lowest_loss < result.generations[0].best_loss
 
 
 async def test_balance_that_ends_is_a_budget_that_ends() -> None:
@@ -480,8 +496,9 @@ async def test_what_was_set_aside_and_not_used_comes_back() -> None:
     await Tuner(mock(), budget=budget, preset=SMALL).fit(TRAIN, DEV, test=TEST)
     assert budget.pending.tokens == 0
     hanging = Budget(tokens=50_000)
+    faults = Faults(script=["wrong_shape"] * 3)
     with pytest.raises(ProtocolError):
-        await Tuner(mock(faults=Faults(script=["nan"])), budget=hanging, preset=SMALL).fit(TRAIN, DEV, test=TEST)
+        await Tuner(mock(faults=faults), budget=hanging, preset=SMALL).fit(TRAIN, DEV, test=TEST)
     assert hanging.pending.tokens == 0
 
 

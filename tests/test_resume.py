@@ -1,0 +1,232 @@
+"""A run goes on from its journal as if nothing had happened."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tuning_cases import DEV, SMALL, TEST, TRAIN, examples, mock
+
+from lmaas_backends.mock import MockBackend
+from lmaas_sdk import Budget, ScoreReply, Tuner, TuningResult
+from lmaas_sdk.errors import JournalCorrupt, JournalError, JournalInUse, JournalMismatch
+from lmaas_sdk.tuning.events import Event, GenerationDone, Resumed
+
+PRESET = replace(SMALL, dev_every=3)
+BUDGET = {"evaluations": 80}
+
+
+class Dying:
+    """A backend whose client is gone at an attempt: before it is answered, or after the provider has billed it.
+
+    What a provider keeps by key outlives its clients.
+    """
+
+    def __init__(self, inner: MockBackend, at: int | None, *, answers: bool) -> None:
+        self.inner, self.card = inner, inner.card
+        self._at, self._answers = at, answers
+        self.asked = 0
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.inner, name)
+
+    async def score(self, query, *, key):  # type: ignore[no-untyped-def]
+        self.asked += 1
+        if self.asked - 1 == self._at:
+            if self._answers:
+                await self.inner.score(query, key=key)
+            raise _Killed
+        reply: ScoreReply = await self.inner.score(query, key=key)
+        return reply
+
+
+class _Killed(BaseException):
+    """No code of the run handles it, as none runs after a kill."""
+
+
+def options(preset: object = PRESET) -> dict[str, object]:
+    return {"preset": preset, "seed": 7}
+
+
+async def fit(tuner: Tuner, **named: object) -> TuningResult:
+    return await tuner.fit(TRAIN, DEV, test=TEST, compare_manual=True, **named)  # type: ignore[arg-type]
+
+
+async def undisturbed(**named: object) -> TuningResult:
+    return await fit(Tuner(mock(), budget=Budget(**BUDGET), **options(), **named))  # type: ignore[arg-type]
+
+
+async def resumed(path: Path, backend: object, **named: object) -> Tuner:
+    return await asyncio.to_thread(lambda: Tuner.resume(path, backend, **named))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("answers", [False, True])
+@pytest.mark.parametrize(
+    ("at", "most_candidates"),
+    [*((at, 64) for at in (0, 1, 5, 10, 13, 14, 15)), *((at, 3) for at in (0, 2, 4, 17, 31, 33, 34, 35))],
+)
+async def test_a_run_that_was_killed_ends_as_one_that_was_not(
+    at: int, most_candidates: int, answers: bool, tmp_path: Path
+) -> None:
+    """Core, prompt and evaluations are the same bytes; the provider bills every key once, and so do the books."""
+    expected, inner = await undisturbed(), mock(max_candidates=most_candidates)
+    path = tmp_path / "run.journal"
+    with pytest.raises((_Killed, BaseExceptionGroup)):
+        await fit(Tuner(Dying(inner, at, answers=answers), budget=Budget(**BUDGET), journal=path, **options()))  # type: ignore[arg-type]
+    result = await fit(await resumed(path, inner))
+    assert expected.core.to_bytes() == result.core.to_bytes()
+    assert expected.prompt.to_bytes() == result.prompt.to_bytes()
+    assert (expected.test, expected.manual) == (result.test, result.manual)
+    assert expected.spent.tokens == inner.book.tokens == result.spent.tokens
+    assert (expected.spent.evaluations, 0) == (result.spent.evaluations, result.spend.unknown_outcomes)
+
+
+async def journalled(path: Path, backend: MockBackend) -> TuningResult:
+    """A run from beginning to end."""
+    return await fit(Tuner(backend, budget=Budget(**BUDGET), journal=path, **options()))  # type: ignore[arg-type]
+
+
+async def test_a_journal_that_ends_anywhere_is_gone_on_with(tmp_path: Path) -> None:
+    """Cut after any line, or within one, it leads to the same bytes, and to the same bill."""
+    inner, path = mock(max_candidates=4, max_texts=9), tmp_path / "run.journal"
+    expected = await journalled(path, inner)
+    lines = (await asyncio.to_thread(path.read_bytes)).splitlines(keepends=True)
+    assert len(lines) > 80
+    for count in range(1, len(lines) + 1, 3):
+        part = b"".join(lines[:count]) + (lines[count][: 7 * count % len(lines[count])] if count < len(lines) else b"")
+        await asyncio.to_thread(path.write_bytes, part)
+        result = await fit(await resumed(path, inner))
+        assert expected.core.to_bytes() == result.core.to_bytes()
+        assert expected.prompt.to_bytes() == result.prompt.to_bytes()
+        assert expected.spent.tokens == inner.book.tokens == result.spent.tokens
+        assert [event.spent.evaluations for event in expected.generations] == [
+            event.spent.evaluations for event in result.generations
+        ]
+
+
+async def test_a_run_that_has_ended_is_told_again_for_nothing(tmp_path: Path) -> None:
+    """Its journal has every answer, the test set's too."""
+    inner, path = mock(), tmp_path / "run.journal"
+    expected = await journalled(path, inner)
+    received = inner.book.received
+    result = await fit(await resumed(path, inner))
+    assert (expected.core.to_bytes(), received) == (result.core.to_bytes(), inner.book.received)
+    assert expected.spend.to_dict() == result.spend.to_dict()
+    assert (expected.test, expected.manual, expected.stopped) == (result.test, result.manual, result.stopped)
+
+
+async def test_a_larger_budget_goes_further(tmp_path: Path) -> None:
+    """The curve of the run before is the beginning of the one after."""
+    inner, path = mock(), tmp_path / "run.journal"
+    before = await journalled(path, inner)
+    result = await fit(await resumed(path, inner, budget=Budget(evaluations=160)))
+    assert (10, 20) == (len(before.generations), len(result.generations))
+    assert before.core.losses == result.core.losses[:10]
+    whole = await fit(Tuner(mock(), budget=Budget(evaluations=160), **options()))  # type: ignore[arg-type]
+    assert whole.core.losses == result.core.losses
+
+
+async def test_what_is_replayed_is_told_once(tmp_path: Path) -> None:
+    """A listener hears that the run is resumed, and then what is new; the history has all of it."""
+    inner, path, events = mock(), tmp_path / "run.journal", list[Event]()
+    with pytest.raises((_Killed, BaseExceptionGroup)):
+        await fit(Tuner(Dying(inner, 9, answers=True), budget=Budget(**BUDGET), journal=path, **options()))  # type: ignore[arg-type]
+    result = await fit(await resumed(path, inner), on_event=events.append)
+    done = [event.generation for event in events if isinstance(event, GenerationDone)]
+    (told,) = [event for event in events if isinstance(event, Resumed)]
+    assert (told.generations, list(range(told.generations, 10))) == (done[0], done)
+    assert 10 == len(result.generations)
+
+
+@pytest.mark.parametrize("inner", [mock(capabilities=replace(mock().card.capabilities, idempotent=False))])
+async def test_where_keys_bill_twice_the_books_say_so(inner: MockBackend, tmp_path: Path) -> None:
+    """What was on its way may have been charged: it counts as an unknown outcome, and the run is that much shorter."""
+    path = tmp_path / "run.journal"
+    with pytest.raises((_Killed, BaseExceptionGroup)):
+        await fit(Tuner(Dying(inner, 2, answers=True), budget=Budget(**BUDGET), journal=path, **options()))  # type: ignore[arg-type]
+    result = await fit(await resumed(path, inner))
+    assert (1, 9) == (result.spend.unknown_outcomes, len(result.generations))
+    assert inner.book.tokens == result.spent.tokens
+
+
+async def test_other_data_or_settings_are_refused(tmp_path: Path) -> None:
+    """It would be another run; nothing is sent."""
+    inner, path = mock(), tmp_path / "run.journal"
+    await journalled(path, inner)
+    received = inner.book.received
+    with pytest.raises(JournalMismatch, match="train set"):
+        await (await resumed(path, inner)).fit(examples(2, 16), DEV, test=TEST, compare_manual=True)
+    with pytest.raises(JournalMismatch, match="dev set.*none"):
+        await (await resumed(path, inner)).fit(TRAIN, test=TEST, compare_manual=True)
+    with pytest.raises(JournalMismatch, match="target"):
+        await fit(await resumed(path, inner), target=0.5)
+    assert received == inner.book.received
+
+
+async def test_another_engine_is_refused_unless_it_is_asked_for(tmp_path: Path) -> None:
+    """The message names both; asked for all the same, the result says that it may differ."""
+    inner, path = mock(), tmp_path / "run.journal"
+    await journalled(path, inner)
+    other = mock()
+    other.card = replace(other.card, fingerprint="another engine")
+    with pytest.raises(JournalMismatch, match="engine was .* and is another engine"):
+        await fit(await resumed(path, other))
+    result = await fit(await resumed(path, other, despite_changes=True))
+    assert 1 == sum("the result may differ" in warning for warning in result.warnings)
+
+
+async def test_one_run_at_a_time_has_a_journal(tmp_path: Path) -> None:
+    """A second one is refused while the first is under way, and let in when it has ended."""
+    inner, path = mock(latency_s=0.01), tmp_path / "run.journal"
+    errors = []
+
+    def listener(event: Event) -> None:
+        if isinstance(event, GenerationDone) and event.generation == 3:
+            started.set()
+
+    started = asyncio.Event()
+    tuner = Tuner(inner, budget=Budget(**BUDGET), journal=path, **options())  # type: ignore[arg-type]
+    first = asyncio.create_task(fit(tuner, on_event=listener))
+    await started.wait()
+    try:
+        await fit(await resumed(path, inner))
+    except JournalInUse as error:
+        errors.append(str(error))
+    expected, after = await first, await fit(await resumed(path, inner))
+    assert ["in use" in error for error in errors] == [True]
+    assert expected.core.to_bytes() == after.core.to_bytes()
+
+
+async def test_a_journal_is_not_written_over(tmp_path: Path) -> None:
+    """A second run of the same name is refused with what to do; one that had not begun is no run."""
+    inner, path = mock(), tmp_path / "run.journal"
+    await asyncio.to_thread(path.write_bytes, b"0123456789abcdef {")
+    await journalled(path, inner)
+    with pytest.raises(JournalError, match=r"Tuner\.resume"):
+        await journalled(path, inner)
+    with pytest.raises(JournalError, match=r"no journal|cannot read"):
+        await resumed(tmp_path / "none", inner)
+    with pytest.raises(JournalError, match="make the folder"):
+        await journalled(tmp_path / "nowhere" / "run.journal", inner)
+
+
+@pytest.mark.parametrize("damage", ["changed", "lost", "moved", "doubled"])
+async def test_damage_before_the_end_is_refused(damage: str, tmp_path: Path) -> None:
+    """No line can be changed, lost, moved or doubled without notice; nothing is sent then."""
+    inner, path = mock(), tmp_path / "run.journal"
+    await journalled(path, inner)
+    received = inner.book.received
+    lines = (await asyncio.to_thread(path.read_bytes)).splitlines(keepends=True)
+    damaged: dict[str, Callable[[], list[bytes]]] = {
+        "changed": lambda: [*lines[:5], lines[5].replace(b"1", b"2", 1), *lines[6:]],
+        "lost": lambda: lines[:5] + lines[6:],
+        "moved": lambda: [*lines[:5], lines[6], lines[5], *lines[7:]],
+        "doubled": lambda: [*lines[:6], lines[5], *lines[6:]],
+    }
+    await asyncio.to_thread(path.write_bytes, b"".join(damaged[damage]()))
+    with pytest.raises(JournalCorrupt, match="line"):
+        await fit(await resumed(path, inner))
+    assert received == inner.book.received
