@@ -29,6 +29,7 @@ def test_paper_is_the_papers_setting() -> None:
         "scale": 1.0,
         "objective": "ce",
         "dev_every": 10,
+        "choose_by": "metric",
         "plateau": None,
         "racing": "off",
     }

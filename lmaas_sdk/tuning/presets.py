@@ -10,6 +10,7 @@ from lmaas_sdk.errors import Unsupported
 from lmaas_sdk.seeding import whole_number
 from lmaas_sdk.tuning.objective import Objective
 from lmaas_sdk.tuning.optimizer import StepSize
+from lmaas_sdk.tuning.selection import DevRule
 from lmaas_sdk.tuning.subspace import Layout, Subspace, positive_number
 
 __all__ = ["PRESETS", "Preset", "get_preset"]
@@ -21,6 +22,7 @@ _CHOICES = {
     "covariance": get_args(_Covariance),
     "step_size": get_args(StepSize),
     "objective": get_args(Objective),
+    "choose_by": get_args(DevRule),
     "racing": get_args(RacingChoice),
 }
 
@@ -41,6 +43,8 @@ class Preset:
             and sigma0 are.
         objective: `ce`, `hinge` or `metric`.
         dev_every: Generations between two scorings on the dev set.
+        choose_by: What candidates are compared by on the dev set: the task's `metric`, and cross entropy where that is
+            equal; or `cross_entropy`, which a dev set of a few dozen texts tells more reliably.
         plateau: Generations without improvement, on dev where there is a dev set, after which a run ends; None: none.
         racing: Whether candidates are scored on a part of the training set first, and those that are clearly worse on
             no more: `on`, `off`, or `auto`, where tokens or money bind rather than calls.
@@ -62,6 +66,7 @@ class Preset:
     scale: float = 1.0
     objective: Objective = "ce"
     dev_every: int = 10
+    choose_by: DevRule = "metric"
     plateau: int | None = None
     racing: RacingChoice = "off"
 
