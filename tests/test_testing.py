@@ -306,5 +306,6 @@ def test_the_public_names() -> None:
         "VirtualDeadlock",
         "VirtualLoop",
         "check_backend",
+        "check_optimizer",
         "run_virtual",
     ]
