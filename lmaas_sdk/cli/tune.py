@@ -59,7 +59,7 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
         help="roberta-tiny, a folder, a hub name, or the URL of a server (or of several, with commas between them; "
         "default: $LMAAS_BASE_URL, else roberta-tiny)",
     )
-    add_run_options(parser, preset="paper")
+    add_run_options(parser, preset="default")
     add_budget_options(parser)
     add_traffic_options(parser)
     parser.set_defaults(run=_run)

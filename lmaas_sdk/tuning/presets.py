@@ -124,9 +124,9 @@ class Preset:
     def sized(self, card: ModelCard) -> Preset:
         """The same for a model: sizes that are None are worked out from its width D.
 
-        A small model overfits a few dozen texts by a long prompt, so L falls with the square of D from the paper's 50 at
-        1024; d is four fifths of what the prompt could be at most, and the paper's 500 where that is less. Measured at
-        D 128 (benchmarks/presets.py), and the paper's at 1024; no dependence on the number of texts was found.
+        A small model overfits a few dozen texts by a long prompt, so L falls with the square of D from the paper's 50
+        at 1024; d is four fifths of the prompt's own dimensions, and at most the paper's 500. Measured at D 128
+        (benchmarks/presets.py), and the paper's at 1024; no dependence on the number of texts was found.
         """
         width = card.hidden_size
         tokens = self.prompt_tokens or max(1, min(round(_PAPERS_TOKENS * (width / _PAPERS_WIDTH) ** 2), _PAPERS_TOKENS))
