@@ -5,9 +5,9 @@
 
 The default was chosen on other rows (benchmarks/presets.py). Runs of `paper` with 8000 evaluations are from
 benchmarks/sst2_paper.py; `--check` runs the beginning of one again and compares its curve with what is kept. A cell
-that is done is not run again, and neither is one that is known from another: a longer run of a search that had stopped by
-itself, a shorter one of `paper` where the prompt was found early enough. Differences are by seed; intervals are of a bootstrap over the five pairs, which is
-few: read them as a hint.
+that is done is not run again, and neither is one that is known from another: a longer run of a search that had stopped
+by itself, a shorter one of `paper` where the prompt was found early enough. Differences are by seed; intervals are of a
+bootstrap over the five pairs, which is few: read them as a hint.
 """
 
 from __future__ import annotations
