@@ -89,6 +89,8 @@ from lmaas_sdk.traffic.cache_file import FileCache, open_cache
 from lmaas_sdk.traffic.quota_presets import QUOTA_PRESETS
 from lmaas_sdk.traffic.retry import RetryPolicy
 from lmaas_sdk.tuning.events import DevScored, GenerationDone, RunPlanned, Waiting
+from lmaas_sdk.tuning.group import TunerGroup
+from lmaas_sdk.tuning.group_result import GroupResult
 from lmaas_sdk.tuning.predictor import Evaluation, Predictor
 from lmaas_sdk.tuning.presets import PRESETS, Preset
 from lmaas_sdk.tuning.prompt import TunedPrompt
@@ -127,6 +129,7 @@ __all__ = [
     "FeatureReply",
     "FileCache",
     "GenerationDone",
+    "GroupResult",
     "InvalidQuery",
     "JournalCorrupt",
     "JournalError",
@@ -182,6 +185,7 @@ __all__ = [
     "TokenCounts",
     "TunedPrompt",
     "Tuner",
+    "TunerGroup",
     "TuningResult",
     "UnknownDataset",
     "UnknownPrice",
