@@ -104,7 +104,7 @@ def fair(priorities: Sequence[float], total: float, most: float) -> list[float]:
     return found
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     priorities=st.lists(st.sampled_from([1.0, 1.5, 2.0, 4.0]), min_size=3, max_size=12),
     latency_s=st.sampled_from([0.01, 0.7, 1.9, 3.1]),
@@ -119,8 +119,9 @@ def test_nobody_gets_more_than_a_fifth_above_his_share(priorities: list[float], 
 
     provider = run_virtual(run())
     taken = sum(provider.got.values())
-    expected = fair(priorities, taken, max(900 / (latency_s + 1), taken / len(priorities)))
-    assert all(provider.got[run] < 1.2 * share + 2 for run, share in enumerate(expected))
+    slowest = max(900 / (latency_s + 1), taken / len(priorities))  # with a wait of a second for every turn
+    shares = zip(fair(priorities, taken, slowest), fair(priorities, taken, taken), strict=True)
+    assert all(provider.got[run] < 1.2 * max(both) + 2 for run, both in enumerate(shares))
     assert taken > 0.95 * min(900, len(priorities) * 900 / (latency_s + 0.1))
 
 
