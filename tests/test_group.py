@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -25,9 +25,8 @@ from lmaas_sdk import (
     Tuner,
     TunerGroup,
     TuningResult,
-    open_ledger,
 )
-from lmaas_sdk.errors import BudgetTooSmall, JournalCorrupt, JournalMismatch, ServerFault
+from lmaas_sdk.errors import BudgetTooSmall, ServerFault
 from lmaas_sdk.testing import Faults, run_virtual
 from lmaas_sdk.tuning.events import Event
 from lmaas_sdk.tuning.pool import split
@@ -86,11 +85,10 @@ async def test_what_one_leaves_goes_to_those_who_still_run() -> None:
     assert result["gone"].stopped == "interrupted"
     assert isinstance(result["gone"].failure, ServerFault)
     found = generations(result)
-    assert (2, 40 - budget.posted.calls + budget.posted.calls) == (found["gone"], 40)
-    assert found["one"] + found["two"] >= 36
-    assert found["one"] in {12, 13}
-    assert found["two"] in {24, 25, 26}
-    assert budget.posted.evaluations <= 8 * 40
+    lost = result["gone"].spent.evaluations / 8 - 2  # by attempts whose outcome nobody knows
+    assert (2, 38 - lost) == (found["gone"], found["one"] + found["two"])
+    assert 2 * found["one"] == pytest.approx(found["two"], abs=2)
+    assert 8 * 40 == budget.posted.evaluations
 
 
 async def test_rests_that_pay_for_nothing_alone_are_put_together() -> None:
@@ -101,10 +99,9 @@ async def test_rests_that_pay_for_nothing_alone_are_put_together() -> None:
     for number in range(10):
         group.add(f"run-{number}", mock(), TRAIN, preset=SMALL, seed=number)
     result = await group.fit()
-    assert ["away"] == list(result.failures)
-    assert [11] * 9 + [10] == sorted(generations(result).values(), reverse=True) or 110 - 1 <= sum(
-        generations(result).values()
-    )
+    lost = math.ceil(result.spend["away"].evaluations / 8)  # by attempts whose outcome nobody knows
+    assert (["away"], 110 - lost) == (list(result.failures), sum(generations(result).values()))
+    assert max(generations(result).values()) - min(generations(result).values()) == 1
 
 
 @settings(max_examples=12, deadline=None)
@@ -174,8 +171,16 @@ async def test_what_makes_no_sense_is_refused_at_once() -> None:
     """Names, priorities and data are checked when a run is added."""
     group = TunerGroup(budget=Budget(evaluations=80))
     group.add("one", mock(), TRAIN, preset=SMALL)
-    for name, priority in (("one", 1.0), ("", 1.0), ("a/b", 1.0), ("..", 1.0), ("x", 0.0), ("x", float("inf")), ("x", -1)):
-        with pytest.raises(ValueError, match="run|priority"):
+    for name, priority in (
+        ("one", 1.0),
+        ("", 1.0),
+        ("a/b", 1.0),
+        ("..", 1.0),
+        ("x", 0.0),
+        ("x", float("inf")),
+        ("x", -1),
+    ):
+        with pytest.raises(ValueError, match=r"run|priority"):
             group.add(name, mock(), TRAIN, preset=SMALL, priority=priority)
     with pytest.raises(TypeError, match="dev set"):
         group.add("x", mock(), TRAIN, [("text", 0)], preset=SMALL)  # type: ignore[arg-type]
@@ -273,8 +278,20 @@ def test_many_small_runs() -> None:
     assert {3} == set(generations(run_virtual(run())).values())
 
 
-async def test_wall_time_ends_those_who_wait_for_more_in_time_for_their_test() -> None:
-    """One that has come to its end does not wait so long that no time is left for what comes after."""
+def test_time_that_ends_leaves_those_who_wait_for_more_their_test() -> None:
+    """One that has come to its end does not wait so long for the others that no time is left for what comes after."""
+
+    async def run() -> tuple[GroupResult, float]:
+        clock = asyncio.get_running_loop().time
+        group = TunerGroup(budget=Budget(evaluations=8 * 1000, wall_s=500, clock=clock))
+        group.add("early", mock(latency_s=1.0), TRAIN, DEV, test=TEST, preset=SMALL, priority=0.01)
+        group.add("late", mock(latency_s=1.0), TRAIN, DEV, test=TEST, preset=SMALL)
+        return await group.fit(), clock()
+
+    result, ended_s = run_virtual(run())
+    assert 490 < ended_s <= 500
+    assert 9 == generations(result)["early"]
+    assert None not in {one.test for one in result.values()}
 
 
 async def test_predictions_are_paid_from_what_is_left() -> None:
@@ -284,9 +301,9 @@ async def test_predictions_are_paid_from_what_is_left() -> None:
     group.add("one", mock(), TRAIN, preset=SMALL)
     group.add("two", mock(), TRAIN, preset=SMALL)
     result = await group.fit()
-    for _ in range(60):
-        await result["one"].predict(["a lovely thing"])
-    assert budget.posted.calls > 60
+    for number in range(60):
+        await result["one"].predict([f"a lovely thing, number {number}"])
+    assert 70 == budget.posted.calls
 
 
 @given(

@@ -41,7 +41,8 @@ class Member:
         priority: Its part, in relation to the others'.
         share: What it spends from.
         credit: Of what others have left, by unit; below nothing where it has borrowed.
-        short: What its next generation lacks, while it waits for that.
+        step: What a generation takes, of what limits its share.
+        short: What its next one lacks, while it waits for that.
         answer: What it will be granted, while it waits; of None: no more comes.
         is_done: Whether it takes no more.
     """
@@ -49,6 +50,7 @@ class Member:
     priority: Fraction
     share: Share
     credit: Quantities = ZERO
+    step: Quantities = ZERO
     short: Quantities = ZERO
     answer: asyncio.Future[Quantities | None] | None = None
     is_done: bool = False
@@ -58,10 +60,18 @@ class Member:
         """How much of what it lacks its credit pays for."""
         return min(Fraction(has) / lacks for has, lacks in zip(self.credit, self.short, strict=True) if lacks)
 
-    def lacks(self, wanted: Amounts) -> Quantities:
-        """What its share is too small for, in whole units."""
-        free = ((getattr(wanted, unit), self.share.budget.free(unit)) for unit in UNITS)
-        return _row(0 if left is None else max(0, math.ceil(most - left)) for most, left in free)
+    def wants(self, wanted: Amounts) -> bool:
+        """Notes what a generation takes, and whether its share is too small for that."""
+        free = [(getattr(wanted, unit), self.share.budget.free(unit)) for unit in UNITS]
+        self.step = _row(0 if left is None else math.ceil(most) for most, left in free)
+        self.short = _row(0 if left is None else max(0, math.ceil(most - left)) for most, left in free)
+        return self.short != ZERO
+
+    def whole_generations(self, has: Quantities) -> Quantities:
+        """As much of what there is as pays for whole generations; the rest may be of use to others."""
+        beyond = zip(less(has, self.short), self.step, strict=True)
+        further = min(int(left // one) for left, one in beyond if one)
+        return added(self.short, _row(further * one for one in self.step))
 
 
 class Pool:
@@ -83,11 +93,10 @@ class Pool:
 
         At once, where it is not the share that is too small: nothing that others leave would help.
         """
-        short = member.lacks(wanted)
-        if member.is_done or short == ZERO:
+        if member.is_done or not member.wants(wanted):
             return False
         answer: asyncio.Future[Quantities | None] = asyncio.get_running_loop().create_future()
-        member.short, member.answer = short, answer
+        member.answer = answer
         self._waiting += 1
         self._settle(member)
         try:
@@ -122,7 +131,7 @@ class Pool:
         for member in asking:
             has = _least(member.credit, self._total)
             if member.answer is not None and not is_over(member.short, has):
-                self._grant(member, has)
+                self._grant(member, member.whole_generations(has))
         if not self._running or self._waiting < len(self._running):
             return
         for member in sorted(self._running, key=lambda one: one.nearness, reverse=True):

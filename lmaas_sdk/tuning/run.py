@@ -201,9 +201,11 @@ class Run:
             return False
         try:
             async with asyncio.timeout(self._spare_s):
-                return await unless_stopped(more(self._horizon.wanted(self._generation)), self._around.stop, grace_s=0)
+                wanted = self._horizon.wanted(self._generation)
+                has_more = await unless_stopped(more(wanted), self._around.stop, grace_s=0)
         except TimeoutError:
             return False
+        return has_more and not self._is_stopped
 
     @property
     def _has_time(self) -> bool:
