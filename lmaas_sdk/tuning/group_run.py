@@ -84,8 +84,10 @@ class _Entry:
         return self.begun is not None and not self.begun.spent.is_over(self.before)
 
     def spent(self, unit: str) -> int:
-        """What it had spent before."""
-        return 0 if self.begun is None else math.ceil(getattr(self.begun.spent, unit))
+        """What it had spent before; the books know of calls whose answer the journal has not."""
+        if self.begun is None:
+            return 0
+        return math.ceil(getattr(self.before if self.is_booked else self.begun.spent, unit))
 
     @property
     def cost(self) -> Amounts:
