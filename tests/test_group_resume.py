@@ -79,9 +79,9 @@ async def test_runs_that_were_killed_end_as_if_they_were_not(at: int, answers: b
 async def test_a_ledger_file_has_what_was_spent_already(at: int, tmp_path: Path) -> None:
     """It is counted once, and shares are what they were."""
     expected, inner, file = await undisturbed(), mock(), tmp_path / "ledger"
-    with pytest.raises((_Killed, BaseExceptionGroup)):
-        async with open_ledger(file) as ledger:
-            budget = Budget(evaluations=EVALUATIONS, ledger=ledger)
+    async with open_ledger(file) as ledger:
+        budget = Budget(evaluations=EVALUATIONS, ledger=ledger)
+        with pytest.raises((_Killed, BaseExceptionGroup)):
             await group_of(Dying(inner, at), budget=budget, journals=tmp_path).fit()
     async with open_ledger(file) as ledger:
         budget = Budget(evaluations=EVALUATIONS, ledger=ledger)
