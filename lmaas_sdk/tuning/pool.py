@@ -71,7 +71,7 @@ class Member:
         """As much of what there is as pays for whole generations; the rest may be of use to others."""
         beyond = zip(less(has, self.short), self.step, strict=True)
         further = min(int(left // one) for left, one in beyond if one)
-        return added(self.short, _row(further * one for one in self.step))
+        return added(self.short, _row(further * math.ceil(one) for one in self.step))
 
 
 class Pool:
