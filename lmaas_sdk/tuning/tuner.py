@@ -26,6 +26,7 @@ from lmaas_sdk.tuning.result import TuningResult
 from lmaas_sdk.tuning.resumption import Recorded
 from lmaas_sdk.tuning.run import Surroundings
 from lmaas_sdk.tuning.scheduling import Scheduling
+from lmaas_sdk.tuning.searches import make_optimizer
 from lmaas_sdk.tuning.sharing import Sharing
 
 __all__ = ["Tuner"]
@@ -186,7 +187,9 @@ class Tuner:
         )
         await client.budget.ready()
         with _clock_of(self.budget), self._stoppable() as stop:
-            fit = self._fit(client, Surroundings(listen, stop, target, self._sharing))
+            given = datasets["train"]  # what is no data set is refused with the others
+            texts = len(given) if isinstance(given, Dataset) else 0
+            fit = self._fit(client, Surroundings(listen, stop, target, self._sharing), texts=texts)
             try:
                 return await fit.result(datasets)
             except BudgetExceeded as end:
@@ -196,11 +199,11 @@ class Tuner:
             finally:
                 await client.budget.ledger.flush()
 
-    def _fit(self, client: Client, around: Surroundings) -> Fit:
+    def _fit(self, client: Client, around: Surroundings, *, texts: int) -> Fit:
         return Fit(
             client,
             given=self.budget,
-            preset=self.preset,
+            preset=self.preset.sized(self.backend.card, texts),
             seed=self.seed,
             scheduling=self._scheduling,
             make_optimizer=self._optimizer or self._own_optimizer,
@@ -209,17 +212,7 @@ class Tuner:
         )
 
     def _own_optimizer(self, d: int, seed: int) -> Optimizer:
-        from lmaas_sdk.tuning.cmaes import PycmaOptimizer  # noqa: PLC0415  (pulls in scipy where it is installed)
-
-        preset = self.preset
-        return PycmaOptimizer(
-            d,
-            population=preset.population,
-            sigma0=preset.sigma0,
-            diagonal=preset.covariance == "diagonal",
-            step_size=preset.step_size,
-            seed=seed,
-        )
+        return make_optimizer(self.preset, d, seed)
 
     def one_of_several(self, sharing: Sharing, budget: Budget, place: JournalPlace | None) -> Tuner:
         """The same, in the place that a `TunerGroup` gives it.
