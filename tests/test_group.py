@@ -7,6 +7,7 @@ import json
 import math
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -25,6 +26,8 @@ from lmaas_sdk import (
     Tuner,
     TunerGroup,
     TuningResult,
+    open_ledger,
+    verify_ledger,
 )
 from lmaas_sdk.errors import BudgetTooSmall, ServerFault
 from lmaas_sdk.testing import Faults, run_virtual
@@ -89,6 +92,22 @@ async def test_what_one_leaves_goes_to_those_who_still_run() -> None:
     assert (2, 38 - lost) == (found["gone"], found["one"] + found["two"])
     assert 2 * found["one"] == pytest.approx(found["two"], abs=2)
     assert 8 * 40 == budget.posted.evaluations
+
+
+async def test_what_one_leaves_goes_on_in_a_ledger_file(tmp_path: Path) -> None:
+    """The file adds up, and what was left is spent to less than a generation for each."""
+    async with open_ledger(tmp_path / "ledger") as ledger:
+        budget = Budget(evaluations=8 * 30, ledger=ledger)
+        group = TunerGroup(budget=budget)
+        early = replace(SMALL, dev_every=2)
+        group.add("early", mock(), TRAIN, DEV, preset=early, target=0.0)
+        group.add("one", mock(), TRAIN, DEV, preset=SMALL)
+        group.add("two", mock(), TRAIN, DEV, preset=SMALL, seed=2)
+        result = await group.fit()
+        assert {"early": 2, "one": 14, "two": 14} == generations(result)
+        assert 8 * 30 == budget.posted.evaluations
+    found = await asyncio.to_thread(verify_ledger, tmp_path / "ledger")
+    assert not found.discrepancies
 
 
 async def test_rests_that_pay_for_nothing_alone_are_put_together() -> None:
