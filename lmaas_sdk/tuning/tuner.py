@@ -59,7 +59,7 @@ class Tuner:
         backend: Backend,
         *,
         budget: Budget | None = None,
-        preset: str | Preset = "paper",
+        preset: str | Preset = "default",
         seed: int = 42,
         scheduling: Scheduling | None = None,
         optimizer: MakeOptimizer | None = None,
@@ -187,9 +187,7 @@ class Tuner:
         )
         await client.budget.ready()
         with _clock_of(self.budget), self._stoppable() as stop:
-            given = datasets["train"]  # what is no data set is refused with the others
-            texts = len(given) if isinstance(given, Dataset) else 0
-            fit = self._fit(client, Surroundings(listen, stop, target, self._sharing), texts=texts)
+            fit = self._fit(client, Surroundings(listen, stop, target, self._sharing))
             try:
                 return await fit.result(datasets)
             except BudgetExceeded as end:
@@ -199,11 +197,11 @@ class Tuner:
             finally:
                 await client.budget.ledger.flush()
 
-    def _fit(self, client: Client, around: Surroundings, *, texts: int) -> Fit:
+    def _fit(self, client: Client, around: Surroundings) -> Fit:
         return Fit(
             client,
             given=self.budget,
-            preset=self.preset.sized(self.backend.card, texts),
+            preset=self.preset.sized(self.backend.card),
             seed=self.seed,
             scheduling=self._scheduling,
             make_optimizer=self._optimizer or self._own_optimizer,
