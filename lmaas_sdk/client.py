@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
 from lmaas_sdk.accounting.bill import BARE_CALL, Bill
@@ -75,13 +76,14 @@ class Client:
             calls are not put together.
         on_wait: Called before every wait with its seconds and the error that asks for it (None: a quota of the
             client's own).
+        in_flight: Entered while an attempt is with the backend.
         wall: Seconds since 1970, by which quotas are counted; None: the event loop's clock, set to the time of day.
 
     Attributes:
         spend: The spend by purpose, of this client and all that `with_budget` made from it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (all but two by name)
         self,
         backend: Backend,
         budget: Budget,
@@ -90,6 +92,7 @@ class Client:
         quotas: Quotas | None = None,
         cache: ReplyCache | bool = True,
         on_wait: OnWait | None = None,
+        in_flight: Callable[[], AbstractContextManager[None]] = nullcontext,
         wall: Callable[[], float] | None = None,
     ) -> None:
         self.backend = backend
@@ -100,7 +103,7 @@ class Client:
         self._quotas, self._wall = quotas, wall
         self._routes = self._new_routes()
         self._reuse = Reuse(backend.card, MemoryCache() if cache is True else cache or None)
-        self._on_wait = on_wait
+        self._on_wait, self._in_flight = on_wait, in_flight
 
     @property
     def budget(self) -> Budget:
@@ -328,7 +331,8 @@ class Client:
         bounds = [s for s in (wall_s, patience.left_s, self._retry.attempt_timeout_s) if s is not None]
         bound_s = min(bounds, default=None)
         try:
-            reply = await within(bound_s, self._asked(call))
+            with self._in_flight():
+                reply = await within(bound_s, self._asked(call))
         except TimeoutError as error:
             if wall_s is not None and wall_s == bound_s:
                 self.budget.check_open(_CLOCK_SLACK_S)

@@ -66,6 +66,7 @@ class JournalPlace:
         recorded: What it says of the run that began it; None: it is to be made.
         despite_changes: Whether to go on under other versions or on another engine.
         options: What else to write into its first line.
+        is_booked: Whether the budget has what was spent before; None: it has if both are in ledger files.
     """
 
     path: Path
@@ -73,6 +74,7 @@ class JournalPlace:
     recorded: Recorded | None = None
     despite_changes: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+    is_booked: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -258,7 +260,8 @@ class _OneFit:
             return plan.set_aside
         before = place.recorded.header["versions"]
         self._warnings += check_same_versions(before, self._versions, despite=place.despite_changes)
-        await restore_spend(client, journal.past, was_in_file=place.recorded.has_ledger)
+        is_booked = place.recorded.is_booked_in(client.budget) if place.is_booked is None else place.is_booked
+        await restore_spend(client, journal.past, is_booked=is_booked)
         await journal.resumed(self._versions)
         return plan.set_aside.above(journal.past.aside)
 

@@ -51,6 +51,10 @@ class Horizon:
             await self._go_on(done)
         return done < self.generations
 
+    def wanted(self, done: int) -> Amounts:
+        """The most that one generation more takes, with the look at dev that it may need."""
+        return self.costs.generation + self._aside_for(done, done + 1, self.costs)
+
     async def _go_on(self, done: int) -> None:
         """Generations may have taken less than their worst case: what is left may pay for more."""
         further = self._further(done, self.costs)
