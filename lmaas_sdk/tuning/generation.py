@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmaas_sdk.accounting.amounts import Amounts
+from lmaas_sdk.canonical import digest
+from lmaas_sdk.errors import BudgetExceeded
 from lmaas_sdk.tuning.duplicates import Duplicates, Twins
 from lmaas_sdk.tuning.journal import Moment
 from lmaas_sdk.tuning.missing import Missing
@@ -104,12 +106,19 @@ class _OneGeneration:
         async with self._set_aside(len(asked)):
             if asked:
                 await self._send(asked, label=str(self._generation))
-            await self._send_spares(range(first, len(self._Z)), twins)
-        scored = self._board.scored
-        self._board.know({twin: scored[one] for twin, one in twins.of.items() if one in scored})
+            await self._send_spares(range(first, len(self._Z)))
         behind = self._board.behind(self._raced - set(self._missing.fates))
-        values, fates = self._missing.told(scored, behind, needs=self._needs, scheduling=self._of.scheduling)
+        self._fare_alike(twins, behind)
+        values, fates = self._missing.told(
+            self._board.scored, behind, needs=self._needs, scheduling=self._of.scheduling
+        )
         return Told(values, fates, self._board.evaluations)
+
+    def _fare_alike(self, twins: Twins, behind: dict[int, float]) -> None:
+        """What became of a candidate became of those that equal it."""
+        scored, fates = self._board.scored, self._missing.fates
+        for of_all in (scored, fates, behind):
+            of_all |= {twin: of_all[one] for twin, one in twins.of.items() if one in of_all}  # type: ignore[index]
 
     @asynccontextmanager
     async def _set_aside(self, candidates: int) -> AsyncIterator[None]:
@@ -129,14 +138,17 @@ class _OneGeneration:
         finally:
             aside.release()
 
-    async def _send_spares(self, spares: Sequence[int], twins: Twins) -> None:
-        """Scores others in the place of those that failed, while there are any."""
+    async def _send_spares(self, spares: Sequence[int]) -> None:
+        """Scores others in the place of those that failed, while there are any, and money for them."""
         while spares and self._missing.failed:
-            lacking = self._needs.population - len(self._board.scored) - len(twins.of) - len(self._raced)
+            lacking = self._needs.population + len(self._missing.fates) - spares[0]
             now, spares = spares[:lacking], spares[lacking:]
             if lacking <= 0:
                 return
-            await self._volley(now, None, label=f"{self._generation}/spares {now[0]}")
+            try:
+                await self._volley(now, None, label=f"{self._generation}/spares {now[0]}..{now[-1]}")
+            except BudgetExceeded:
+                return
 
     async def _send(self, candidates: Sequence[int], *, label: str) -> None:
         racing, labels = self._of.racing, self._of.train.dataset.labels
@@ -147,10 +159,11 @@ class _OneGeneration:
         self._raced.update(alive)
         steps = rungs(racing, labels, seed=self._of.seed, generation=self._generation)
         for number, rows in enumerate(steps):
+            # who is in it is part of the label, and so of the keys: where a call failed, a run that goes on may differ
+            await self._volley(alive, rows, label=f"{label}/rung {number} of {digest(alive)[:8]}")
+            alive = tuple(index for index in alive if index not in self._missing.fates)
             if not alive:
                 return
-            await self._volley(alive, rows, label=f"{label}/rung {number}")
-            alive = tuple(index for index in alive if index not in self._missing.fates)
             keep, must_keep = self._needs.min_tell, self._needs.must_have
             alive = self._board.survivors(alive, racing, keep=keep, must_keep=must_keep)
 

@@ -97,6 +97,8 @@ class Scoreboard:
         if self._per_text is None or not dropped:
             return {}
         ended = sorted(index for index in self.scored if np.isfinite(self._per_text[index]).all())
+        if not ended:  # all of them failed on their last texts; those that are known from before are no race
+            return dict.fromkeys(dropped, max(self.scored.values())) if self.scored else {}
         order = ended + dropped
         found = values(self._objective, self._per_text[order], self._labels, metric=self._metric)
         highest = max(self.scored.values(), default=-np.inf)  # of candidates known before, too
