@@ -76,8 +76,7 @@ class GenerationScorer:
         self.duplicates.learn(Z, told)
         now = moment()
         if journal is not None:
-            spend = self.scheduler.client.spend
-            paid = sum((spend.taken(key) for key in one.keys), Amounts())
+            paid = self.scheduler.client.spend.taken(one.keys)
             await journal.told(batch.generation, told, keys=one.keys, paid=paid, at=now)
         return told, now
 
@@ -131,6 +130,8 @@ class _OneGeneration:
         worst = worst_of_generation(
             scheduler, self._of.train, candidates, racing=racing, seed=self._of.seed, generation=self._generation
         )
+        if scheduler.journal is not None:
+            worst = worst.above(scheduler.journal.past.begun.get(self._generation, Amounts()))
         aside = await client.budget.hold_aside("race", worst)
         try:
             self._scheduler = scheduler.paying_from(client.with_budget(aside, spare=client.budget))

@@ -9,7 +9,11 @@
 | `told` | before the optimiser is told | the generation's values and what was decided about the rest |
 | `looked` | after the dev set was looked at | spend and time at that moment |
 | `resumed` | when another process goes on | versions and engine |
+| `left` | when the run ends in any way | what calls cost of which none of these says it: the other of two, those cut short |
 | `ended` | when the run has its result | why it stopped |
+
+What calls cost is `paid`, by purpose: added up over all records it is what the run has spent. Attempts whose outcome
+nobody knows are in it at their worst case, and in `unknown` by key, as a later answer may put them right.
 
 The optimiser is not in it: told the same values, it asks for the same candidates.
 """
@@ -18,6 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -28,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmaas_sdk.accounting.amounts import Amounts
+from lmaas_sdk.accounting.spend import Purpose, Taken
 from lmaas_sdk.errors import JournalError, NotFinite, ProtocolError
 from lmaas_sdk.tuning.journal_file import JournalFile, first_record
 from lmaas_sdk.tuning.told import Told
@@ -66,7 +72,10 @@ class Past:
         looked: When dev was looked at, by generation.
         answers: By key, of calls whose generation is not told yet, and of those on dev and test.
         spans: How calls were cut, by purpose and label.
-        unanswered: Keys that were sent and had no answer yet.
+        unanswered: Keys that were sent, with their purposes and worst cases, and no record says what they cost.
+        unknown: The attempts of a call, by its key and with its purpose, that nobody knows the cost of.
+        begun: The worst of all calls of a generation that was begun and is not told, those paid from what was set aside
+            for other things left out.
         useless: Keys whose answer was no answer.
         paid: What was posted, by purpose.
         aside: The worst of all calls that were paid from what was set aside.
@@ -79,18 +88,20 @@ class Past:
     looked: dict[int, Moment] = field(default_factory=dict)
     answers: dict[str, _Values] = field(default_factory=dict)
     spans: dict[tuple[str, str], Spans] = field(default_factory=dict)
-    unanswered: set[str] = field(default_factory=set)
+    unanswered: dict[str, tuple[Purpose, Amounts]] = field(default_factory=dict)
+    unknown: dict[str, tuple[Purpose, list[Amounts]]] = field(default_factory=dict)
+    begun: dict[int, Amounts] = field(default_factory=dict)
     useless: set[str] = field(default_factory=set)
-    paid: dict[str, Amounts] = field(default_factory=dict)
+    paid: dict[Purpose, Amounts] = field(default_factory=dict)
     aside: Amounts = field(default_factory=Amounts)
     elapsed_s: float = 0.0
     ended: str | None = None
     is_resumed: bool = False
+    _purposes: dict[str, Purpose] = field(default_factory=dict)
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Takes the next record, oldest first."""
-        for purpose, row in record.get("paid", {}).items():
-            self.paid[purpose] = self.paid.get(purpose, Amounts()) + Amounts.from_exact(row)
+        self._add_paid(record)
         self.is_resumed = self.is_resumed or record["kind"] == "told"
         self.elapsed_s = max(self.elapsed_s, float(record.get("elapsed_s", 0.0)))
         match record["kind"]:
@@ -107,14 +118,35 @@ class Past:
             case "resumed":
                 self.ended = None
 
+    @property
+    def reached(self) -> int:
+        """Generations that are told, and the one that was begun."""
+        return max([*self.told, *self.begun], default=-1) + 1
+
+    def _add_paid(self, record: Mapping[str, Any]) -> None:
+        for purpose, row in record.get("paid", {}).items():
+            self.paid[purpose] = self.paid.get(purpose, Amounts()) + Amounts.from_exact(row)
+        if record["kind"] == "sent":
+            return
+        for key in [record["key"]] if "key" in record else record.get("keys", []):
+            self.unanswered.pop(key, None)
+            self.unknown.pop(key, None)
+        for key, rows in record.get("unknown", {}).items():
+            self.unknown[key] = self._purposes[key], list(map(Amounts.from_exact, rows))
+
     def _sent(self, record: Mapping[str, Any]) -> None:
-        self.spans[record["purpose"], record["label"]] = record["spans"]
-        self.unanswered.update(record["keys"])
+        purpose, label = record["purpose"], record["label"]
+        self.spans[purpose, label] = record["spans"]
+        worst = list(map(Amounts.from_exact, record["worst"]))
+        self._purposes |= dict.fromkeys(record["keys"], purpose)
+        self.unanswered |= {key: (purpose, one) for key, one in zip(record["keys"], worst, strict=True)}
         if record["aside"]:
-            self.aside = sum(map(Amounts.from_exact, record["worst"]), self.aside)
+            self.aside = sum(worst, self.aside)
+        elif purpose == "train":
+            generation = int(label.partition("/")[0])
+            self.begun[generation] = sum(worst, self.begun.get(generation, Amounts()))
 
     def _answered(self, record: Mapping[str, Any]) -> None:
-        self.unanswered.discard(record["key"])
         if "values" in record:
             self.answers[record["key"]] = _array(record["values"])
         elif record["why"] in _USELESS:
@@ -123,9 +155,9 @@ class Past:
     def _told(self, record: Mapping[str, Any]) -> None:
         """What was learned from single calls of the generation is needed no more."""
         self.told[record["generation"]] = Told.from_record(record), Moment.from_record(record)
+        self.begun.pop(record["generation"], None)
         for key in record["keys"]:
             self.answers.pop(key, None)
-            self.unanswered.discard(key)
             self.useless.discard(key)
 
 
@@ -182,12 +214,15 @@ class Journal:
         if durability not in get_args(Durability):
             raise ValueError(f"durability is {' or '.join(map(repr, get_args(Durability)))}, not {durability!r:.80}")
         pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lmaas-journal")
+        loop = asyncio.get_running_loop()
+        opening = loop.run_in_executor(pool, lambda: JournalFile(path, exists=exists))
         try:
-            file = await asyncio.get_running_loop().run_in_executor(pool, lambda: JournalFile(path, exists=exists))
+            return cls(await _done(opening), durability, pool)
         except BaseException:
+            if opening.exception() is None:  # it was opened, and nobody wants it any more
+                await _done(loop.run_in_executor(pool, opening.result().close))
             pool.shutdown(wait=False)
             raise
-        return cls(file, durability, pool)
 
     def _read(self) -> None:
         for record in self._file.records():
@@ -205,15 +240,20 @@ class Journal:
         record = {"kind": "sent", "purpose": purpose, "label": label, "spans": spans, "keys": list(keys)}
         await self._write(record | {"worst": rows, "aside": aside})
 
-    async def answered(self, key: str, purpose: str, values: _Values, paid: Amounts) -> None:
+    async def answered(self, key: str, values: _Values, paid: Taken) -> None:
         """A call was answered, and cost so much with all its attempts."""
-        await self._write({"kind": "answer", "key": key, "values": _packed(values), "paid": {purpose: paid.to_exact()}})
+        await self._write({"kind": "answer", "key": key, "values": _packed(values), **paid.to_record()})
 
-    async def failed(self, key: str, purpose: str, why: str, paid: Amounts) -> None:
+    async def failed(self, key: str, why: str, paid: Taken) -> None:
         """A call failed for good."""
-        await self._write({"kind": "failed", "key": key, "why": why, "paid": {purpose: paid.to_exact()}})
+        await self._write({"kind": "failed", "key": key, "why": why, **paid.to_record()})
 
-    async def told(self, generation: int, told: Told, *, keys: Sequence[str], paid: Amounts, at: Moment) -> None:
+    async def left(self, keys: Sequence[str], paid: Taken) -> None:
+        """The run ends, and nothing was written yet of what these calls cost."""
+        if keys:
+            await self._write({"kind": "left", "keys": list(keys), **paid.to_record()})
+
+    async def told(self, generation: int, told: Told, *, keys: Sequence[str], paid: Taken, at: Moment) -> None:
         """The optimiser is told this now.
 
         Args:
@@ -223,7 +263,7 @@ class Journal:
             paid: What those that nobody waited for cost.
             at: This moment.
         """
-        record = {"kind": "told", "generation": generation, "keys": list(keys), "paid": {"train": paid.to_exact()}}
+        record = {"kind": "told", "generation": generation, "keys": list(keys), **paid.to_record()}
         await self._write(record | told.to_record() | at.to_record(), durable=self._durability != "never")
 
     async def looked(self, generation: int, at: Moment) -> None:
@@ -236,15 +276,20 @@ class Journal:
         await self._write({"kind": "ended", "stopped": stopped, "elapsed_s": elapsed_s}, durable=durable)
 
     async def close(self) -> None:
-        """Closes it; others may go on with it then."""
+        """Closes it, once what waits is written; others may go on with it then."""
         try:
-            await self._on_thread(self._file.close)
+            with contextlib.suppress(JournalError):  # said before, to whoever wrote
+                await self._write_waiting()
         finally:
+            await self._on_thread(self._file.close)
             self._pool.shutdown(wait=False)
 
     async def _write(self, record: dict[str, Any], *, durable: bool = False) -> None:
         """Adds a record; those that come while one is being written are written together."""
         self._waiting.append((record, durable or self._durability == "always"))
+        await self._write_waiting()
+
+    async def _write_waiting(self) -> None:
         async with self._writing:
             waiting, self._waiting = self._waiting, []
             if waiting:
@@ -252,8 +297,20 @@ class Journal:
                 await self._on_thread(lambda: self._file.append(records, durable=wait))
 
     async def _on_thread(self, work: Callable[[], _T]) -> _T:
-        """What was begun is done, even if nobody waits for it any more."""
-        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._pool, work))
+        return await _done(asyncio.get_running_loop().run_in_executor(self._pool, work))
+
+
+async def _done(work: asyncio.Future[_T]) -> _T:
+    """What the work returns. What was begun is done: who is cancelled meanwhile waits for its end all the same."""
+    was_cancelled = False
+    while not work.done():
+        try:
+            await asyncio.wait([work])
+        except asyncio.CancelledError:
+            was_cancelled = True
+    if was_cancelled:
+        raise asyncio.CancelledError
+    return work.result()
 
 
 def header_of(path: Path) -> dict[str, Any]:

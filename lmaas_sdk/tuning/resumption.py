@@ -144,9 +144,14 @@ async def restore_spend(client: Client, past: Past, *, was_in_file: bool) -> Non
     """
     client.spend.by_purpose.update({purpose: paid for purpose, paid in past.paid.items() if paid != Amounts()})
     budget = client.budget
-    if was_in_file and not isinstance(budget.ledger, MemoryLedger):
-        return
-    for purpose, paid in past.paid.items():
+    is_booked = was_in_file and not isinstance(budget.ledger, MemoryLedger)
+    known = dict(past.paid)
+    for key, (purpose, attempts) in past.unknown.items():
+        known[purpose] -= sum(attempts, Amounts())
+        await client.note_lost(key, purpose, attempts, is_booked=is_booked, is_new=False)
+    for key, (purpose, worst) in past.unanswered.items():
+        await client.note_lost(key, purpose, [worst], is_booked=is_booked, is_new=True)
+    for purpose, paid in known.items() if not is_booked else ():
         (hold,) = await budget.hold_all([paid], [Label(purpose)])
         hold.post(paid)
 
