@@ -277,7 +277,8 @@ class _OneFit:
         await journal.resumed(self._versions)
         if plan.generations is not None:
             plan = costs.plan(max(plan.generations, journal.past.reached))
-        return replace(plan, set_aside=plan.set_aside.above(journal.past.aside))
+        covered = journal.past.covered(None, bills_once=client.backend.card.capabilities.idempotent)
+        return replace(plan, set_aside=plan.set_aside.above(covered))
 
     async def _set_aside(self, budget: Budget, amounts: Amounts) -> Budget:
         """What is not for the search; of a resumed run as much as is left."""

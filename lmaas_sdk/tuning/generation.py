@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 import numpy as np
 from numpy.typing import NDArray
 
-from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.canonical import digest
 from lmaas_sdk.errors import BudgetExceeded
 from lmaas_sdk.tuning.duplicates import Duplicates, Twins
@@ -76,8 +75,9 @@ class GenerationScorer:
         self.duplicates.learn(Z, told)
         now = moment()
         if journal is not None:
-            paid = self.scheduler.client.spend.taken(one.keys)
-            await journal.told(batch.generation, told, keys=one.keys, paid=paid, at=now)
+            keys = list(dict.fromkeys([*one.keys, *sorted(journal.past.keys_of(batch.generation))]))
+            paid = self.scheduler.client.spend.taken(keys)
+            await journal.told(batch.generation, told, keys=keys, paid=paid, at=now)
         return told, now
 
 
@@ -131,7 +131,8 @@ class _OneGeneration:
             scheduler, self._of.train, candidates, racing=racing, seed=self._of.seed, generation=self._generation
         )
         if scheduler.journal is not None:
-            worst = worst.above(scheduler.journal.past.begun.get(self._generation, Amounts()))
+            bills_once = client.backend.card.capabilities.idempotent
+            worst = worst.above(scheduler.journal.past.covered(self._generation, bills_once=bills_once))
         aside = await client.budget.hold_aside("race", worst)
         try:
             self._scheduler = scheduler.paying_from(client.with_budget(aside, spare=client.budget))

@@ -63,6 +63,21 @@ class Moment:
         return cls(Amounts.from_exact(record["spent"]), float(record["elapsed_s"]))
 
 
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A call that went out.
+
+    Args:
+        purpose: What for.
+        worst: The most that one attempt may cost.
+        generation: Of which it is a part; None: it was paid from what was set aside beside the generations.
+    """
+
+    purpose: Purpose
+    worst: Amounts
+    generation: int | None
+
+
 @dataclass(slots=True)
 class Past:
     """What a journal held when it was opened.
@@ -72,13 +87,11 @@ class Past:
         looked: When dev was looked at, by generation.
         answers: By key, of calls whose generation is not told yet, and of those on dev and test.
         spans: How calls were cut, by purpose and label.
-        unanswered: Keys that were sent, with their purposes and worst cases, and no record says what they cost.
-        unknown: The attempts of a call, by its key and with its purpose, that nobody knows the cost of.
-        begun: The worst of all calls of a generation that was begun and is not told, those paid from what was set aside
-            for other things left out.
+        sent: By key, but for those of generations that are told.
+        unanswered: Keys that were sent, and no record says what they cost.
+        unknown: By key, the attempts that nobody knows the cost of.
         useless: Keys whose answer was no answer.
         paid: What was posted, by purpose.
-        aside: The worst of all calls that were paid from what was set aside.
         elapsed_s: For how long the run had been running.
         ended: Why it stopped, if it has.
         is_resumed: Whether there was anything, and nobody has said yet that it is done.
@@ -88,16 +101,14 @@ class Past:
     looked: dict[int, Moment] = field(default_factory=dict)
     answers: dict[str, _Values] = field(default_factory=dict)
     spans: dict[tuple[str, str], Spans] = field(default_factory=dict)
-    unanswered: dict[str, tuple[Purpose, Amounts]] = field(default_factory=dict)
+    sent: dict[str, Sent] = field(default_factory=dict)
+    unanswered: set[str] = field(default_factory=set)
     unknown: dict[str, tuple[Purpose, list[Amounts]]] = field(default_factory=dict)
-    begun: dict[int, Amounts] = field(default_factory=dict)
     useless: set[str] = field(default_factory=set)
     paid: dict[Purpose, Amounts] = field(default_factory=dict)
-    aside: Amounts = field(default_factory=Amounts)
     elapsed_s: float = 0.0
     ended: str | None = None
     is_resumed: bool = False
-    _purposes: dict[str, Purpose] = field(default_factory=dict)
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Takes the next record, oldest first."""
@@ -121,7 +132,29 @@ class Past:
     @property
     def reached(self) -> int:
         """Generations that are told, and the one that was begun."""
-        return max([*self.told, *self.begun], default=-1) + 1
+        begun = [one.generation for one in self.sent.values() if one.generation is not None]
+        return max([*self.told, *begun], default=-1) + 1
+
+    def keys_of(self, generation: int) -> set[str]:
+        """Of the calls of a generation that went out before it was told."""
+        return {key for key, one in self.sent.items() if one.generation == generation}
+
+    def covered(self, generation: int | None, *, bills_once: bool) -> Amounts:
+        """The worst case that need not be set aside again, for a generation or (None) for what stands beside them.
+
+        Args:
+            generation: Which.
+            bills_once: Whether the provider bills a key once, so that a call which was lost takes one more at most.
+        """
+        covered = Amounts()
+        for key, one in self.sent.items():
+            if one.generation != generation:
+                continue
+            if key not in self.unanswered and key not in self.unknown:
+                covered += one.worst
+            elif bills_once:
+                covered += one.worst - Amounts(calls=1)
+        return covered
 
     def _add_paid(self, record: Mapping[str, Any]) -> None:
         for purpose, row in record.get("paid", {}).items():
@@ -129,22 +162,19 @@ class Past:
         if record["kind"] == "sent":
             return
         for key in [record["key"]] if "key" in record else record.get("keys", []):
-            self.unanswered.pop(key, None)
+            self.unanswered.discard(key)
             self.unknown.pop(key, None)
         for key, rows in record.get("unknown", {}).items():
-            self.unknown[key] = self._purposes[key], list(map(Amounts.from_exact, rows))
+            self.unknown[key] = self.sent[key].purpose, list(map(Amounts.from_exact, rows))
 
     def _sent(self, record: Mapping[str, Any]) -> None:
-        purpose, label = record["purpose"], record["label"]
+        purpose, label, keys = record["purpose"], record["label"], record["keys"]
         self.spans[purpose, label] = record["spans"]
-        worst = list(map(Amounts.from_exact, record["worst"]))
-        self._purposes |= dict.fromkeys(record["keys"], purpose)
-        self.unanswered |= {key: (purpose, one) for key, one in zip(record["keys"], worst, strict=True)}
-        if record["aside"]:
-            self.aside = sum(worst, self.aside)
-        elif purpose == "train":
-            generation = int(label.partition("/")[0])
-            self.begun[generation] = sum(worst, self.begun.get(generation, Amounts()))
+        self.unanswered.update(keys)
+        is_aside = record["aside"] or purpose != "train"
+        generation = None if is_aside else int(label.partition("/")[0])
+        for key, worst in zip(keys, record["worst"], strict=True):
+            self.sent[key] = Sent(purpose, Amounts.from_exact(worst), generation)
 
     def _answered(self, record: Mapping[str, Any]) -> None:
         if "values" in record:
@@ -155,7 +185,8 @@ class Past:
     def _told(self, record: Mapping[str, Any]) -> None:
         """What was learned from single calls of the generation is needed no more."""
         self.told[record["generation"]] = Told.from_record(record), Moment.from_record(record)
-        self.begun.pop(record["generation"], None)
+        for key in self.keys_of(record["generation"]) - self.unanswered:
+            del self.sent[key]
         for key in record["keys"]:
             self.answers.pop(key, None)
             self.useless.discard(key)

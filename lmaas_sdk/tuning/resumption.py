@@ -149,8 +149,9 @@ async def restore_spend(client: Client, past: Past, *, was_in_file: bool) -> Non
     for key, (purpose, attempts) in past.unknown.items():
         known[purpose] -= sum(attempts, Amounts())
         await client.note_lost(key, purpose, attempts, is_booked=is_booked, is_new=False)
-    for key, (purpose, worst) in past.unanswered.items():
-        await client.note_lost(key, purpose, [worst], is_booked=is_booked, is_new=True)
+    for key in sorted(past.unanswered):
+        lost = past.sent[key]
+        await client.note_lost(key, lost.purpose, [lost.worst], is_booked=is_booked, is_new=True)
     for purpose, paid in known.items() if not is_booked else ():
         (hold,) = await budget.hold_all([paid], [Label(purpose)])
         hold.post(paid)

@@ -176,7 +176,7 @@ class Run:
         self._tell_resumed()
         if self._is_stopped or self._end is not None:
             return False
-        if self._past is not None and self._generation in self._past.begun:
+        if self._past is not None and self._past.keys_of(self._generation):
             return True  # an earlier process began it, and has paid for a part
         return await self._has_budget(optimizer.population_size) and self._has_time()
 
