@@ -41,9 +41,7 @@ def check_outcome(outcome: Outcome) -> None:
 
 
 @pytest.mark.parametrize("numbers", [SOME, pytest.param(MANY, marks=pytest.mark.long)], ids=["some", "many"])
-def test_a_run_ends_well_whatever_goes_wrong(
-    numbers: range, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_run_ends_well_whatever_goes_wrong(numbers: range, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Faults, settings and budgets at random: see `check_nothing_is_left`, and `check_outcome`."""
     caplog.set_level(logging.CRITICAL, "lmaas_sdk")
 

@@ -36,7 +36,9 @@ def test_a_setting_out_of_its_range_is_named(wrong: dict[str, Any]) -> None:
         Scheduling(**wrong)
 
 
-@pytest.mark.parametrize(("settings", "extra"), [({}, 0), ({"over_ask": 3}, 3), ({"failed": "resample", "over_ask": 1}, 5)])
+@pytest.mark.parametrize(
+    ("settings", "extra"), [({}, 0), ({"over_ask": 3}, 3), ({"failed": "resample", "over_ask": 1}, 5)]
+)
 def test_the_optimiser_is_asked_for_so_many_more(settings: dict[str, Any], extra: int) -> None:
     """Those asked for beyond the population, and those held ready."""
     assert extra == Scheduling(**settings).extra

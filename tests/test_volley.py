@@ -84,9 +84,7 @@ async def volley(
     for _ in range(known):
         latencies.add(usual_s)
     latencies.calls += known
-    sending = Volley(
-        scheduler, scheduling, latencies=latencies, read=read, is_enough=is_enough, label="0"
-    )
+    sending = Volley(scheduler, scheduling, latencies=latencies, read=read, is_enough=is_enough, label="0")
     clock = asyncio.get_running_loop().time
     began_s = clock()
     parts = scheduler.parts(await scheduler.prepare(TEXTS, SUBSPACE), points(count), "train", label=0)
@@ -142,7 +140,9 @@ def test_calls_that_wait_to_be_sent_are_not_late() -> None:
 def test_a_latency_of_nothing_stops_no_clock() -> None:
     """Where calls have taken no time at all, a call that waits for its quota is waited for all the same."""
     for scheduling in (DROP, HEDGE):
-        done = sent(scheduling, usual_s=0.0, limits=Limits(requests_per_minute=3), is_enough=lambda some: len(some) == 4)
+        done = sent(
+            scheduling, usual_s=0.0, limits=Limits(requests_per_minute=3), is_enough=lambda some: len(some) == 4
+        )
         assert ([0, 1, 2, 3], pytest.approx(60, abs=1)) == (done.answered, done.seconds)
 
 

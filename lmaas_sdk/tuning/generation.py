@@ -105,6 +105,7 @@ class _OneGeneration:
         async with self._set_aside(len(asked)):
             if asked:
                 await self._send(asked, label=str(self._generation))
+            self._fare_alike(twins, {})
             await self._send_spares(range(first, len(self._Z)))
         behind = self._board.behind(self._raced - set(self._missing.fates))
         self._fare_alike(twins, behind)

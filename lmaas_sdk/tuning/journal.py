@@ -9,7 +9,7 @@
 | `told` | before the optimiser is told | the generation's values and what was decided about the rest |
 | `looked` | after the dev set was looked at | spend and time at that moment |
 | `resumed` | when another process goes on | versions and engine |
-| `left` | when the run ends in any way | what calls cost of which none of these says it: the other of two, those cut short |
+| `left` | when the run ends in any way | what the calls cost of which no other record says it, as they were cut short |
 | `ended` | when the run has its result | why it stopped |
 
 What calls cost is `paid`, by purpose: added up over all records it is what the run has spent. Attempts whose outcome
