@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,8 @@ from lmaas_sdk.tuning.told import Told
 from lmaas_sdk.tuning.volley import Volley
 
 __all__ = ["GenerationScorer"]
+
+_T = TypeVar("_T")
 
 
 class GenerationScorer:
@@ -116,9 +119,9 @@ class _OneGeneration:
 
     def _fare_alike(self, twins: Twins, behind: dict[int, float]) -> None:
         """What became of a candidate became of those that equal it."""
-        scored, fates = self._board.scored, self._missing.fates
-        for of_all in (scored, fates, behind):
-            of_all |= {twin: of_all[one] for twin, one in twins.of.items() if one in of_all}  # type: ignore[index]
+        _copy(self._board.scored, twins.of)
+        _copy(self._missing.fates, twins.of)
+        _copy(behind, twins.of)
 
     @asynccontextmanager
     async def _set_aside(self, candidates: int) -> AsyncIterator[None]:
@@ -204,3 +207,8 @@ class _OneGeneration:
         scheduling, needs = self._of.scheduling, self._needs
         wanted = needs.population if scheduling.over_ask else scheduling.quorum * len(candidates)
         return len(candidates) - len(unanswered) >= max(wanted, needs.min_tell) and not unanswered & needs.must_have
+
+
+def _copy(known: dict[int, _T], twins: Mapping[int, int]) -> None:
+    """What is known of a candidate is known of its twins."""
+    known |= {twin: known[one] for twin, one in twins.items() if one in known}
