@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
+from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.bill import BARE_CALL, Bill
 from lmaas_sdk.accounting.budget import Budget, Reservation
 from lmaas_sdk.accounting.purse import Purse
@@ -195,23 +196,30 @@ class Client:
         worst = [BARE_CALL if self._lost(label) else call.worst for call, label in zip(calls, labels, strict=True)]
         return await self._purse.hold_all(worst, labels)
 
-    async def note_lost(self, call: Call) -> None:
-        """Notes that an earlier process sent a call and did not live to see the answer.
+    async def note_lost(
+        self, key: str, purpose: Purpose, worst: Sequence[Amounts], *, is_booked: bool, is_new: bool
+    ) -> None:
+        """Notes that an earlier process sent attempts at a call and did not learn what they cost.
 
-        A ledger file knows of it. In one in memory it is posted at the worst case now, as the file would have it, until
-        the answer under its key puts that right.
+        An answer under the key puts that right, where the provider bills a key once.
+
+        Args:
+            key, purpose: Of the call.
+            worst: The most that each attempt may have cost.
+            is_booked: Whether the ledger, a file, has what was lost; else it is posted now.
+            is_new: Whether `spend` does not have it yet.
 
         Raises:
-            BudgetExceeded: Not even the attempt that was lost fits into the budget.
+            BudgetExceeded: What was lost does not fit into the budget.
         """
-        label = self._label(call)
-        ledger = self.budget.ledger
-        if not ledger.unknown(label.endpoint, label.key):
-            (hold,) = await self._purse.hold_all([call.worst], [label])
-            await hold.mark_sent()
-            hold.post_unknown()
-        for lost in ledger.unknown(label.endpoint, label.key):
-            self.spend.add_unknown(lost.id, call.purpose, lost.amounts, label.key)
+        label = Label(purpose, self._routes.to("score").scope, key)
+        if not is_booked:
+            for hold in await self._purse.hold_all(worst, [label] * len(worst)):
+                await hold.mark_sent()
+                hold.post_unknown()
+        note = self.spend.add_unknown if is_new else self.spend.know_unknown
+        for lost in self.budget.ledger.unknown(label.endpoint, key):
+            note(lost.id, purpose, lost.amounts, key)
 
     def _lost(self, label: Label) -> bool:
         """Whether an attempt under this key has been paid for already, of a provider that bills a key once."""

@@ -147,9 +147,14 @@ async def restore_spend(client: Client, past: Past, *, is_booked: bool) -> None:
         BudgetExceeded: The budget given allows less than was spent already.
     """
     client.spend.by_purpose.update({purpose: paid for purpose, paid in past.paid.items() if paid != Amounts()})
-    if is_booked:
-        return
-    for purpose, paid in past.paid.items():
+    known = dict(past.paid)
+    for key, (purpose, attempts) in past.unknown.items():
+        known[purpose] -= sum(attempts, Amounts())
+        await client.note_lost(key, purpose, attempts, is_booked=is_booked, is_new=False)
+    for key in sorted(past.unanswered):
+        lost = past.sent[key]
+        await client.note_lost(key, lost.purpose, [lost.worst], is_booked=is_booked, is_new=True)
+    for purpose, paid in known.items() if not is_booked else ():
         (hold,) = await client.budget.hold_all([paid], [Label(purpose)])
         hold.post(paid)
 

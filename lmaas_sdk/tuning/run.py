@@ -175,6 +175,8 @@ class Run:
         self._tell_resumed()
         if self._is_stopped or self._end is not None:
             return False
+        if self._past is not None and self._past.keys_of(self._generation):
+            return True  # an earlier process began it, and has paid for a part
         return await self._has_budget(optimizer.population_size) and self._has_time
 
     async def _has_budget(self, population: int) -> bool:
@@ -313,7 +315,7 @@ class Run:
             self._end = "target"
         elif self._plateau.is_over(done):
             self._end = "plateau"
-        elif not told.evaluations:
+        elif not told.evaluations and not told.fates:
             self._end = "done"  # every candidate was known, to the bits that are sent
 
     # -- beside the generations
@@ -352,9 +354,9 @@ class Run:
         why_not: object = "dev was not looked at" if self._looks.has_dev else "the run was cut short"
         if stopped not in _CUT_SHORT and not self._looks.has_dev and not self._is_stopped:
             try:
-                self.evaluations += await self._looks.score_again()
-            except _ENDS as end:
-                why_not = end
+                self.evaluations += await self._unless_stopped(self._looks.score_again())
+            except (*_ENDS, Interrupted) as end:
+                why_not = str(end) or why_not
             else:
                 return
         self.warnings.add(f"{_NOT_PRECISE}: {why_not}")
