@@ -15,7 +15,7 @@ from lmaas_sdk.errors import BackendError, BudgetExceeded, QuotaExceeded
 from lmaas_sdk.testing import run_virtual
 
 DOCUMENTED = (BudgetExceeded, QuotaExceeded, BackendError)
-SOME = range(250)
+SOME = range(220)
 MANY = range(1000, 3500)
 
 
