@@ -29,7 +29,7 @@ from lmaas_sdk.tuning.tuner import Tuner
 __all__ = ["OutputFiles", "report", "tune"]
 
 
-async def tune(tuner: Tuner, splits: Splits, *, max_wait_s: float | None) -> TuningResult:
+async def tune(tuner: Tuner, splits: Splits, *, max_wait_s: float | None, target: float | None = None) -> TuningResult:
     """Runs the search with a progress display on stderr and compares the tuned prompt with the manual one."""
     with RunProgress(tuner.budget) as progress, _stopping_on_signals(tuner):
         return await tuner.fit(
@@ -38,6 +38,7 @@ async def tune(tuner: Tuner, splits: Splits, *, max_wait_s: float | None) -> Tun
             test=splits.test,
             compare_manual=splits.test is not None,
             max_wait_s=max_wait_s,
+            target=target,
             on_event=progress.show,
         )
 

@@ -112,7 +112,8 @@ def _refuse_data(before: Mapping[str, str], after: Mapping[str, str]) -> None:
         if before.get(name) != after.get(name):
             was, is_now = (found[:12] if (found := one.get(name)) else "none" for one in (before, after))
             raise JournalMismatch(
-                f"the journal's run has the {name} set {was}, and this one {is_now}: give it the data it was begun with"
+                f"the journal's run has the {name} set {was}, and this one {is_now}: give it the data (--data) "
+                "that it was begun with"
             )
 
 
