@@ -101,6 +101,7 @@ class Client:
         self._routes = self._new_routes()
         self._reuse = Reuse(backend.card, MemoryCache() if cache is True else cache or None)
         self._on_wait = on_wait
+        self._settled: set[tuple[str, str]] = set()
 
     @property
     def budget(self) -> Budget:
@@ -189,19 +190,31 @@ class Client:
             BudgetExceeded: They do not fit together; nothing was reserved or sent.
         """
         labels = [self._label(call) for call in calls]
-        worst = [BARE_CALL if self._lost(label) else call.worst for call, label in zip(calls, labels, strict=True)]
+        worst = [BARE_CALL if self._is_paid(label) else call.worst for call, label in zip(calls, labels, strict=True)]
         return await self._purse.hold_all(worst, labels)
 
-    async def note_lost(self, call: Call) -> None:
-        """Notes that an earlier process sent a call and did not live to see the answer.
+    async def note_lost(self, calls: Sequence[Call]) -> None:
+        """Notes that an earlier process sent these calls, of one endpoint, and did not live to keep the answers.
 
-        A ledger file knows of it. In one in memory it is posted at the worst case now, as the file would have it, until
-        the answer under its key puts that right.
+        A ledger file knows of it: as an unknown outcome, or, where the process died right after it was booked, what it
+        came to. In one in memory it is posted at the worst case now, as the file would have it, until the answer under
+        its key puts that right.
 
         Raises:
             BudgetExceeded: Not even the attempt that was lost fits into the budget.
         """
-        label = self._label(call)
+        labels = [self._label(call) for call in calls]
+        ledger = self.budget.ledger
+        unheard = [label for label in labels if not ledger.unknown(label.endpoint, label.key)]
+        posted = await ledger.posted(unheard[0].endpoint, [label.key for label in unheard]) if unheard else {}
+        for call, label in zip(calls, labels, strict=True):
+            if label.key in posted:
+                self._settled.add((label.endpoint, label.key))
+                self.spend.add(call.purpose, posted[label.key], label.key)
+            else:
+                await self._note_unknown(call, label)
+
+    async def _note_unknown(self, call: Call, label: Label) -> None:
         ledger = self.budget.ledger
         if not ledger.unknown(label.endpoint, label.key):
             (hold,) = await self._purse.hold_all([call.worst], [label])
@@ -210,9 +223,15 @@ class Client:
         for lost in ledger.unknown(label.endpoint, label.key):
             self.spend.add_unknown(lost.id, call.purpose, lost.amounts, label.key)
 
-    def _lost(self, label: Label) -> bool:
+    def _is_paid(self, label: Label) -> bool:
         """Whether an attempt under this key has been paid for already, of a provider that bills a key once."""
-        return self._bills_once and bool(self.budget.ledger.unknown(label.endpoint, label.key))
+        return self._is_settled(label) or (
+            self._bills_once and bool(self.budget.ledger.unknown(label.endpoint, label.key))
+        )
+
+    def _is_settled(self, label: Label) -> bool:
+        """Whether an earlier process has booked the answer itself, of a provider that bills a key once."""
+        return self._bills_once and (label.endpoint, label.key) in self._settled
 
     @property
     def _bills_once(self) -> bool:
@@ -290,6 +309,7 @@ class Client:
             bills_once=self._bills_once,
             hold=order.hold,
             again=order.again,
+            is_settled=self._is_settled(label),
             on_sent=order.on_sent,
         )
         patience = self._patience(label)

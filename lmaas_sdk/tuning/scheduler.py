@@ -200,9 +200,8 @@ class Scheduler:
             JournalError: The journal cannot be written.
         """
         unasked = [part for part in parts if not (self._is_known(part) or self.is_known_useless(part))]
-        for part in unasked:
-            if self.journal is not None and part.call.key in self.journal.past.unanswered:
-                await self.client.note_lost(part.call)
+        lost = set() if self.journal is None else self.journal.past.unanswered
+        await self.client.note_lost([part.call for part in unasked if part.call.key in lost])
         holds = await self.client.hold([part.call for part in unasked])
         try:
             await self._note_sent(unasked, label)
