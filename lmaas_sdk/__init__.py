@@ -88,7 +88,7 @@ from lmaas_sdk.traffic.cache import MemoryCache, ReplyCache
 from lmaas_sdk.traffic.cache_file import FileCache, open_cache
 from lmaas_sdk.traffic.quota_presets import QUOTA_PRESETS
 from lmaas_sdk.traffic.retry import RetryPolicy
-from lmaas_sdk.tuning.events import DevScored, GenerationDone, RunPlanned, Waiting
+from lmaas_sdk.tuning.events import DevScored, GenerationDone, Resumed, RunPlanned, Waiting
 from lmaas_sdk.tuning.predictor import Evaluation, Predictor
 from lmaas_sdk.tuning.presets import PRESETS, Preset
 from lmaas_sdk.tuning.prompt import TunedPrompt
@@ -162,6 +162,7 @@ __all__ = [
     "Registration",
     "ReplyCache",
     "Reservation",
+    "Resumed",
     "RetryBudgetExhausted",
     "RetryPolicy",
     "Retryable",

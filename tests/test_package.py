@@ -87,6 +87,7 @@ PUBLIC = [
     "Registration",
     "ReplyCache",
     "Reservation",
+    "Resumed",
     "RetryBudgetExhausted",
     "RetryPolicy",
     "Retryable",
