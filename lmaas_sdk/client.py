@@ -10,7 +10,7 @@ import copy
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from lmaas_sdk.accounting.bill import BARE_CALL, Bill
+from lmaas_sdk.accounting.bill import BARE_CALL, Bill, book_lost
 from lmaas_sdk.accounting.budget import Budget, Reservation
 from lmaas_sdk.accounting.purse import Purse
 from lmaas_sdk.accounting.spend import Purpose, Spend
@@ -196,32 +196,11 @@ class Client:
     async def note_lost(self, calls: Sequence[Call]) -> None:
         """Notes that an earlier process sent these calls, of one endpoint, and did not live to keep the answers.
 
-        A ledger file knows of it: as an unknown outcome, or, where the process died right after it was booked, what it
-        came to. In one in memory it is posted at the worst case now, as the file would have it, until the answer under
-        its key puts that right.
-
         Raises:
             BudgetExceeded: Not even the attempt that was lost fits into the budget.
         """
-        labels = [self._label(call) for call in calls]
-        ledger = self.budget.ledger
-        unheard = [label for label in labels if not ledger.unknown(label.endpoint, label.key)]
-        posted = await ledger.posted(unheard[0].endpoint, [label.key for label in unheard]) if unheard else {}
-        for call, label in zip(calls, labels, strict=True):
-            if label.key in posted:
-                self._settled.add((label.endpoint, label.key))
-                self.spend.add(call.purpose, posted[label.key], label.key)
-            else:
-                await self._note_unknown(call, label)
-
-    async def _note_unknown(self, call: Call, label: Label) -> None:
-        ledger = self.budget.ledger
-        if not ledger.unknown(label.endpoint, label.key):
-            (hold,) = await self._purse.hold_all([call.worst], [label])
-            await hold.mark_sent()
-            hold.post_unknown()
-        for lost in ledger.unknown(label.endpoint, label.key):
-            self.spend.add_unknown(lost.id, call.purpose, lost.amounts, label.key)
+        calls_lost = [(self._label(call), call.worst) for call in calls]
+        self._settled.update(await book_lost(self._purse, self.spend, calls_lost))
 
     def _is_paid(self, label: Label) -> bool:
         """Whether an attempt under this key has been paid for already, of a provider that bills a key once."""

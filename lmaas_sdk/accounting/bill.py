@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.budget import Reservation
@@ -10,7 +10,7 @@ from lmaas_sdk.accounting.purse import Purse
 from lmaas_sdk.accounting.spend import Purpose, Spend
 from lmaas_sdk.accounting.transfers import Label
 
-__all__ = ["BARE_CALL", "Bill"]
+__all__ = ["BARE_CALL", "Bill", "book_lost"]
 
 BARE_CALL = Amounts(calls=1)
 
@@ -141,3 +141,39 @@ class Bill:
     def _taken(self) -> Reservation:
         hold, self._hold, self._sent = self._open_hold, None, False
         return hold
+
+
+async def book_lost(purse: Purse, spend: Spend, lost: Sequence[tuple[Label, Amounts]]) -> set[tuple[str, str]]:
+    """Books calls that an earlier process sent and did not live to keep the answers of.
+
+    A ledger file knows of them: as unknown outcomes or, where the process died right after one was booked, what it came
+    to. In one in memory they are posted at the worst case now, as the file would have them, until the answer under its
+    key puts that right.
+
+    Args:
+        purse: What pays.
+        spend: Where it is noted by purpose.
+        lost: Label and worst case of each, all of one endpoint.
+
+    Returns:
+        Endpoint and key of those whose bill is booked already.
+
+    Raises:
+        BudgetExceeded: Not even what was lost fits into the budget.
+    """
+    ledger, settled = purse.budget.ledger, set()
+    unheard = [label for label, _ in lost if not ledger.unknown(label.endpoint, label.key)]
+    posted = await ledger.posted(unheard[0].endpoint, [label.key for label in unheard]) if unheard else {}
+    for label, worst in lost:
+        purpose: Purpose = label.purpose  # type: ignore[assignment]  # a label of another kind is never a call's
+        if label.key in posted:
+            settled.add((label.endpoint, label.key))
+            spend.add(purpose, posted[label.key], label.key)
+            continue
+        if label in unheard:
+            (hold,) = await purse.hold_all([worst], [label])
+            await hold.mark_sent()
+            hold.post_unknown()
+        for one in ledger.unknown(label.endpoint, label.key):
+            spend.add_unknown(one.id, purpose, one.amounts, label.key)
+    return settled
