@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import os
@@ -16,7 +17,8 @@ import pytest
 from tuning_cases import TASK, TRAIN, mock
 
 from lmaas_sdk import Budget, Tuner, verify_ledger
-from lmaas_sdk.cli import main
+from lmaas_sdk.cli import main, tune
+from lmaas_sdk.cli.journal_options import options_to_keep
 from lmaas_sdk.tuning.journal import header_of
 from lmaas_sdk.tuning.journal_file import JournalFile
 
@@ -95,6 +97,16 @@ def test_the_journal_keeps_options_and_no_key(folder: Path, capsys: pytest.Captu
     paths = {name: str(folder / path) for name, path in (("cache", "answers.cache"), ("out", "out"), ("data", "data"))}
     assert {"task": "things", "shots": 3, "seed": 7, "budget_usd": "1.50", "no_dev": False, **paths} == kept
     assert KEY.encode() not in (folder / "run.journal").read_bytes()
+
+
+def test_a_model_in_a_folder_is_kept_by_its_whole_path(folder: Path) -> None:
+    """A name and a URL stay as they are."""
+    parser = argparse.ArgumentParser()
+    tune.add_command(parser.add_subparsers())
+    kept = [
+        options_to_keep(parser.parse_args(["tune", "--model", model])) for model in ("./data", "data", "http://a:1/")
+    ]
+    assert [str(folder / "data"), "data", "http://a:1/"] == [options["model"] for options in kept]
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,9 @@ def add_journal_options(parser: argparse.ArgumentParser) -> None:
 
 def options_to_keep(args: argparse.Namespace) -> dict[str, Any]:
     """The options as plain values, for the journal; paths hold in every folder."""
-    return {name: _plain(getattr(args, name)) for name in (*_OF_THE_RUN, *_OF_THE_PROCESS)}
+    kept = {name: _plain(getattr(args, name)) for name in (*_OF_THE_RUN, *_OF_THE_PROCESS)}
+    is_folder = "/" in args.model and Path(args.model).is_dir()  # a name or a URL means the same everywhere
+    return kept | ({"model": _plain(Path(args.model))} if is_folder else {})
 
 
 def take_options_of_journal(parser: argparse.ArgumentParser, args: argparse.Namespace) -> bool:
