@@ -89,7 +89,7 @@ from lmaas_sdk.traffic.cache_file import FileCache, open_cache
 from lmaas_sdk.traffic.quota_presets import QUOTA_PRESETS
 from lmaas_sdk.traffic.retry import RetryPolicy
 from lmaas_sdk.tuning.ask_tell import AskTell
-from lmaas_sdk.tuning.events import DevScored, GenerationDone, RunPlanned, Waiting
+from lmaas_sdk.tuning.events import DevScored, GenerationDone, Resumed, RunPlanned, Waiting
 from lmaas_sdk.tuning.group import TunerGroup
 from lmaas_sdk.tuning.group_result import GroupResult
 from lmaas_sdk.tuning.optimizer import Batch, Optimizer
@@ -170,6 +170,7 @@ __all__ = [
     "Registration",
     "ReplyCache",
     "Reservation",
+    "Resumed",
     "RetryBudgetExhausted",
     "RetryPolicy",
     "Retryable",

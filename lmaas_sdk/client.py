@@ -105,6 +105,7 @@ class Client:
         self._routes = self._new_routes()
         self._reuse = Reuse(backend.card, MemoryCache() if cache is True else cache or None)
         self._on_wait, self._in_flight = on_wait, in_flight
+        self._settled: set[tuple[str, str]] = set()
 
     @property
     def budget(self) -> Budget:
@@ -193,7 +194,7 @@ class Client:
             BudgetExceeded: They do not fit together; nothing was reserved or sent.
         """
         labels = [self._label(call) for call in calls]
-        worst = [BARE_CALL if self._lost(label) else call.worst for call, label in zip(calls, labels, strict=True)]
+        worst = [BARE_CALL if self._is_paid(label) else call.worst for call, label in zip(calls, labels, strict=True)]
         return await self._purse.hold_all(worst, labels)
 
     async def note_lost(
@@ -221,9 +222,31 @@ class Client:
         for lost in self.budget.ledger.unknown(label.endpoint, key):
             note(lost.id, purpose, lost.amounts, key)
 
-    def _lost(self, label: Label) -> bool:
+    async def booked(self, keys: Sequence[str]) -> dict[str, Amounts]:
+        """What an earlier process has booked for scoring under each of these keys, of those that a ledger file has.
+
+        Those that nobody knows the cost of are left out.
+        """
+        ledger, scope = self.budget.ledger, self._routes.to("score").scope
+        return await ledger.posted(scope, [key for key in keys if not ledger.unknown(scope, key)]) if keys else {}
+
+    def note_settled(self, key: str, purpose: Purpose, paid: Amounts) -> None:
+        """Notes that an earlier process has booked a call whose answer it did not live to keep.
+
+        Asked for again, it is a bare call, where the provider bills a key once.
+        """
+        self._settled.add((self._routes.to("score").scope, key))
+        self.spend.add(purpose, paid, key)
+
+    def _is_paid(self, label: Label) -> bool:
         """Whether an attempt under this key has been paid for already, of a provider that bills a key once."""
-        return self._bills_once and bool(self.budget.ledger.unknown(label.endpoint, label.key))
+        return self._is_settled(label) or (
+            self._bills_once and bool(self.budget.ledger.unknown(label.endpoint, label.key))
+        )
+
+    def _is_settled(self, label: Label) -> bool:
+        """Whether an earlier process has booked the answer itself, of a provider that bills a key once."""
+        return self._bills_once and (label.endpoint, label.key) in self._settled
 
     @property
     def _bills_once(self) -> bool:
@@ -301,6 +324,7 @@ class Client:
             bills_once=self._bills_once,
             hold=order.hold,
             again=order.again,
+            is_settled=self._is_settled(label),
             on_sent=order.on_sent,
         )
         patience = self._patience(label)

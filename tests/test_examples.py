@@ -57,7 +57,13 @@ def served_model() -> Iterator[str]:
 
 def test_every_example_is_run_here() -> None:
     """Nobody adds an example that no test runs."""
-    assert ["connect_to_a_server.py", "fit_in_an_application.py", "mock_with_quotas.py", "your_own_task.py"] == NAMES
+    assert [
+        "connect_to_a_server.py",
+        "fit_in_an_application.py",
+        "mock_with_quotas.py",
+        "resume_a_run.py",
+        "your_own_task.py",
+    ] == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -115,6 +121,16 @@ def test_mock_with_quotas(tmp_path: Path) -> None:
     assert ["dev", "train", "total"] == [row[0] for row in spent]
     assert 0.04 < float(spent[2][5]) <= 0.05
     assert "  it took 9.0 days" == lines[-1]
+
+
+def test_resume_a_run(tmp_path: Path) -> None:
+    """The run that was killed ends where the one that was left alone does, and does no generation again."""
+    lines = printed(run_example("resume_a_run.py", folder=tmp_path))
+    killed, resumed, ended, same = lines
+    assert int(killed.split()[2]) >= 5
+    assert int(resumed.removeprefix("Resumed(generations=").split(",")[0]) >= int(killed.split()[2])
+    assert "30 generations, 600 evaluations, stopped='budget'" == ended
+    assert "the same bytes as a run that was left alone: True" == same
 
 
 def test_your_own_task(tmp_path: Path) -> None:

@@ -91,6 +91,7 @@ PUBLIC = [
     "Registration",
     "ReplyCache",
     "Reservation",
+    "Resumed",
     "RetryBudgetExhausted",
     "RetryPolicy",
     "Retryable",

@@ -8,14 +8,15 @@ import os
 import signal
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from deadly_way import DeadlyWay
 from served import SetClock, served
 from tuning_cases import DEV, TRAIN
 
@@ -152,60 +153,6 @@ async def _started(options: list[str]) -> AsyncIterator[asyncio.subprocess.Proce
         if child.returncode is None:
             child.kill()
         await child.wait()
-
-
-class DeadlyWay:
-    """Passes bytes to a server, and kills it at its nth score call: when that has come, or before its answer has gone.
-
-    Args:
-        url: The server.
-        kill: Kills it.
-        nth: The call that it does not survive.
-        answers: Whether it may still answer, and so bill, that call; the answer does not get through.
-    """
-
-    def __init__(self, url: str, kill: Callable[[], None], *, nth: int, answers: bool) -> None:
-        self._port, self._kill = int(url.rpartition(":")[2]), kill
-        self._nth, self._answers = nth, answers
-        self._calls, self._is_dead = 0, False
-
-    @asynccontextmanager
-    async def opened(self) -> AsyncIterator[str]:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
-        async with self._server:
-            yield f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError), closing(writer):
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._port)
-            with closing(far_writer):
-                async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._up(reader, far_writer))
-                    tasks.create_task(self._down(far_reader, writer))
-
-    async def _up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError):
-            while part := await reader.read(1 << 16):
-                self._calls += part.count(b"POST /v1/score ")
-                writer.write(part)
-                if self._calls >= self._nth and not self._answers:
-                    self._end()
-        writer.close()
-
-    async def _down(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError):
-            while part := await reader.read(1 << 16):
-                if self._calls >= self._nth:
-                    self._end()
-                    break
-                writer.write(part)
-        writer.close()
-
-    def _end(self) -> None:
-        if not self._is_dead:
-            self._is_dead = True
-            self._kill()
-            self._server.close()
 
 
 async def usage_at(url: str) -> dict[str, int]:

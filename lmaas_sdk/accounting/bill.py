@@ -30,6 +30,7 @@ class Bill:
         bills_once: Whether the provider bills a key once.
         hold: A reservation made beforehand for the first attempt.
         again: Whether the call was sent before and failed.
+        is_settled: Whether an earlier process has booked the whole bill, so that all attempts are bare calls.
         on_sent: Called whenever an attempt goes out.
     """
 
@@ -43,6 +44,7 @@ class Bill:
         bills_once: bool,
         hold: Reservation | None = None,
         again: bool = False,
+        is_settled: bool = False,
         on_sent: Callable[[], None] | None = None,
     ) -> None:
         self._purse, self._spend, self._label = purse, spend, label
@@ -50,7 +52,7 @@ class Bill:
         self._hold = hold if hold is not None and hold.is_pending else None
         self._sent = False
         self._again, self._on_sent = again, on_sent
-        self._is_paid_by_lost = False
+        self._is_settled, self._is_paid_by_lost = is_settled, False
 
     @property
     def purpose(self) -> Purpose:
@@ -71,7 +73,7 @@ class Bill:
         self._purse.budget.check_open()
         if self._hold is None:
             self._is_paid_by_lost = bool(self._lost())
-            worst = BARE_CALL if self._is_paid_by_lost else self._worst
+            worst = BARE_CALL if self._is_settled or self._is_paid_by_lost else self._worst
             (self._hold,) = await self._purse.hold_all([worst], [self._label], again=self._again)
 
     async def mark_sent(self) -> None:
@@ -101,6 +103,11 @@ class Bill:
     def settle(self, actual: Amounts) -> None:
         """Books the attempt that was answered and, where a key bills once, puts right those that were lost before."""
         lost = self._lost()
+        if self._is_settled:
+            for one in lost:
+                self._correct(one, BARE_CALL.at_most(one.amounts))
+            self.post(BARE_CALL)
+            return
         if not lost:
             was_put_right = self._is_paid_by_lost and not actual.is_over(self._worst)
             self.post(BARE_CALL if was_put_right else actual)

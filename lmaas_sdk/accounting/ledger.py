@@ -7,10 +7,11 @@ import time
 import uuid
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
+from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.book import Account, Balances, Book, Entry, EntryRow
 from lmaas_sdk.accounting.limits import limits_of
 from lmaas_sdk.accounting.quantities import Limits, Quantities, as_amounts
@@ -207,6 +208,10 @@ class Ledger(ABC):
             return []
         with self.lock:
             return list(self._unknown.get((endpoint, key), {}).values())
+
+    async def posted(self, endpoint: str, keys: Sequence[str]) -> dict[str, Amounts]:
+        """What earlier processes posted under each of these keys, in all; nothing, where it ends with its process."""
+        return {}
 
     def note_unknown(self, hold: Reservation) -> None:
         """Remembers that a later answer may correct this one."""

@@ -16,13 +16,14 @@ from typing import Any, Literal, Self, TypeVar
 from weakref import WeakKeyDictionary
 
 from lmaas_sdk.accounting import owners
+from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.book import Account, Balances, Book, EntryRow
 from lmaas_sdk.accounting.ledger import Ledger, Opened, Undo, Work, open_on
 from lmaas_sdk.accounting.ledger_rows import LedgerRows
 from lmaas_sdk.accounting.ledger_writer import Writer
 from lmaas_sdk.accounting.operations import Mailbox, Operation
 from lmaas_sdk.accounting.owners import OwnerLock
-from lmaas_sdk.accounting.quantities import NO_LIMITS, Limits, Quantities
+from lmaas_sdk.accounting.quantities import NO_LIMITS, Limits, Quantities, as_amounts
 from lmaas_sdk.accounting.recovery import Recovery
 from lmaas_sdk.accounting.transfers import Transfer
 from lmaas_sdk.errors import BudgetExceeded, LedgerConflict, LedgerError
@@ -171,6 +172,10 @@ class SqliteLedger(Ledger):
             Exception: What `work` raises.
         """
         return await self.hold(lambda _: self._file.apart(work))
+
+    async def posted(self, endpoint: str, keys: Sequence[str]) -> dict[str, Amounts]:
+        found = await self.hold(lambda _: self._file.posted(endpoint, keys))
+        return {key: as_amounts(row) for key, row in found.items()}
 
     def perform(self, work: Callable[[sqlite3.Connection], None]) -> None:
         """As `execute`, soon and in order; nothing is waited for."""

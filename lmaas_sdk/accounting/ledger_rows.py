@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import sqlite3
 import time
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lmaas_sdk.accounting.book import Account, Balances, Entry, EntryRow
-from lmaas_sdk.accounting.quantities import Quantities
+from lmaas_sdk.accounting.quantities import ZERO, Quantities, added
 from lmaas_sdk.accounting.schema import migrate
 from lmaas_sdk.errors import LedgerError
 
@@ -52,6 +53,9 @@ _UNRESOLVED = """SELECT kind, transfer, account, purpose, endpoint, key, calls, 
 _UNKNOWN = """SELECT transfer, account, purpose, endpoint, key, calls, evaluations, tokens, nanousd
   FROM entries AS e WHERE unknown = 1 AND key != ''
   AND NOT EXISTS (SELECT 1 FROM entries AS c WHERE c.transfer = e.transfer AND c.kind = 'correct') ORDER BY seq"""
+
+_POSTED = """SELECT transfer, key, calls, evaluations, tokens, nanousd FROM entries
+  WHERE kind IN ('post', 'correct') AND endpoint = ? AND key IN (SELECT value FROM json_each(?)) ORDER BY seq"""
 
 
 def to_column(amount: int | Fraction | str | None) -> int | str | None:
@@ -169,6 +173,15 @@ class LedgerRows:
         """What was posted as unknown under a key and is not corrected."""
         for row in self.connection.execute(_UNKNOWN).fetchall():
             yield row[:5], _quantities(row[5:])
+
+    def posted(self, endpoint: str, keys: Sequence[str]) -> dict[str, Quantities]:
+        """What the attempts under each key came to, of those that were posted; looks through the whole file."""
+        rows = self.connection.execute(_POSTED, (endpoint, json.dumps(list(keys)))).fetchall()
+        last = {transfer: (key, _quantities(row)) for transfer, key, *row in rows}  # a correction is after its post
+        found: dict[str, Quantities] = {}
+        for key, row in last.values():
+            found[key] = added(found.get(key, ZERO), row)
+        return found
 
     def is_corrected(self, transfer: str) -> bool:
         """Whether anybody has corrected it."""

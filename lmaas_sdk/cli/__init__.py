@@ -33,16 +33,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         with _warnings_on_stderr():
+            if "recall" in args and args.recall(args):  # what is not given is as it was before
+                args = parser.parse_args(argv)
             return int(args.run(args))
     except (LmaasError, ValueError, TypeError, OSError) as error:
         code = exit_code_of(error)
         if code is None:
             raise
-        print(f"lmaas {args.command}: {error}", file=sys.stderr)
+        _say(args.command, str(error), error)
         return code
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        print(f"lmaas {args.command}: interrupted", file=sys.stderr)
+    except (KeyboardInterrupt, asyncio.CancelledError) as end:
+        _say(args.command, "interrupted", end)
         return INTERRUPTED
+
+
+def _say(command: str, what: str, error: BaseException) -> None:
+    """Tells how a command ended, and what was noted about it."""
+    for line in (f"lmaas {command}: {what}", *getattr(error, "__notes__", ())):
+        print(line, file=sys.stderr)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ __all__ = [
 
 DONE, USAGE, BUDGET_ENDED, UNAVAILABLE, INTERRUPTED = 0, 2, 3, 4, 130
 EXIT_CODES_HELP = (
-    "Exit codes: 0 done; 1 `ledger verify` found something wrong; "
+    "Exit codes: 0 done (a run: its target or a plateau was reached); 1 `ledger verify` found something wrong; "
     "2 the command, its data or its budget cannot be used as given; "
     "3 the budget or a quota ended the run (its result is written); 4 the backend is unavailable, or failed later on "
     "(then the result so far is written); 130 interrupted (likewise, unless interrupted twice)."
@@ -38,4 +38,4 @@ def exit_code_of_run(result: TuningResult) -> int:
     """The exit code of a run that has a result."""
     if result.stopped == "interrupted":
         return INTERRUPTED if result.failure is None else UNAVAILABLE
-    return BUDGET_ENDED
+    return BUDGET_ENDED if result.stopped in ("budget", "quota") else DONE

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.accounting.ledger import Ledger
@@ -15,16 +16,20 @@ from lmaas_sdk.tasks import Dataset
 from lmaas_sdk.traffic.cache import ReplyCache
 from lmaas_sdk.traffic.cache_file import open_cache
 from lmaas_sdk.traffic.quota_presets import QUOTA_PRESETS
-from lmaas_sdk.tuning.presets import PRESETS
+from lmaas_sdk.tuning.presets import PRESETS, Preset, RacingChoice
+from lmaas_sdk.tuning.scheduling import OnFailure, Scheduling, Stragglers
 
 __all__ = [
     "Splits",
     "add_budget_options",
     "add_run_options",
+    "add_search_options",
     "add_traffic_options",
     "budget_of",
     "opened_cache",
     "opened_ledger",
+    "preset_of",
+    "scheduling_of",
 ]
 
 
@@ -43,6 +48,52 @@ def add_run_options(parser: argparse.ArgumentParser, *, preset: str) -> None:
     parser.add_argument("--seed", type=int, default=42, help="of the search and the subspace (default: %(default)s)")
     parser.add_argument("--max-wait-s", type=float, help="most seconds a call may wait for the provider's rate limit")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else to stdout")
+
+
+def add_search_options(parser: argparse.ArgumentParser) -> None:
+    """When the search is over before its budget is, and what it does about the slow, the failed and the hopeless."""
+    group = parser.add_argument_group("search")
+    group.add_argument("--target", type=float, metavar="METRIC", help="end when dev comes up to it, such as 0.9")
+    group.add_argument("--plateau", type=int, metavar="N", help="end after N generations without improvement")
+    group.add_argument(
+        "--racing",
+        choices=get_args(RacingChoice),
+        help="score all on a part of the texts, the better ones on the rest (auto: where tokens or money bind)",
+    )
+    group.add_argument(
+        "--stragglers",
+        choices=get_args(Stragglers),
+        default="wait",
+        help="calls far slower than usual: wait, go on without, or send them once more (default: %(default)s)",
+    )
+    group.add_argument(
+        "--over-ask", type=int, default=0, metavar="N", help="ask for N candidates more, and go on without the last N"
+    )
+    group.add_argument(
+        "--failed",
+        choices=get_args(OnFailure),
+        default="drop",
+        help="candidates without an answer: go on without, count as the worst, or score others (default: %(default)s)",
+    )
+
+
+def preset_of(args: argparse.Namespace) -> Preset:
+    """The preset with what the options change in it.
+
+    Raises:
+        ValueError: A setting is out of its range.
+    """
+    changes = {name: value for name in ("racing", "plateau") if (value := getattr(args, name)) is not None}
+    return replace(PRESETS[args.preset], **changes)
+
+
+def scheduling_of(args: argparse.Namespace) -> Scheduling:
+    """What the options say about slow and failed calls.
+
+    Raises:
+        ValueError: A setting is out of its range.
+    """
+    return Scheduling(stragglers=args.stragglers, over_ask=args.over_ask, failed=args.failed)
 
 
 def add_budget_options(parser: argparse.ArgumentParser) -> None:

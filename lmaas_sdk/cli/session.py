@@ -30,7 +30,7 @@ from lmaas_sdk.tuning.tuner import Tuner
 __all__ = ["OutputFiles", "report", "stopping_on_signals", "tune"]
 
 
-async def tune(tuner: Tuner, splits: Splits, *, max_wait_s: float | None) -> TuningResult:
+async def tune(tuner: Tuner, splits: Splits, *, max_wait_s: float | None, target: float | None = None) -> TuningResult:
     """Runs the search with a progress display on stderr and compares the tuned prompt with the manual one."""
     with RunProgress(tuner.budget) as progress, stopping_on_signals(tuner):
         return await tuner.fit(
@@ -39,6 +39,7 @@ async def tune(tuner: Tuner, splits: Splits, *, max_wait_s: float | None) -> Tun
             test=splits.test,
             compare_manual=splits.test is not None,
             max_wait_s=max_wait_s,
+            target=target,
             on_event=progress.show,
         )
 

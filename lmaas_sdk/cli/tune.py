@@ -5,18 +5,33 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lmaas_sdk.accounting.budget import Budget
+from lmaas_sdk.backend import Backend
 from lmaas_sdk.cli.exit_codes import exit_code_of_run
+from lmaas_sdk.cli.journal_options import (
+    add_journal_options,
+    check_same_run,
+    how_to_go_on,
+    noting_how_to_go_on,
+    options_to_keep,
+    take_options_of_journal,
+)
 from lmaas_sdk.cli.run_options import (
     Splits,
     add_budget_options,
     add_run_options,
+    add_search_options,
     add_traffic_options,
     budget_of,
     opened_cache,
     opened_ledger,
+    preset_of,
+    scheduling_of,
 )
 from lmaas_sdk.cli.seeds import add_seeds_options, seeds_of, tune_seeds
 from lmaas_sdk.cli.session import OutputFiles, report, tune
@@ -24,6 +39,7 @@ from lmaas_sdk.errors import TaskError
 from lmaas_sdk.registry import load_backend
 from lmaas_sdk.tasks import Dataset, Task, few_shot, get_task, read_folder, subsample
 from lmaas_sdk.tasks.source import squash
+from lmaas_sdk.traffic.cache import ReplyCache
 from lmaas_sdk.tuning.tuner import Tuner
 
 __all__ = ["add_command"]
@@ -36,12 +52,8 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
         help="tune a prompt on your data",
         description="Draws a few-shot train and dev set from FOLDER/train, tunes, and compares with the manual prompt.",
     )
-    parser.add_argument(
-        "--task", required=True, help="sst2, yelp, agnews, dbpedia, mrpc, rte, snli, mr, trec, or a name"
-    )
-    parser.add_argument(
-        "--data", required=True, type=Path, metavar="FOLDER", help="has train.tsv (csv, jsonl) and a test split"
-    )
+    parser.add_argument("--task", help="sst2, yelp, agnews, dbpedia, mrpc, rte, snli, mr, trec, or a name")
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="has train.tsv (csv, jsonl) and a test split")
     own = parser.add_argument_group("a task of your own")
     own.add_argument("--template", help="such as '{text} . It was <mask> .'")
     own.add_argument("--labels", help="the labels as they stand in the data, comma-separated")
@@ -62,12 +74,15 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
     )
     add_run_options(parser, preset="default")
     add_seeds_options(parser)
+    add_search_options(parser)
     add_budget_options(parser)
     add_traffic_options(parser)
-    parser.set_defaults(run=_run)
+    add_journal_options(parser)
+    parser.set_defaults(run=_run, recall=partial(take_options_of_journal, parser), kept={})
 
 
 def _run(args: argparse.Namespace) -> int:
+    _check(args)
     task = _task(args)
     if seeds := seeds_of(args):
         return _run_seeds(args, task, seeds)
@@ -78,13 +93,56 @@ def _run(args: argparse.Namespace) -> int:
 
     async def session() -> int:
         async with opened_ledger(args) as ledger, opened_cache(args) as cache, load_backend(args.model) as backend:
-            budget = budget_of(args, ledger)
-            tuner = Tuner(backend, budget=budget, preset=args.preset, seed=args.seed, quotas=args.quotas, cache=cache)
-            result = await tune(tuner, splits, max_wait_s=args.max_wait_s)
+            tuner = await asyncio.to_thread(_tuner, args, backend, budget_of(args, ledger), cache)
+            result = await tune(tuner, splits, max_wait_s=args.max_wait_s, target=args.target)
         report(result, files, as_json=args.json)
+        if result.stopped in ("interrupted", "quota") and (hint := how_to_go_on(args)) is not None:
+            print(hint, file=sys.stderr)
         return exit_code_of_run(result)
 
-    return asyncio.run(session())
+    with noting_how_to_go_on(args):
+        return asyncio.run(session())
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Refuses what can be seen to be wrong without looking at the data.
+
+    Raises:
+        ValueError: It names the options.
+    """
+    if args.task is None or args.data is None:
+        raise ValueError("say which task and data: --task and --data (or --resume, to go on with a run)")
+    if args.target is not None and args.no_dev:
+        raise ValueError("--target is a metric on dev, and --no-dev leaves it out")
+    check_same_run(args)
+    preset_of(args)
+    scheduling_of(args)
+
+
+def _tuner(args: argparse.Namespace, backend: Backend, budget: Budget | None, cache: ReplyCache | bool) -> Tuner:
+    """A tuner that begins the run, or goes on with it; reads the journal."""
+    if args.resume is not None:
+        return Tuner.resume(
+            args.resume,
+            backend,
+            budget=budget,
+            durability=args.durability,
+            despite_changes=args.despite_changes,
+            quotas=args.quotas,
+            cache=cache,
+        )
+    return Tuner(
+        backend,
+        budget=budget,
+        preset=preset_of(args),
+        seed=args.seed,
+        scheduling=scheduling_of(args),
+        journal=args.journal,
+        durability=args.durability,
+        quotas=args.quotas,
+        cache=cache,
+        options=options_to_keep(args),
+    )
 
 
 def _run_seeds(args: argparse.Namespace, task: Task, seeds: list[int]) -> int:

@@ -188,7 +188,8 @@ def _made(path: Path) -> BinaryIO:
     if file.readline().endswith(b"\n"):
         file.close()
         raise JournalError(
-            f"the journal {path} holds a run already: Tuner.resume goes on with it, or choose another name"
+            f"the journal {path} holds a run already: Tuner.resume (lmaas tune --resume) goes on with it, or choose "
+            "another name"
         )
     file.truncate(0)
     return file

@@ -116,7 +116,8 @@ def _refuse_data(before: Mapping[str, str], after: Mapping[str, str]) -> None:
         if before.get(name) != after.get(name):
             was, is_now = (found[:12] if (found := one.get(name)) else "none" for one in (before, after))
             raise JournalMismatch(
-                f"the journal's run has the {name} set {was}, and this one {is_now}: give it the data it was begun with"
+                f"the journal's run has the {name} set {was}, and this one {is_now}: give it the data (--data) "
+                "that it was begun with"
             )
 
 
@@ -151,9 +152,14 @@ async def restore_spend(client: Client, past: Past, *, is_booked: bool) -> None:
     for key, (purpose, attempts) in past.unknown.items():
         known[purpose] -= sum(attempts, Amounts())
         await client.note_lost(key, purpose, attempts, is_booked=is_booked, is_new=False)
+    in_file = is_booked and not isinstance(client.budget.ledger, MemoryLedger)
+    booked = await client.booked(sorted(past.unanswered)) if in_file else {}
     for key in sorted(past.unanswered):
         lost = past.sent[key]
-        await client.note_lost(key, lost.purpose, [lost.worst], is_booked=is_booked, is_new=True)
+        if key in booked:  # the process died between the two writes
+            client.note_settled(key, lost.purpose, booked[key])
+        else:
+            await client.note_lost(key, lost.purpose, [lost.worst], is_booked=in_file, is_new=True)
     for purpose, paid in known.items() if not is_booked else ():
         (hold,) = await client.budget.hold_all([paid], [Label(purpose)])
         hold.post(paid)
