@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -41,19 +41,22 @@ class Duplicates:
         self._deterministic = deterministic
         self._losses: dict[bytes, float] = {}
 
-    def apart(self, Z: NDArray[np.float32]) -> tuple[list[int], Twins]:
-        """The candidates that have to be sent, and the others.
+    def names(self, Z: NDArray[np.float32]) -> list[bytes]:
+        """By what candidates are told apart; nothing, where nothing is remembered.
 
         Args:
             Z: (n_candidates, d) float32, as they would be sent.
         """
+        return [_name(z) for z in Z] if self._deterministic else [b""] * len(Z)
+
+    def apart(self, names: Sequence[bytes]) -> tuple[list[int], Twins]:
+        """The candidates that have to be sent, and the others."""
         if not self._deterministic:
-            return list(range(len(Z))), Twins()
+            return list(range(len(names))), Twins()
         known: dict[int, float] = {}
         of: dict[int, int] = {}
         first: dict[bytes, int] = {}
-        for index, z in enumerate(Z):
-            name = _name(z)
+        for index, name in enumerate(names):
             if name in self._losses:
                 known[index] = self._losses[name]
             elif name in first:
@@ -62,10 +65,10 @@ class Duplicates:
                 first[name] = index
         return list(first.values()), Twins(known, of)
 
-    def learn(self, Z: NDArray[np.float32], told: Told) -> None:
+    def learn(self, names: Sequence[bytes], told: Told) -> None:
         """Takes the losses of a generation."""
         if self._deterministic:
-            self._losses.update((_name(Z[index]), value) for index, value in told.scored.items())
+            self._losses.update((names[index], value) for index, value in told.scored.items())
 
 
 def _name(z: NDArray[np.float32]) -> bytes:

@@ -65,13 +65,14 @@ class GenerationScorer:
             LmaasError: The generation could not be scored; what was sent is booked.
         """
         journal, Z = self.scheduler.journal, batch.X.astype(np.float32)
+        names = self.duplicates.names(Z)
         known = None if journal is None else journal.past.told.pop(batch.generation, None)
         if known is not None:
-            self.duplicates.learn(Z, known[0])
+            self.duplicates.learn(names, known[0])
             return known
         one = _OneGeneration(self, Z, needs, generation=batch.generation)
-        told = await one.score()
-        self.duplicates.learn(Z, told)
+        told = await one.score(names)
+        self.duplicates.learn(names, told)
         now = moment()
         if journal is not None:
             spend = self.scheduler.client.spend
@@ -96,10 +97,14 @@ class _OneGeneration:
         self._raced: set[int] = set()
         self.keys: list[str] = []
 
-    async def score(self) -> Told:
-        """Sends what has to be sent, and decides about what is missing."""
+    async def score(self, names: Sequence[bytes]) -> Told:
+        """Sends what has to be sent, and decides about what is missing.
+
+        Args:
+            names: By what the candidates are told apart.
+        """
         first = self._needs.population + self._of.scheduling.over_ask
-        asked, twins = self._of.duplicates.apart(self._Z[:first])
+        asked, twins = self._of.duplicates.apart(names[:first])
         self._board.know(twins.known)
         async with self._set_aside(len(asked)):
             if asked:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import statistics
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
@@ -270,7 +271,7 @@ class Run:
             generation=generation,
             evaluations=plain(self.evaluations),
             best_loss=scored[best],
-            median_loss=float(np.median(list(scored.values()))),
+            median_loss=statistics.median(scored.values()),
             lowest_loss=self._lowest,
             sigma=sigma,
             missing=len(told.fates),
