@@ -79,7 +79,7 @@ async def _run(bench: Bench, dtype: str, most_s: float) -> tuple[dict[str, Any],
 def _figures(result: TuningResult) -> dict[str, Any]:
     ends = [event.elapsed_s for event in result.generations]
     each = [after - before for before, after in pairwise(ends)]
-    last = result.core.losses[-1]
+    last = [loss for loss in result.core.losses[-1] if loss is not None]
     return {
         "wall_s": round(result.wall_s, 2),
         "evaluations": result.evaluations,

@@ -88,7 +88,9 @@ from lmaas_sdk.traffic.cache import MemoryCache, ReplyCache
 from lmaas_sdk.traffic.cache_file import FileCache, open_cache
 from lmaas_sdk.traffic.quota_presets import QUOTA_PRESETS
 from lmaas_sdk.traffic.retry import RetryPolicy
+from lmaas_sdk.tuning.ask_tell import AskTell
 from lmaas_sdk.tuning.events import DevScored, GenerationDone, RunPlanned, Waiting
+from lmaas_sdk.tuning.optimizer import Batch, Optimizer
 from lmaas_sdk.tuning.predictor import Evaluation, Predictor
 from lmaas_sdk.tuning.presets import PRESETS, Preset
 from lmaas_sdk.tuning.prompt import TunedPrompt
@@ -105,11 +107,13 @@ __all__ = [
     "QUOTA_PRESETS",
     "Amounts",
     "ArrayStore",
+    "AskTell",
     "AttemptTimeout",
     "AuthenticationFailed",
     "Backend",
     "BackendError",
     "BackendUnavailable",
+    "Batch",
     "Budget",
     "BudgetExceeded",
     "BudgetTooSmall",
@@ -147,6 +151,7 @@ __all__ = [
     "ModelLoadError",
     "NoLanguageModelHead",
     "NotFinite",
+    "Optimizer",
     "OutcomeUnknown",
     "PaymentRequired",
     "Piece",

@@ -39,7 +39,7 @@ class Capabilities:
 
     Args:
         layouts: Soft-prompt layouts it takes (`add`, `cat`); empty: no soft prompts at all.
-        projections: Seeded projections it builds (`uniform`, `normal`).
+        projections: Projections it builds by name (`uniform`, `normal`, `identity`).
         arrays: It stores uploaded arrays (p0, projections).
         features: It answers feature queries.
         top_k: It answers with the most likely words at the mask.

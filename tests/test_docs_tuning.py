@@ -9,19 +9,36 @@ from pathlib import Path
 import pytest
 
 from lmaas_sdk import PRESETS, TuningResult
+from lmaas_sdk.testing.optimizers import RULES
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "tuning.md").read_text("utf-8")
+
+PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
 def test_the_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """The page's program tunes, reports, saves and predicts."""
-    (program,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    program = PROGRAMS[0]
     monkeypatch.chdir(tmp_path)
     exec(compile(program, "docs/tuning.md", "exec"), {"__name__": "page"})  # noqa: S102 - our own page
     printed = capsys.readouterr().out
     assert "RunPlanned(generations=50, population=10)" in printed
     assert "budget dev_metric" in printed
     assert (tmp_path / "things.prompt").exists()
+
+
+def test_the_search_of_ones_own_conforms_and_descends(capsys: pytest.CaptureFixture[str]) -> None:
+    """The page's other program checks a wrapped search, and runs it to the minimum."""
+    (program,) = PROGRAMS[1:]
+    exec(compile(program, "docs/tuning.md", "exec"), {"__name__": "page"})  # noqa: S102 - our own page
+    assert capsys.readouterr().out == "0.000 from the minimum\n"
+
+
+def test_the_rules_for_searches_are_all_named() -> None:
+    """The table of rules is the conformance suite's."""
+    section = PAGE.split("| rule | what holds |", 1)[1].split("## Data", 1)[0]
+    named = {name for row in section.splitlines()[2:] for name in re.findall(r"`([a-z-]+)`", row.split(" | ")[0])}
+    assert named == set(RULES)
 
 
 def test_the_presets_are_all_named() -> None:

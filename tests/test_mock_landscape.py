@@ -117,6 +117,17 @@ async def test_rows_are_the_same_bits_in_their_order() -> None:
     assert (await backend.score(query, key="part")).logits.tobytes() == whole[:, [30, 2, 17]].tobytes()
 
 
+async def test_the_identity_is_what_an_uploaded_one_is() -> None:
+    """z is the prompt: the logits have the bits that an uploaded identity matrix gives, and candidates differ."""
+    backend, texts = MockBackend(seed=2), reviews(1, 8)[0]
+    space = Subspace(4 * 64, 4, 64, projection="identity", scale=0.5)
+    Z = np.random.default_rng(1).standard_normal((3, space.d)).astype(np.float32)
+    uploaded = replace(space, projection=await backend.upload(np.eye(space.d, dtype=np.float32)))
+    found, expected = [await logits_of(backend, texts, Z, one) for one in (space, uploaded)]
+    assert found.tobytes() == expected.tobytes()
+    assert len({logits.tobytes() for logits in found}) == 3
+
+
 async def digest_of_all_paths() -> str:
     """One digest over layouts, projections, a learned p0, uploads, ripples and words of many scripts."""
     backend = MockBackend(ruggedness=0.5, seed=11)

@@ -30,11 +30,13 @@ PUBLIC = [
     "QUOTA_PRESETS",
     "Amounts",
     "ArrayStore",
+    "AskTell",
     "AttemptTimeout",
     "AuthenticationFailed",
     "Backend",
     "BackendError",
     "BackendUnavailable",
+    "Batch",
     "Budget",
     "BudgetExceeded",
     "BudgetTooSmall",
@@ -72,6 +74,7 @@ PUBLIC = [
     "ModelLoadError",
     "NoLanguageModelHead",
     "NotFinite",
+    "Optimizer",
     "OutcomeUnknown",
     "PaymentRequired",
     "Piece",
@@ -132,7 +135,18 @@ PUBLIC = [
     "subsample",
     "verify_ledger",
 ]
-HEAVY = {"torch", "transformers", "matplotlib", "scipy", "aiohttp", "cma", "rich", "tiktoken", "lmaas_backends"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "matplotlib",
+    "scipy",
+    "aiohttp",
+    "cma",
+    "cmaes",
+    "rich",
+    "tiktoken",
+    "lmaas_backends",
+}
 MOST_LINES, USUAL_BODY, MOST_BODY = 400, 20, 40
 MACHINE_PATH = re.compile(r"(?<![\w.:/-])(?:/(?:root|home|work|Users|opt|srv|mnt)/\w|[A-Z]:\\Users)")
 

@@ -13,6 +13,7 @@ from lmaas_sdk import PRESETS, Capabilities, ModelCard, Preset, Unsupported
 from lmaas_sdk.tuning.presets import get_preset
 
 CARD = ModelCard("m", 16, 2000, 128, "<mask>", Capabilities(), embedding_std=0.25)
+IDENTITY_CARD = replace(CARD, capabilities=Capabilities(projections=("uniform", "normal", "identity")))
 
 
 def test_paper_is_the_papers_setting() -> None:
@@ -29,17 +30,43 @@ def test_paper_is_the_papers_setting() -> None:
         "scale": 1.0,
         "objective": "ce",
         "dev_every": 10,
+        "choose_by": "metric",
         "plateau": None,
         "racing": "off",
+        "algorithm": "cma-es",
+        "restarts": 0,
     }
     assert PRESETS["paper"].to_dict() == {"name": "paper"} | paper
 
 
 def test_other_presets_change_what_their_name_says() -> None:
-    """`sep-tpa` is separable with TPA, `tpa-40` has TPA and a population of 40."""
+    """One setting, or the few that make a baseline."""
     paper = PRESETS["paper"]
     assert PRESETS["sep-tpa"] == replace(paper, name="sep-tpa", covariance="diagonal", step_size="tpa")
     assert PRESETS["tpa-40"] == replace(paper, name="tpa-40", step_size="tpa", population=40)
+    assert PRESETS["random-search"] == replace(paper, name="random-search", algorithm="random")
+    assert PRESETS["ipop"] == replace(paper, name="ipop", step_size="tpa", restarts=3)
+    direct = replace(paper, name="direct-search", covariance="diagonal", step_size="tpa", d=0, projection="identity")
+    assert PRESETS["direct-search"] == replace(direct, scale=3**-0.5)
+
+
+def test_direct_search_has_as_many_dimensions_as_the_models_prompt() -> None:
+    """L * D, which a preset learns from the card; its prompt starts as spread as the paper's."""
+    direct, paper = (PRESETS[name].subspace(IDENTITY_CARD, 1) for name in ("direct-search", "paper"))
+    assert (direct.d, direct.projection) == (50 * 16, "identity")
+    entries = paper.matrix().astype(np.float64)
+    spread = float(np.sqrt((entries**2).sum(axis=1).mean()))  # of a coordinate of A z, for z from N(0, I)
+    assert direct.scale == pytest.approx(spread, rel=0.01)
+
+
+@pytest.mark.parametrize("change", [{"d": 4001}, {"projection": "identity", "d": 0, "prompt_tokens": 251}], ids=repr)
+def test_a_full_covariance_matrix_has_an_end(change: dict[str, Any]) -> None:
+    """Above 4000 dimensions the refusal says what to take instead; what learns variances only goes on."""
+    preset = replace(PRESETS["paper"], name="mine", **change)
+    with pytest.raises(ValueError, match=r"at most 4000 dimensions, not d = 40.*take covariance 'diagonal'"):
+        preset.subspace(IDENTITY_CARD, 1)
+    for other in ({"covariance": "diagonal"}, {"algorithm": "random"}):
+        assert replace(preset, **other).subspace(IDENTITY_CARD, 1).d > 4000
 
 
 def test_normal_scale_is_in_units_of_the_word_embeddings() -> None:
@@ -87,7 +114,19 @@ def test_a_scale_is_a_positive_finite_number(setting: str, value: Any) -> None:
         ({"objective": None}, "objective is 'ce' or 'hinge' or 'metric', not None"),
         ({"objective": ["ce"]}, "objective is 'ce' or 'hinge' or 'metric', not"),
         ({"layout": "prefix"}, "layout is 'add' or 'cat', not 'prefix'"),
-        ({"projection": "gauss"}, "projection is 'uniform', 'normal' or .*64 hex digits.*, not 'gauss'"),
+        ({"projection": "gauss"}, "projection is 'uniform', 'normal', 'identity' or .*64 hex digits.*, not 'gauss'"),
+        ({"projection": "identity"}, "d is 0 with projection 'identity', .*, not 500"),
+        ({"projection": "identity", "d": 0, "prompt_tokens": 0}, "prompt_tokens is a whole number of at least 1"),
+        ({"algorithm": "cma"}, "algorithm is 'cma-es' or 'sep-cma-es' or 'random', not 'cma'"),
+        ({"algorithm": "sep-cma-es"}, "covariance is 'diagonal' with algorithm 'sep-cma-es', not 'full'"),
+        (
+            {"algorithm": "sep-cma-es", "covariance": "diagonal", "step_size": "tpa"},
+            "step_size is 'csa' with algorithm 'sep-cma-es', not 'tpa'",
+        ),
+        ({"algorithm": "random", "covariance": "diagonal"}, "covariance is 'full' with algorithm 'random'"),
+        ({"algorithm": "random", "step_size": "tpa"}, "step_size is 'csa' with algorithm 'random'"),
+        ({"algorithm": "random", "restarts": 1}, "restarts is 0 with algorithm 'random', not 1"),
+        ({"restarts": -1}, "restarts is a whole number of at least 0, not -1"),
         ({"projection": "AB" * 32}, "projection is .*, not 'ABAB"),
         ({"projection": 5}, "projection is .*, not 5"),
         ({"name": ""}, "name is a string that is not empty, not ''"),
@@ -116,3 +155,9 @@ def test_a_backend_that_cannot_is_refused_at_once(capabilities: Capabilities, na
     """Unsupported names what is lacking."""
     with pytest.raises(Unsupported, match=named):
         PRESETS["paper"].subspace(replace(CARD, capabilities=capabilities), 1)
+
+
+def test_a_backend_without_the_identity_is_refused_at_once() -> None:
+    """What a card does not claim by name is not taken for an uploaded array."""
+    with pytest.raises(Unsupported, match="builds no projection 'identity', only"):
+        PRESETS["direct-search"].subspace(replace(CARD, capabilities=Capabilities(arrays=True)), 1)

@@ -47,6 +47,15 @@ def test_saved_prompt_loads_equal(tmp_path: Path, arrays: tuple[np.ndarray, ...]
     np.testing.assert_array_equal(loaded.z, saved.z)
 
 
+def test_a_prompt_without_a_subspace_is_a_file_too(tmp_path: Path) -> None:
+    """Projection `identity`: z is the prompt, no array is needed, and the file loads equal."""
+    z = np.linspace(-1, 1, 8, dtype=np.float32)
+    saved = prompt(subspace=Subspace(8, 2, 4, projection="identity", scale=0.25), z=z)
+    loaded = TunedPrompt.load(saved.save(tmp_path / "a.prompt"))
+    assert (loaded.to_bytes(), loaded.arrays) == (saved.to_bytes(), ())
+    np.testing.assert_array_equal(loaded.z, z)
+
+
 def test_file_is_json_with_a_digest(tmp_path: Path) -> None:
     """The file holds text and numbers, nothing that a loader would run."""
     content = json.loads(prompt().save(tmp_path / "a.prompt").read_bytes())

@@ -256,6 +256,7 @@ MALFORMED = {
     "subspace d zero": (with_subspace(d=0), "subspace.d is from 1 to"),
     "subspace layout": (with_subspace(layout="mul"), "layout is 'add' or 'cat'"),
     "subspace projection": (with_subspace(projection="x"), "projection is"),
+    "subspace identity": (with_subspace(projection="identity"), "d is prompt_tokens * hidden_size"),
     "subspace scale zero": (with_subspace(scale=0), "scale is a positive"),
     "subspace scale huge": (with_subspace(scale=10**400), "too large a number"),
     "subspace seed": (with_subspace(seed="x"), "subspace.seed is a whole number"),

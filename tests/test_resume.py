@@ -159,7 +159,7 @@ async def test_other_data_or_settings_are_refused(tmp_path: Path) -> None:
     received = inner.book.received
     with pytest.raises(JournalMismatch, match="train set"):
         await (await resumed(path, inner)).fit(examples(2, 16), DEV, test=TEST, compare_manual=True)
-    with pytest.raises(JournalMismatch, match="dev set.*none"):
+    with pytest.raises(JournalMismatch, match=r"dev set.*none"):
         await (await resumed(path, inner)).fit(TRAIN, test=TEST, compare_manual=True)
     with pytest.raises(JournalMismatch, match="target"):
         await fit(await resumed(path, inner), target=0.5)
@@ -172,7 +172,7 @@ async def test_another_engine_is_refused_unless_it_is_asked_for(tmp_path: Path) 
     await journalled(path, inner)
     other = mock()
     other.card = replace(other.card, fingerprint="another engine")
-    with pytest.raises(JournalMismatch, match="engine was .* and is another engine"):
+    with pytest.raises(JournalMismatch, match=r"engine was .* and is another engine"):
         await fit(await resumed(path, other))
     result = await fit(await resumed(path, other, despite_changes=True))
     assert 1 == sum("the result may differ" in warning for warning in result.warnings)

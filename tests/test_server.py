@@ -221,6 +221,16 @@ BAD_REQUESTS: dict[str, tuple[str, str, object, dict[str, str], int, str]] = {
 }
 
 
+async def test_a_prompt_without_a_projection_is_not_too_large() -> None:
+    """Where z is the prompt no matrix is built: what would be 576 MB of one is let in."""
+    subspace = Subspace(12_000, 3000, 4, projection="identity")
+    async with served() as server:
+        status, _, _ = await server.ask(
+            "POST", "/v1/datasets", {"model": "fake", "texts": [[""]], "subspace": subspace.to_wire()}
+        )
+    assert status == 200
+
+
 @pytest.mark.parametrize("row", BAD_REQUESTS.values(), ids=BAD_REQUESTS.keys())
 async def test_a_bad_request_is_a_4xx_in_json(row: tuple[str, str, object, dict[str, str], int, str]) -> None:
     """Every malformed request is answered by JSON with type, message and hint, and nothing is computed."""

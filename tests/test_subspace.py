@@ -131,6 +131,24 @@ def test_an_uploaded_projection_is_not_built_from_a_seed() -> None:
         Subspace(10, 2, 8, projection="ab" * 32).matrix()
 
 
+def test_the_identity_has_the_size_of_the_prompt() -> None:
+    """d is L * D and no other; there is no matrix to build, and the wire form reads back."""
+    space = Subspace(16, 2, 8, projection="identity", scale=0.5)
+    assert space.shape == (16, 16)
+    assert Subspace.from_wire(space.to_wire()) == space
+    with pytest.raises(ValueError, match="no matrix is built"):
+        space.matrix()
+    for wrong in (15, 17, 2):
+        with pytest.raises(ValueError, match=rf"d is prompt_tokens \* hidden_size = 16 .*, not {wrong}"):
+            Subspace(wrong, 2, 8, projection="identity")
+
+
+def test_the_identity_has_its_golden_digest() -> None:
+    """What names it across versions is its wire form."""
+    expected = "780851f60617133020545af44713c0743f06c73ed3ea47912d0da21b4bf98ad5"
+    assert Subspace(16, 2, 8, projection="identity", scale=0.5).digest == expected
+
+
 @given(
     d=st.integers(1, 600),
     layout=st.sampled_from(["add", "cat"]),

@@ -180,6 +180,7 @@ def everything_but(**lacks: Any) -> Capabilities:
 BROKEN: list[tuple[str, Callable[[], Broken]]] = [
     ("card", lambda: Broken(hidden_size=0)),
     ("card", lambda: Broken(capabilities=everything_but(layouts=("prefix",)))),
+    ("card", lambda: Broken(capabilities=everything_but(projections=("gauss",)))),
     ("label-logits", lambda: Broken(score=changed(lambda _query, logits: logits.astype(np.float64)))),
     ("label-logits", lambda: Broken(score=changed(lambda _query, logits: logits * np.float32("nan")))),
     ("label-logits", lambda: Broken(score=changed(lambda _query, logits: logits[0]))),
@@ -202,6 +203,7 @@ BROKEN: list[tuple[str, Callable[[], Broken]]] = [
     ("unsupported", lambda: Broken(capabilities=everything_but(features=False))),
     ("unsupported", lambda: Broken(capabilities=everything_but(layouts=("add",)))),
     ("unsupported", lambda: Broken(capabilities=everything_but(layers=False))),
+    ("unsupported", lambda: Broken(capabilities=everything_but(projections=("uniform", "normal")))),
     ("invalid-queries", lambda: Broken(score=wrapped_rows)),
     ("invalid-queries", lambda: Broken(inner=MockBackend(max_candidates=99), max_candidates=64)),
     ("unknown-digests", lambda: Broken(score=no_unknowns)),
@@ -238,6 +240,7 @@ async def test_an_unbroken_fake_passes() -> None:
         Capabilities(),
         Capabilities(layouts=(), projections=()),
         Capabilities(layouts=("cat",), projections=("normal",), arrays=True, layers=True),
+        Capabilities(projections=("identity",), arrays=True, layers=True, deterministic=True),
         Capabilities(top_k=True, deterministic=True),
         Capabilities(features=True, idempotent=True),
         Capabilities(precise=True, deterministic=True),
@@ -303,5 +306,6 @@ def test_the_public_names() -> None:
         "VirtualDeadlock",
         "VirtualLoop",
         "check_backend",
+        "check_optimizer",
         "run_virtual",
     ]

@@ -40,7 +40,7 @@ from lmaas_sdk.canonical import array_digest
 from lmaas_sdk.errors import BackendUnavailable, InvalidQuery, OutcomeUnknown, ProtocolError, UnknownDataset
 from lmaas_sdk.secret import Secret
 from lmaas_sdk.texts import TextSet
-from lmaas_sdk.tuning.subspace import SEEDED_PROJECTIONS, Subspace
+from lmaas_sdk.tuning.subspace import NAMED_PROJECTIONS, Subspace
 
 __all__ = ["Encoding", "RemoteBackend", "ZDtype", "open_backend"]
 
@@ -356,7 +356,7 @@ def _counted_as(texts: TextSet, subspace: Subspace | None) -> _CountedAs:
 def _arrays_of(subspace: Subspace | None) -> list[str]:
     """Digests of the uploaded arrays that a subspace names."""
     named = () if subspace is None else (subspace.projection, subspace.base)
-    return [name for name in named if name is not None and name not in SEEDED_PROJECTIONS]
+    return [name for name in named if name is not None and name not in NAMED_PROJECTIONS]
 
 
 def _read_cards(message: Message) -> list[ModelCard]:

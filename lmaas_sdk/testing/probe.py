@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class ConformanceError(AssertionError):
-    """A backend breaks a rule.
+    """A backend or an optimiser breaks a rule.
 
     Attributes:
         rule: The rule's name.
@@ -42,10 +42,10 @@ def text(words: str) -> Text:
     return (Piece("field", words), Piece("template", " . It was"), MASK, Piece("template", " ."))
 
 
-def candidates(count: int) -> NDArray[np.float32]:
-    """Different points in [-1, 1): (count, SIZE_OF_Z) float32."""
-    words = raw_words(0, "conformance", count * SIZE_OF_Z)
-    return (words.astype(np.float64) * 2.0**-63 - 1.0).astype(np.float32).reshape(count, SIZE_OF_Z)
+def candidates(count: int, d: int = SIZE_OF_Z) -> NDArray[np.float32]:
+    """Different points in [-1, 1): (count, d) float32."""
+    words = raw_words(0, "conformance", count * d)
+    return (words.astype(np.float64) * 2.0**-63 - 1.0).astype(np.float32).reshape(count, d)
 
 
 class Probe:
@@ -76,16 +76,16 @@ class Probe:
         can = self.card.capabilities
         chosen: Layout = layout or ("add" if "add" in can.layouts else "cat")
         kind = projection or next(iter(can.projections), "uniform")
-        return Subspace(
-            SIZE_OF_Z, PROMPT_TOKENS, self.card.hidden_size, layout=chosen, projection=kind, base=base, seed=7
-        )
+        d = PROMPT_TOKENS * self.card.hidden_size if kind == "identity" else SIZE_OF_Z
+        return Subspace(d, PROMPT_TOKENS, self.card.hidden_size, layout=chosen, projection=kind, base=base, seed=7)
 
     def soft_query(self, count: int = 3, *, subspace: Subspace | None = None) -> ScoreQuery:
         """Some candidates on the usual texts; the manual prompt where the backend takes no other."""
         can = self.card.capabilities
         if subspace is None and not (can.layouts and can.projections):
             return ScoreQuery(self.texts)
-        return ScoreQuery(self.texts, subspace=subspace or self.subspace(), Z=candidates(count))
+        space = subspace or self.subspace()
+        return ScoreQuery(self.texts, subspace=space, Z=candidates(count, space.d))
 
     def new_key(self) -> str:
         self._calls += 1

@@ -12,7 +12,7 @@ from lmaas_sdk.backend import FeatureQuery, ScoreQuery, ScoreReply, TextRegistry
 from lmaas_sdk.errors import InvalidQuery
 from lmaas_sdk.testing.probe import Probe
 from lmaas_sdk.texts import TextSet
-from lmaas_sdk.tuning.subspace import Layout
+from lmaas_sdk.tuning.subspace import NAMED_PROJECTIONS, Layout
 
 __all__ = [
     "batching",
@@ -45,8 +45,8 @@ async def card(probe: Probe) -> None:
     probe.require(card.embedding_std > 0, f"card.embedding_std is above 0, not {card.embedding_std!r}")
     can = card.capabilities
     probe.require(set(can.layouts) <= {"add", "cat"}, f"layouts are 'add' and 'cat', not {can.layouts}")
-    known = {"uniform", "normal"}
-    probe.require(set(can.projections) <= known, f"projections are 'uniform' and 'normal', not {can.projections}")
+    known = set(can.projections) <= set(NAMED_PROJECTIONS)
+    probe.require(known, f"projections are of {NAMED_PROJECTIONS}, not {can.projections}")
     probe.require(not can.arrays or hasattr(probe.backend, "upload"), "a backend that claims arrays has `upload`")
     limits = [getattr(card.limits, limit.name) for limit in fields(card.limits) if limit.name != "day_time_zone"]
     probe.require(all(limit is None or limit >= 1 for limit in limits), f"a limit is at least 1 or None: {card.limits}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -12,9 +12,8 @@ from lmaas_sdk.backend import ArrayStore, FeatureQuery, ScoreQuery, TextRegistry
 from lmaas_sdk.canonical import array_digest
 from lmaas_sdk.errors import InvalidQuery, UnknownDataset, Unsupported
 from lmaas_sdk.seeding import raw_words
-from lmaas_sdk.testing.probe import PROMPT_TOKENS, Probe, candidates
+from lmaas_sdk.testing.probe import PROMPT_TOKENS, SIZE_OF_Z, Probe, candidates
 from lmaas_sdk.texts import Piece, TextSet
-from lmaas_sdk.tuning.subspace import Layout, Subspace
 
 __all__ = [
     "arrays",
@@ -56,8 +55,7 @@ async def arrays(probe: Probe) -> None:
     plain = await probe.score(probe.soft_query())
     learned = await probe.score(probe.soft_query(subspace=probe.subspace(base=name)))
     probe.require(not np.array_equal(plain.logits, learned.logits), "a learned p0 changes the logits")
-    rows, d = probe.subspace().shape
-    projection = await backend.upload(_array(rows, d))
+    projection = await backend.upload(_array(PROMPT_TOKENS * probe.card.hidden_size, SIZE_OF_Z))
     reply = await probe.score(probe.soft_query(subspace=probe.subspace(projection=projection)))
     differs = not np.array_equal(reply.logits[0], reply.logits[1])
     probe.require(differs, "two candidates have the same logits under an uploaded projection")
@@ -65,19 +63,17 @@ async def arrays(probe: Probe) -> None:
 
 async def unsupported(probe: Probe) -> None:
     """What the card does not claim raises Unsupported."""
-    can, usual = probe.card.capabilities, Subspace(6, PROMPT_TOKENS, probe.card.hidden_size, seed=7)
+    can, usual = probe.card.capabilities, probe.subspace()
+    whole = PROMPT_TOKENS * probe.card.hidden_size
     lacking: list[tuple[bool, str, dict[str, Any]]] = [
         ("add" not in can.layouts, "layout add", {"layout": "add"}),
         ("cat" not in can.layouts, "layout cat", {"layout": "cat"}),
         ("uniform" not in can.projections, "projection uniform", {"projection": "uniform"}),
         ("normal" not in can.projections, "projection normal", {"projection": "normal"}),
+        ("identity" not in can.projections, "projection identity", {"projection": "identity", "d": whole}),
         (not can.arrays, "an uploaded p0", {"base": _UNKNOWN}),
         (not can.layers, "a prompt at layer 1", {"layers": (1,)}),
     ]
-    if can.layouts:
-        usual = replace(usual, layout=cast("Layout", can.layouts[0]))
-    if can.projections:
-        usual = replace(usual, projection=can.projections[0])
     for lacks, what, change in lacking:
         if lacks:
             query = probe.soft_query(subspace=replace(usual, **change))
@@ -99,10 +95,12 @@ async def invalid_queries(probe: Probe) -> None:
         ("texts without label words", ScoreQuery(TextSet(texts.texts))),
     ]
     if card.capabilities.layouts and card.capabilities.projections:
-        other = replace(probe.subspace(), hidden_size=card.hidden_size + 1)
-        many = candidates(card.max_candidates + 1)
+        usual = probe.subspace()
+        wider = PROMPT_TOKENS if usual.projection == "identity" else 0
+        other = replace(usual, hidden_size=card.hidden_size + 1, d=usual.d + wider)
+        many = candidates(card.max_candidates + 1, usual.d)
         wrong.append(("a subspace of another hidden size", probe.soft_query(subspace=other)))
-        wrong.append(("more candidates than the card allows", ScoreQuery(texts, (0,), None, probe.subspace(), many)))
+        wrong.append(("more candidates than the card allows", ScoreQuery(texts, (0,), None, usual, many)))
     for what, query in wrong:
         await probe.refuses(InvalidQuery, partial(probe.score, query), what)
 

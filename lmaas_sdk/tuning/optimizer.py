@@ -9,9 +9,10 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Batch", "Optimizer", "StepSize", "check_values"]
+__all__ = ["Batch", "Optimizer", "StepSize", "check_covariance_size", "check_values"]
 
 StepSize = Literal["csa", "tpa"]
+_MOST_FULL_DIMENSIONS = 4000  # 128 MB a matrix; a decomposition of it takes a minute
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,26 +32,30 @@ class Batch:
 
 
 class Optimizer(Protocol):
-    """Minimises by ask and tell. It never touches a global random generator, nor the arguments it is given."""
+    """Minimises by ask and tell. It never touches a global random generator, nor the arguments it is given.
+
+    What it asks is a function of its settings and of what it was asked and told, so a fresh one that is asked and told
+    the same is in the same state. `lmaas_sdk.testing.check_optimizer` checks all that is said here.
+    """
 
     @property
     def population_size(self) -> int:
-        """Candidates of a generation."""
+        """Candidates of the next generation; it may change from one to the next."""
         ...
 
     @property
     def min_tell(self) -> int:
-        """Fewest values it can go on with."""
+        """Fewest values that this generation can be told with."""
         ...
 
     @property
     def must_have(self) -> frozenset[int]:
-        """Candidates whose values it cannot do without."""
+        """Candidates of this generation whose values it cannot do without."""
         ...
 
     @property
     def mean(self) -> NDArray[np.float64]:
-        """(d,) float64: the centre of the search."""
+        """(d,) float64: the centre of the search, a copy."""
         ...
 
     @property
@@ -59,11 +64,19 @@ class Optimizer(Protocol):
         ...
 
     def ask(self, extra: int = 0) -> Batch:
-        """The candidates of the next generation; the same ones until they are told."""
+        """The candidates of the next generation; the same batch until it is told, whatever `extra` is then.
+
+        Args:
+            extra: So many more than the population are wanted, so that the slowest need not be waited for. A search
+                that cannot give more leaves them out: count the batch.
+        """
         ...
 
     def tell(self, generation: int, values: Mapping[int, float]) -> None:
         """Takes values by candidate; smaller is better. Telling the last generation again changes nothing.
+
+        `min_tell` values of any candidates are enough, `must_have` among them; of a batch with more candidates than the
+        population all may be told.
 
         Raises:
             ValueError: Another generation, an unknown candidate, too few values, or one that is not finite.
@@ -93,3 +106,16 @@ def check_values(optimizer: Optimizer, batch: Batch, values: Mapping[int, float]
         raise ValueError(f"generation {batch.generation} cannot do without the values of candidates {sorted(missing)}")
     if len(values) < optimizer.min_tell:
         raise ValueError(f"generation {batch.generation} needs {optimizer.min_tell} values or more, not {len(values)}")
+
+
+def check_covariance_size(d: int) -> None:
+    """Refuses a full covariance matrix that no machine would be done with.
+
+    Raises:
+        ValueError: It says what to take instead.
+    """
+    if d > _MOST_FULL_DIMENSIONS:
+        raise ValueError(
+            f"a full covariance matrix is learned in at most {_MOST_FULL_DIMENSIONS} dimensions, not d = {d}: "
+            "take covariance 'diagonal', algorithm 'random', or a projection with a smaller d"
+        )

@@ -9,19 +9,28 @@ from lmaas_sdk.backend import ModelCard
 from lmaas_sdk.errors import Unsupported
 from lmaas_sdk.seeding import whole_number
 from lmaas_sdk.tuning.objective import Objective
-from lmaas_sdk.tuning.optimizer import StepSize
-from lmaas_sdk.tuning.subspace import Layout, Subspace, positive_number
+from lmaas_sdk.tuning.optimizer import StepSize, check_covariance_size
+from lmaas_sdk.tuning.selection import DevRule
+from lmaas_sdk.tuning.subspace import NAMED_PROJECTIONS, Layout, Subspace, positive_number
 
 __all__ = ["PRESETS", "Preset", "get_preset"]
 
+_Algorithm = Literal["cma-es", "sep-cma-es", "random"]
 _Covariance = Literal["full", "diagonal"]
 RacingChoice = Literal["off", "auto", "on"]
 _LEAST_POPULATION = 4
 _CHOICES = {
+    "algorithm": get_args(_Algorithm),
     "covariance": get_args(_Covariance),
     "step_size": get_args(StepSize),
     "objective": get_args(Objective),
+    "choose_by": get_args(DevRule),
     "racing": get_args(RacingChoice),
+}
+# the one thing that an algorithm without a choice can be, and what recorded settings then say
+_ONLY: dict[str, dict[str, object]] = {
+    "sep-cma-es": {"covariance": "diagonal", "step_size": "csa"},
+    "random": {"covariance": "full", "step_size": "csa", "restarts": 0},
 }
 
 
@@ -33,17 +42,25 @@ class Preset:
         name: Recorded in results; not empty.
         covariance: `full` or `diagonal` (separable CMA-ES).
         step_size: `csa` or `tpa`.
-        population: Candidates of a generation, at least 4.
+        population: Candidates of a generation, at least 4; of the first search, where there are restarts.
         sigma0: The first step size, above 0.
-        d, prompt_tokens, layout, projection: Of the subspace; d 500 and L 50 are the paper's.
+        d, prompt_tokens, layout, projection: Of the subspace; d 500 and L 50 are the paper's. With `identity` the
+            prompt itself is searched, in L * D dimensions: d is 0 here, since D is the model's.
         scale: Of the projection. For `uniform` it multiplies the bound 1/sqrt(d). For `normal` it is alpha:
             coordinates of A z start with the standard deviation alpha times that of the word embeddings, whatever d
             and sigma0 are.
         objective: `ce`, `hinge` or `metric`.
         dev_every: Generations between two scorings on the dev set.
+        choose_by: What candidates are compared by on the dev set: the task's `metric`, and cross entropy where that is
+            equal; or `cross_entropy`, which a dev set of a few dozen texts tells more reliably.
         plateau: Generations without improvement, on dev where there is a dev set, after which a run ends; None: none.
         racing: Whether candidates are scored on a part of the training set first, and those that are clearly worse on
             no more: `on`, `off`, or `auto`, where tokens or money bind rather than calls.
+        algorithm: `cma-es` (the package `cma`); `sep-cma-es` (the package `cmaes`: `diagonal` and `csa`, at little
+            work a generation); `random`: random search, for which `covariance` and `step_size` mean nothing and
+            stay as they are by default.
+        restarts: At most so many times a search that has come to its end is started anew, from the origin and with
+            twice the population (IPOP); 0: none, and it goes on.
 
     Raises:
         ValueError: A setting is out of its range; the message names it and says what it may be.
@@ -62,25 +79,39 @@ class Preset:
     scale: float = 1.0
     objective: Objective = "ce"
     dev_every: int = 10
+    choose_by: DevRule = "metric"
     plateau: int | None = None
     racing: RacingChoice = "off"
+    algorithm: _Algorithm = "cma-es"
+    restarts: int = 0
 
     def __post_init__(self) -> None:
         _check_name(self.name)
         for choice, allowed in _CHOICES.items():
             if (value := getattr(self, choice)) not in allowed:
                 raise ValueError(f"{choice} is {' or '.join(map(repr, allowed))}, not {value!r:.80}")
-        # the subspace knows what its settings may be; the width is the model's, and any will do here
-        space = Subspace(self.d, self.prompt_tokens, 1, self.layout, self.projection, scale=self.scale)
-        numbers = {name: getattr(space, name) for name in ("d", "prompt_tokens", "scale")} | {
+        numbers = self._checked_space() | {
             "sigma0": positive_number("sigma0", self.sigma0),
             "population": whole_number("population", self.population, at_least=_LEAST_POPULATION),
             "dev_every": whole_number("dev_every", self.dev_every, at_least=1),
+            "restarts": whole_number("restarts", self.restarts, at_least=0),
         }
         if self.plateau is not None:
             numbers["plateau"] = whole_number("plateau", self.plateau, at_least=1)
+        for setting, only in _ONLY.get(self.algorithm, {}).items():
+            if (value := getattr(self, setting)) != only:
+                raise ValueError(f"{setting} is {only!r} with algorithm {self.algorithm!r}, not {value!r:.80}")
         for name, number in numbers.items():  # equal settings are spelled alike in results, 1 and 1.0 too
             object.__setattr__(self, name, number)
+
+    def _checked_space(self) -> dict[str, float]:
+        """d, prompt_tokens and scale; the subspace knows what they may be, and any width will do here."""
+        direct = self.projection == "identity"
+        if direct and whole_number("d", self.d) != 0:
+            raise ValueError(f"d is 0 with projection 'identity', prompt_tokens times the model's width, not {self.d}")
+        d = whole_number("prompt_tokens", self.prompt_tokens, at_least=1) if direct else self.d
+        space = Subspace(d, self.prompt_tokens, 1, self.layout, self.projection, scale=self.scale)
+        return {"d": 0 if direct else space.d, "prompt_tokens": space.prompt_tokens, "scale": space.scale}
 
     def to_dict(self) -> dict[str, object]:
         return asdict(self)
@@ -90,17 +121,19 @@ class Preset:
 
         Raises:
             Unsupported: The backend takes no such soft prompts.
+            ValueError: So many dimensions cannot be searched with a full covariance matrix.
         """
         can = card.capabilities
         if self.layout not in can.layouts:
             raise Unsupported(f"{card.name} takes no soft prompts of layout {self.layout!r}, only {list(can.layouts)}")
-        uploaded = self.projection not in ("uniform", "normal")
+        uploaded = self.projection not in NAMED_PROJECTIONS
         if self.projection not in can.projections and not (uploaded and can.arrays):
             raise Unsupported(f"{card.name} builds no projection {self.projection!r}, only {list(can.projections)}")
         scale = self.scale * card.embedding_std / self.sigma0 if self.projection == "normal" else self.scale
-        return Subspace(
-            self.d, self.prompt_tokens, card.hidden_size, self.layout, self.projection, scale=scale, seed=seed
-        )
+        d = self.prompt_tokens * card.hidden_size if self.projection == "identity" else self.d
+        if self.algorithm == "cma-es" and self.covariance == "full":
+            check_covariance_size(d)
+        return Subspace(d, self.prompt_tokens, card.hidden_size, self.layout, self.projection, scale=scale, seed=seed)
 
 
 def _check_name(name: object) -> None:
@@ -116,6 +149,11 @@ PRESETS: dict[str, Preset] = {
         Preset("tpa-40", step_size="tpa", population=40),
         # a model of few parameters overfits 16 shots a class at once: fewer dimensions, and a look at dev often
         Preset("small-model", d=50, prompt_tokens=10, layout="cat", dev_every=2),
+        Preset("random-search", algorithm="random"),
+        # no subspace; the scale has a prompt start as spread as the paper's: a sum of d terms from U(-1, 1) / sqrt(d)
+        Preset("direct-search", covariance="diagonal", step_size="tpa", d=0, projection="identity", scale=3**-0.5),
+        # TPA, as a search has to come to an end within a budget for a restart to happen
+        Preset("ipop", step_size="tpa", restarts=3),
     )
 }
 

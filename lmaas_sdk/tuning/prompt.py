@@ -19,7 +19,7 @@ from lmaas_sdk.backend import ModelCard
 from lmaas_sdk.canonical import array_digest, canonical_json, digest
 from lmaas_sdk.errors import PromptFileError
 from lmaas_sdk.tasks import Task
-from lmaas_sdk.tuning.subspace import SEEDED_PROJECTIONS, Subspace
+from lmaas_sdk.tuning.subspace import NAMED_PROJECTIONS, Subspace
 
 __all__ = ["TunedPrompt"]
 
@@ -156,7 +156,7 @@ class TunedPrompt:
             raise PromptFileError(f"z has shape {self.z.shape}, but d is {space.d}")
         shapes = {array_digest(array): array.shape for array in self.arrays}
         wanted = {space.base: (space.prompt_tokens, space.hidden_size), space.projection: space.shape}
-        needed = {name: shape for name, shape in wanted.items() if name is not None and name not in SEEDED_PROJECTIONS}
+        needed = {name: shape for name, shape in wanted.items() if name is not None and name not in NAMED_PROJECTIONS}
         if missing := sorted(needed.keys() - shapes.keys()):
             raise PromptFileError(f"the arrays {missing} are not in the file")
         for name, shape in needed.items():

@@ -106,9 +106,9 @@ class Run:
         self._lowest = np.inf
         self._longest_s = 0.0
         self._last: tuple[Choice, Choice] | None = None
-        self._plateau = Plateau(preset.plateau, has_dev=dev is not None)
+        self._plateau = Plateau(preset.plateau, has_dev=dev is not None, rule=preset.choose_by)
         self._end: Stopped | None = None
-        self.selection = Selection()
+        self.selection = Selection(preset.choose_by)
         self._looks = Looks(
             side_scheduler,
             train=train,

@@ -22,12 +22,13 @@ from numpy.typing import NDArray
 from lmaas_sdk.tuning.noise import Noise
 from lmaas_sdk.tuning.predictor import Evaluation
 
-__all__ = ["MOST_RESCORED", "Choice", "ChosenBy", "Selection"]
+__all__ = ["MOST_RESCORED", "Choice", "ChosenBy", "DevRule", "Selection", "dev_rank"]
 
 Kind = Literal["best", "mean"]
-ChosenBy = Literal["dev_metric", "train_loss", "search_mean"]
-"""`dev_metric`: the best on the dev set; `train_loss`: the lowest, where there is no dev set; `search_mean`: there is
-none and losses are noisy, so it is the mean of the generation whose losses were lowest on average."""
+ChosenBy = Literal["dev_metric", "dev_cross_entropy", "train_loss", "search_mean"]
+"""`dev_metric`, `dev_cross_entropy`: the best on the dev set by that; without one `train_loss`: the lowest, or where
+losses are noisy `search_mean`: the mean of the generation whose losses were lowest on average."""
+DevRule = Literal["metric", "cross_entropy"]
 MOST_RESCORED = 8
 
 
@@ -68,7 +69,7 @@ class Choice:
 
 
 class Selection:
-    """Keeps the best seen. On dev: the best metric, ties by cross entropy, then the mean; else the lowest train
+    """Keeps the best seen. On dev: the best by its rule, then the mean; else the lowest train
     loss, of those scored again where there are any; ties go to the earlier generation.
 
     Where `noise` is there, means alone are compared on dev; without a look at dev at any, the one after the generation
@@ -82,11 +83,16 @@ class Selection:
         selection.noise.saw_pair(first, second)               # a candidate scored twice, if the card allows noise
         choice, chosen_by = selection.chosen                  # "search_mean": scoring the lowest again decides nothing
 
+    Args:
+        rule: What is compared on dev: the `metric`, and cross entropy where that is equal; or `cross_entropy`, which a
+            small dev set tells more reliably.
+
     Attributes:
         noise: Of the train losses; none until a pair differs.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rule: DevRule = "metric") -> None:
+        self._rule: DevRule = rule
         self.noise = Noise()
         self._lowest: list[Choice] = []
         self._best_again: Choice | None = None
@@ -114,8 +120,8 @@ class Selection:
 
     def saw_dev(self, choice: Choice) -> None:
         """Offers a candidate that was scored on dev."""
-        rank, best = _dev_rank(choice), self._best_dev.get(choice.kind)
-        if best is None or rank > _dev_rank(best):
+        rank, best = self._rank(choice), self._best_dev.get(choice.kind)
+        if best is None or rank > self._rank(best):
             self._best_dev[choice.kind] = choice
 
     @property
@@ -123,7 +129,7 @@ class Selection:
         """The best so far and what it was chosen by; None before the first generation."""
         on_dev = self._chosen_on_dev
         if on_dev is not None:
-            return on_dev, "dev_metric"
+            return on_dev, "dev_metric" if self._rule == "metric" else "dev_cross_entropy"
         if self.noise.is_there and self._mean is not None:
             return self._mean[1], "search_mean"
         best = self._best_again or next(iter(self._lowest), None)
@@ -134,14 +140,20 @@ class Selection:
         mean = self._best_dev.get("mean")
         if self.noise.is_there and mean is not None:
             return mean
-        return max(self._best_dev.values(), key=_dev_rank, default=None)
+        return max(self._best_dev.values(), key=self._rank, default=None)
+
+    def _rank(self, choice: Choice) -> tuple[float, float, bool]:
+        if choice.dev is None:
+            raise ValueError("a choice without a dev evaluation cannot be ranked on dev")
+        return *dev_rank(choice.dev, self._rule), choice.kind == "mean"
 
 
 def _loss(choice: Choice) -> float:
     return np.inf if choice.train_loss is None else choice.train_loss
 
 
-def _dev_rank(choice: Choice) -> tuple[float, float, bool]:
-    if choice.dev is None:
-        raise ValueError("a choice without a dev evaluation cannot be ranked on dev")
-    return choice.dev.value, -choice.dev.cross_entropy, choice.kind == "mean"
+def dev_rank(evaluation: Evaluation, rule: DevRule) -> tuple[float, float]:
+    """What an evaluation on dev is compared by; higher is better."""
+    if rule == "cross_entropy":
+        return -evaluation.cross_entropy, evaluation.value
+    return evaluation.value, -evaluation.cross_entropy

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lmaas_sdk.tuning.predictor import Evaluation
+from lmaas_sdk.tuning.selection import DevRule, dev_rank
 
 __all__ = ["Plateau", "reached"]
 
@@ -14,29 +15,31 @@ _LEAST_GAIN = 0.001  # of the train loss; less is no improvement
 class Plateau:
     """Whether what a run chooses by still gets better.
 
-    With a dev set that is the best look at it: by the metric, and by cross entropy where that is equal. Without one it
-    is the lowest train loss, which has to fall by a thousandth.
+    With a dev set that is the best look at it. Without one it is the lowest train loss, which has to fall by a
+    thousandth.
 
     Args:
         generations: Without improvement, after which it is over; None: it never is.
         has_dev: Whether there is a dev set.
+        rule: What is compared on it.
     """
 
-    def __init__(self, generations: int | None, *, has_dev: bool) -> None:
+    def __init__(self, generations: int | None, *, has_dev: bool, rule: DevRule = "metric") -> None:
         self._most, self._has_dev = generations, has_dev
+        self._rule: DevRule = rule
         self._best: tuple[float, float] | None = None
         self._since = 0
 
     def saw_loss(self, generation: int, lowest: float) -> None:
         """The lowest train loss of a generation."""
-        if not self._has_dev and (self._best is None or lowest < self._best[0] - _LEAST_GAIN * abs(self._best[0])):
-            self._best, self._since = (lowest, 0.0), generation
+        if not self._has_dev and (self._best is None or -lowest > self._best[0] + _LEAST_GAIN * abs(self._best[0])):
+            self._best, self._since = (-lowest, 0.0), generation
 
     def saw_dev(self, generation: int, evaluations: Sequence[Evaluation]) -> None:
         """A look at dev."""
         for one in evaluations:
-            rank = (-one.value, one.cross_entropy)
-            if self._best is None or rank < self._best:
+            rank = dev_rank(one, self._rule)
+            if self._best is None or rank > self._best:
                 self._best, self._since = rank, generation
 
     def is_over(self, generation: int) -> bool:

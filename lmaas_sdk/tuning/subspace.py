@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from lmaas_sdk.canonical import digest
 from lmaas_sdk.seeding import bit_generator, whole_number
 
-__all__ = ["Layout", "Subspace", "positive_number"]
+__all__ = ["NAMED_PROJECTIONS", "SEEDED_PROJECTIONS", "Layout", "Subspace", "positive_number"]
 
 Layout = Literal["add", "cat"]
 SEEDED_PROJECTIONS = ("uniform", "normal")
+NAMED_PROJECTIONS = (*SEEDED_PROJECTIONS, "identity")  # every other is the digest of an uploaded array
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _SIZES = ("d", "prompt_tokens", "hidden_size")
 _CHUNK_ENTRIES = 1 << 20
@@ -41,7 +42,9 @@ class Subspace:
         layout: `add`: A z is added to the embedding output of L base tokens after `<s>`; `cat`: A z + p0 stands before
             `<s>`.
         projection: `uniform`: entries of A from U(-scale/sqrt(d), scale/sqrt(d)); `normal`: from N(0, scale^2/d), as a
-            sum of uniforms; else the digest of an uploaded array of shape (L * D, d), multiplied by `scale`.
+            sum of uniforms; `identity`: A is `scale` times the identity, so that the prompt itself is searched: d is
+            L * D, and no matrix is built; else the digest of an uploaded array of shape (L * D, d), multiplied by
+            `scale`.
         scale: As `projection` says.
         seed: Of A and, in `cat`, of the tokens behind p0.
         base: Digest of an uploaded learned p0 of shape (L, D); None: the layout's own.
@@ -65,9 +68,9 @@ class Subspace:
     def __post_init__(self) -> None:
         if self.layout not in get_args(Layout):
             raise ValueError(f"layout is 'add' or 'cat', not {self.layout!r:.80}")
-        if self.projection not in SEEDED_PROJECTIONS and not _is_digest(self.projection):
+        if self.projection not in NAMED_PROJECTIONS and not _is_digest(self.projection):
             raise ValueError(
-                "projection is 'uniform', 'normal' or the digest of an array (64 hex digits), "
+                "projection is 'uniform', 'normal', 'identity' or the digest of an array (64 hex digits), "
                 f"not {self.projection!r:.80}"
             )
         if self.base is not None and not _is_digest(self.base):
@@ -77,6 +80,10 @@ class Subspace:
         # equal values are spelled alike, so that they have one digest whichever type of number they came as
         for name, value in (sizes | numbers | {"layers": _checked_layers(self.layers)}).items():
             object.__setattr__(self, name, value)
+        if self.projection == "identity" and self.d != self.shape[0]:
+            raise ValueError(
+                f"d is prompt_tokens * hidden_size = {self.shape[0]} with projection 'identity', not {self.d}"
+            )
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -115,8 +122,10 @@ class Subspace:
             out: Where to write it, of that shape and contiguous; None: into a new array.
 
         Raises:
-            ValueError: The projection is an uploaded array; only the server that holds it can build A.
+            ValueError: The projection is an uploaded array, which only the server that holds it has, or `identity`.
         """
+        if self.projection == "identity":
+            raise ValueError("the projection is the identity: multiply z by the scale, no matrix is built")
         if self.projection not in SEEDED_PROJECTIONS:
             raise ValueError(f"the projection is the uploaded array {self.projection}: it is not built from a seed")
         out = np.empty(self.shape, dtype=np.float32) if out is None else out

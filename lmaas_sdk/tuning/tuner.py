@@ -25,6 +25,7 @@ from lmaas_sdk.tuning.result import TuningResult
 from lmaas_sdk.tuning.resumption import Recorded
 from lmaas_sdk.tuning.run import Surroundings
 from lmaas_sdk.tuning.scheduling import Scheduling
+from lmaas_sdk.tuning.searches import make_optimizer
 
 __all__ = ["Tuner"]
 
@@ -205,17 +206,7 @@ class Tuner:
         )
 
     def _own_optimizer(self, d: int, seed: int) -> Optimizer:
-        from lmaas_sdk.tuning.cmaes import PycmaOptimizer  # noqa: PLC0415  (pulls in scipy where it is installed)
-
-        preset = self.preset
-        return PycmaOptimizer(
-            d,
-            population=preset.population,
-            sigma0=preset.sigma0,
-            diagonal=preset.covariance == "diagonal",
-            step_size=preset.step_size,
-            seed=seed,
-        )
+        return make_optimizer(self.preset, d, seed)
 
     def stop(self) -> None:
         """Ends every `fit` that is under way after its generation; the result says "interrupted".

@@ -194,6 +194,17 @@ def test_a_projection_has_room_for_the_papers_largest_model_and_not_for_a_gigaby
         prompts.upload(np.broadcast_to(np.float32(1), (1, (1 << 26) + 1)))
 
 
+def test_the_identity_needs_no_room(roberta: Any) -> None:
+    """No matrix is built: L 50 at hidden size 1024 is 10 GB as one, and passes."""
+    loaded = roberta.loaded
+    forward = Forward(loaded.weights, loaded.heads, loaded.epsilon, loaded.first_position)
+    prompts = SoftPrompts(forward, loaded.vocabulary)
+    space = Subspace(50 * 1024, 50, 1024, projection="identity", scale=0.5)
+    prompts.check(space)
+    z = np.linspace(-1, 1, space.d, dtype=np.float32)
+    np.testing.assert_array_equal(prompts.vectors(space, z).cpu().numpy(), 0.5 * z.reshape(50, 1024))
+
+
 @pytest.mark.parametrize(("size", "scale"), [(3e38, 1.0), (1e30, 1e30), (1.0, 1e38)])
 @pytest.mark.parametrize("layout", ["add", "cat"])
 @pytest.mark.parametrize("top_k", [None, 3])

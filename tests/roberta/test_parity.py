@@ -97,6 +97,18 @@ def test_seeded_projections(model: Any, engine: Engine, layout: Any, projection:
 
 
 @pytest.mark.parametrize("layout", ["add", "cat"])
+def test_a_prompt_without_a_subspace(model: Any, engine: Engine, layout: Any) -> None:
+    """Projection `identity`: the prompt is z in the shape (L, D), times the scale; p0 stays in `cat`."""
+    width = engine.card.hidden_size
+    space = subspace(model, d=L * width, layout=layout, projection="identity", scale=0.3)
+    Z = np.random.default_rng(4).standard_normal((2, space.d)).astype(np.float32)
+    found = engine.score(ScoreQuery(model.texts(*FIELDS), subspace=space, Z=Z))
+    base = p0_of_cat(model, space) if layout == "cat" else 0.0
+    vectors = [(0.3 * z.astype(np.float64).reshape(L, width) + base).astype(np.float32) for z in Z]
+    assert_equal_logits(found.logits, expected_logits(model, FIELDS, space, vectors))
+
+
+@pytest.mark.parametrize("layout", ["add", "cat"])
 def test_uploaded_projection_and_base(model: Any, engine: Engine, layout: Any) -> None:
     """An uploaded A is multiplied by the scale; an uploaded p0 comes on top in `add` and replaces p0 in `cat`."""
     rng = np.random.default_rng(5)

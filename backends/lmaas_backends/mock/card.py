@@ -10,6 +10,7 @@ from lmaas_backends.mock.model import TOP_WORDS
 from lmaas_backends.mock.precision import Precision
 from lmaas_sdk.backend import Capabilities, ModelCard
 from lmaas_sdk.canonical import digest
+from lmaas_sdk.tuning.subspace import NAMED_PROJECTIONS
 
 if TYPE_CHECKING:
     from lmaas_backends.mock.backend import MockBackend
@@ -48,6 +49,7 @@ def check_options(options: MockBackend) -> None:
 def card_of(options: MockBackend) -> ModelCard:
     """The card that advertises these options."""
     everything = Capabilities(
+        projections=NAMED_PROJECTIONS,
         arrays=True,
         features=True,
         top_k=True,

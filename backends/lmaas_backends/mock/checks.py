@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lmaas_sdk.backend import Capabilities, FeatureQuery, ModelCard, ScoreQuery
 from lmaas_sdk.errors import InvalidQuery, UnknownDataset, Unsupported
 from lmaas_sdk.texts import TextSet
-from lmaas_sdk.tuning.subspace import SEEDED_PROJECTIONS, Subspace
+from lmaas_sdk.tuning.subspace import NAMED_PROJECTIONS, Subspace
 
 __all__ = ["N_LAYERS", "check_amount", "check_count", "check_score", "check_subspace", "rows_of"]
 
@@ -90,12 +90,12 @@ def check_subspace(subspace: Subspace, card: ModelCard) -> None:
 
 
 def _lacking(subspace: Subspace, capabilities: Capabilities) -> str | None:
-    seeded = subspace.projection in SEEDED_PROJECTIONS
+    named = subspace.projection in NAMED_PROJECTIONS
     if subspace.layout not in capabilities.layouts:
         return f"soft prompts of layout {subspace.layout!r}"
-    if seeded and subspace.projection not in capabilities.projections:
+    if named and subspace.projection not in capabilities.projections:
         return f"projection {subspace.projection!r}"
-    if not capabilities.arrays and (subspace.base is not None or not seeded):
+    if not capabilities.arrays and (subspace.base is not None or not named):
         return "uploaded arrays"
     if not capabilities.layers and subspace.layers != (0,):
         return f"prompts at layers {subspace.layers}"
@@ -104,7 +104,7 @@ def _lacking(subspace: Subspace, capabilities: Capabilities) -> str | None:
 
 def _check_arrays(subspace: Subspace, arrays: Mapping[str, NDArray[np.float32]]) -> None:
     wanted = {subspace.base: (subspace.prompt_tokens, subspace.hidden_size)}
-    if subspace.projection not in SEEDED_PROJECTIONS:
+    if subspace.projection not in NAMED_PROJECTIONS:
         wanted[subspace.projection] = subspace.shape
     for name, shape in wanted.items():
         if name is None:

@@ -67,7 +67,9 @@ class Landscape:
             return self._start[np.newaxis, :]
         if subspace.d > MOST_DIMENSIONS:
             raise InvalidQuery(f"the mock takes at most {MOST_DIMENSIONS} dimensions, not d = {subspace.d}")
-        if subspace.projection in SEEDED_PROJECTIONS:
+        if subspace.projection == "identity":
+            directions = self._signs(subspace.d).T
+        elif subspace.projection in SEEDED_PROJECTIONS:
             directions = self._directions(subspace)
         else:
             directions = self._projected(arrays[subspace.projection])
@@ -122,10 +124,14 @@ class Landscape:
 
     def _projected(self, array: NDArray[np.float32], *, step: float = _COARSE) -> NDArray[np.float64]:
         """J times the columns of an uploaded array: (L * D, columns) -> (columns, k)."""
-        signs = np.sign(self._drawn("model", (self._k, len(array))) + _COARSE / 2)
+        signs = self._signs(len(array))
         exact = _on_grid(np.clip(array.astype(np.float64), -_LARGEST_Z, _LARGEST_Z), _FINE)
         spread = math.sqrt(array.shape[1] / len(array))
         return _on_grid(np.clip((signs @ exact).T * spread, -_LARGEST_ENTRY, _LARGEST_ENTRY), step)
+
+    def _signs(self, size: int) -> NDArray[np.float64]:
+        """J for prompts of that many numbers: (k, size) of -1 and 1."""
+        return np.sign(self._drawn("model", (self._k, size)) + _COARSE / 2)
 
     def _drawn(self, stream: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
         """U(-1, 1) on the coarse grid."""

@@ -34,7 +34,7 @@ from lmaas_sdk.backend import (
 )
 from lmaas_sdk.errors import InvalidQuery, Unsupported
 from lmaas_sdk.texts import MASK, Piece, TextSet
-from lmaas_sdk.tuning.subspace import Subspace
+from lmaas_sdk.tuning.subspace import NAMED_PROJECTIONS, Subspace
 
 __all__ = ["Engine"]
 
@@ -218,7 +218,12 @@ def _card(model: LoadedModel, max_candidates: int, max_texts: int, *, mixes: boo
         max_tokens=model.max_tokens,
         mask=model.vocabulary.mask,
         capabilities=Capabilities(
-            arrays=True, features=True, top_k=True, deterministic=not mixes, precise=model.arithmetic.reduced
+            projections=NAMED_PROJECTIONS,
+            arrays=True,
+            features=True,
+            top_k=True,
+            deterministic=not mixes,
+            precise=model.arithmetic.reduced,
         ),
         max_candidates=max_candidates,
         max_texts=max_texts,

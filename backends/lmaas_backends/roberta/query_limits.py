@@ -54,7 +54,7 @@ def check_subspace(subspace: Subspace | None, card: ModelCard) -> None:
             "invalid_query", f"subspace.hidden_size is {card.hidden_size} for {card.name}, not {subspace.hidden_size}"
         )
     rows, d = subspace.shape
-    if rows * d * _BYTES_AN_ENTRY > MOST_ARRAY_BYTES:
+    if subspace.projection != "identity" and rows * d * _BYTES_AN_ENTRY > MOST_ARRAY_BYTES:
         raise RefusalError(
             "too_large", f"a projection takes at most {MOST_ARRAY_BYTES} bytes of float32, not {rows} x {d} entries"
         )

@@ -15,7 +15,7 @@ from lmaas_backends.roberta.vocabulary import Vocabulary
 from lmaas_sdk.canonical import array_digest
 from lmaas_sdk.errors import InvalidQuery, UnknownDataset
 from lmaas_sdk.seeding import raw_words
-from lmaas_sdk.tuning.subspace import SEEDED_PROJECTIONS, Subspace
+from lmaas_sdk.tuning.subspace import NAMED_PROJECTIONS, SEEDED_PROJECTIONS, Subspace
 
 __all__ = ["SoftPrompts", "base_token_ids"]
 
@@ -64,14 +64,14 @@ class SoftPrompts:
             UnknownDataset: A digest names no array that is held.
         """
         rows, d = subspace.shape
-        if rows * d * 4 > MOST_ARRAY_BYTES:
+        if subspace.projection != "identity" and rows * d * 4 > MOST_ARRAY_BYTES:
             raise InvalidQuery(
                 f"a projection of {rows} x {d} takes {rows * d * 4} bytes, above {MOST_ARRAY_BYTES}: "
                 "lower d or prompt_tokens"
             )
         if subspace.scale > _LARGEST:
             raise InvalidQuery(f"scale = {subspace.scale:g} is above {_LARGEST:g}, the largest float32: lower it")
-        if subspace.projection not in SEEDED_PROJECTIONS:
+        if subspace.projection not in NAMED_PROJECTIONS:
             self._array(subspace.projection, subspace.shape, "projection")
         if subspace.base is not None:
             self._array(subspace.base, (subspace.prompt_tokens, subspace.hidden_size), "base")
@@ -80,12 +80,17 @@ class SoftPrompts:
         """What enters at the prompt's positions for one z (d,): (L, D).
 
         In `add` it is added to the base tokens' embedding output (so p0 is implicit, and a learned one comes on top);
-        in `cat` it stands alone. One matrix-vector product of fixed shape, so the other candidates do not matter.
+        in `cat` it stands alone. One matrix-vector product of fixed shape, so the other candidates do not matter; of
+        projection `identity` z itself, scaled.
 
         Raises:
             InvalidQuery: The projection's entries overflow float32.
         """
-        projected = torch.mv(self._projection(subspace), sent(torch.tensor(z), self._device))
+        sent_z = sent(torch.tensor(z), self._device)
+        if subspace.projection == "identity":
+            projected = sent_z * subspace.scale
+        else:
+            projected = torch.mv(self._projection(subspace), sent_z)
         prompt = projected.reshape(subspace.prompt_tokens, subspace.hidden_size)
         base = self._base(subspace)
         return prompt if base is None else prompt + base
