@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from lmaas_sdk import PRESETS, TuningResult
+from lmaas_sdk import PRESETS, Scheduling, TuningResult
 from lmaas_sdk.testing.optimizers import RULES
+from lmaas_sdk.tuning.scheduling import OnFailure, Stragglers
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "tuning.md").read_text("utf-8")
 
-PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+PROGRAMS = [program for program in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if "import " in program]
 
 
 def test_the_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -39,6 +41,15 @@ def test_the_rules_for_searches_are_all_named() -> None:
     section = PAGE.split("| rule | what holds |", 1)[1].split("## Data", 1)[0]
     named = {name for row in section.splitlines()[2:] for name in re.findall(r"`([a-z-]+)`", row.split(" | ")[0])}
     assert named == set(RULES)
+
+
+def test_the_ways_to_schedule_are_all_named() -> None:
+    """The page shows a `Scheduling` that can be made, and tells of every way there is."""
+    section = PAGE.split("## Slow calls and failures", 1)[1].split("## Spending less", 1)[0]
+    (shown,) = re.findall(r"Scheduling\((\w.*?)\)$", section, re.MULTILINE)
+    assert Scheduling(**dict(re.findall(r'(\w+)="(\w+)"', shown))).failed == "resample"
+    ways = {way for choice in (Stragglers, OnFailure) for way in get_args(choice)}
+    assert {way for way in ways if f'`"{way}"`' in section} == ways
 
 
 def test_the_presets_are_all_named() -> None:

@@ -76,6 +76,19 @@ def test_normal_scale_is_in_units_of_the_word_embeddings() -> None:
     assert PRESETS["paper"].subspace(CARD, 1).scale == 1.0
 
 
+@pytest.mark.parametrize(
+    ("width", "texts", "d", "prompt_tokens"),
+    [(1024, 32, 500, 50), (1024, 224, 500, 50), (1024, 8, 250, 50), (128, 32, 62, 6), (128, 4, 22, 6), (16, 32, 20, 5)],
+)
+def test_sizes_that_are_left_out_follow_model_and_texts(width: int, texts: int, d: int, prompt_tokens: int) -> None:
+    """The paper's at its own model and number of texts, less for smaller ones, and given sizes stay as they are."""
+    card, free = replace(CARD, hidden_size=width), replace(PRESETS["paper"], d=None, prompt_tokens=None)
+    sized = free.sized(card, texts)
+    assert (d, prompt_tokens) == (sized.d, sized.prompt_tokens)
+    assert PRESETS["paper"] == PRESETS["paper"].sized(card, texts)
+    assert free.subspace(card, 1) == free.sized(card, 32).subspace(card, 1)
+
+
 def test_unknown_preset_is_refused_with_the_known_ones() -> None:
     """A typing error is answered with the list."""
     with pytest.raises(ValueError, match=r"paper, sep-tpa, tpa-40.*not 'papr'"):
@@ -90,7 +103,7 @@ def test_what_is_no_name_is_refused_like_an_unknown_one(unknown: Any) -> None:
 
 
 @pytest.mark.parametrize("setting", ["population", "d", "prompt_tokens", "dev_every"])
-@pytest.mark.parametrize("value", [0, -1, 20.0, 1.5, True, "20", None], ids=repr)
+@pytest.mark.parametrize("value", [0, -1, 20.0, 1.5, True, "20"], ids=repr)
 def test_a_count_is_a_whole_number_in_range(setting: str, value: Any) -> None:
     """The message names the setting, what it may be, and the value."""
     with pytest.raises((ValueError, TypeError), match=f"^{setting} is a whole number of at least .*, not {value!r}"):

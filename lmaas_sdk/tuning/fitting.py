@@ -82,7 +82,7 @@ class Fit:
     Args:
         client: Sends.
         given: The budget that the run was given; None: none.
-        preset: The settings of the search.
+        preset: The settings of the search, its sizes worked out.
         seed: Of the search and of the subspace.
         scheduling: What to do about the slow and the failed.
         make_optimizer: Of d and a seed.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal, get_args
 
 from lmaas_sdk.backend import ModelCard
@@ -19,6 +19,8 @@ _Algorithm = Literal["cma-es", "sep-cma-es", "random"]
 _Covariance = Literal["full", "diagonal"]
 RacingChoice = Literal["off", "auto", "on"]
 _LEAST_POPULATION = 4
+_PAPERS_WIDTH, _PAPERS_TEXTS, _PAPERS_D, _PAPERS_TOKENS = 1024, 32, 500, 50  # RoBERTa-large, 16 shots of two classes
+_LEAST_D, _LEAST_TOKENS = 20, 5
 _CHOICES = {
     "algorithm": get_args(_Algorithm),
     "covariance": get_args(_Covariance),
@@ -44,8 +46,9 @@ class Preset:
         step_size: `csa` or `tpa`.
         population: Candidates of a generation, at least 4; of the first search, where there are restarts.
         sigma0: The first step size, above 0.
-        d, prompt_tokens, layout, projection: Of the subspace; d 500 and L 50 are the paper's. With `identity` the
-            prompt itself is searched, in L * D dimensions: d is 0 here, since D is the model's.
+        d, prompt_tokens, layout, projection: Of the subspace; d 500 and L 50 are the paper's, and None leaves
+            each to `sized`. With `identity` the prompt itself is searched, in L * D dimensions: d is 0 here, since D is
+            the model's.
         scale: Of the projection. For `uniform` it multiplies the bound 1/sqrt(d). For `normal` it is alpha:
             coordinates of A z start with the standard deviation alpha times that of the word embeddings, whatever d
             and sigma0 are.
@@ -72,8 +75,8 @@ class Preset:
     step_size: StepSize = "csa"
     population: int = 20
     sigma0: float = 1.0
-    d: int = 500
-    prompt_tokens: int = 50
+    d: int | None = 500
+    prompt_tokens: int | None = 50
     layout: Layout = "add"
     projection: str = "uniform"
     scale: float = 1.0
@@ -104,20 +107,36 @@ class Preset:
         for name, number in numbers.items():  # equal settings are spelled alike in results, 1 and 1.0 too
             object.__setattr__(self, name, number)
 
-    def _checked_space(self) -> dict[str, float]:
+    def _checked_space(self) -> dict[str, float | None]:
         """d, prompt_tokens and scale; the subspace knows what they may be, and any width will do here."""
         direct = self.projection == "identity"
-        if direct and whole_number("d", self.d) != 0:
+        if direct and (self.d is None or whole_number("d", self.d) != 0):
             raise ValueError(f"d is 0 with projection 'identity', prompt_tokens times the model's width, not {self.d}")
-        d = whole_number("prompt_tokens", self.prompt_tokens, at_least=1) if direct else self.d
-        space = Subspace(d, self.prompt_tokens, 1, self.layout, self.projection, scale=self.scale)
-        return {"d": 0 if direct else space.d, "prompt_tokens": space.prompt_tokens, "scale": space.scale}
+        tokens = 1 if self.prompt_tokens is None else whole_number("prompt_tokens", self.prompt_tokens, at_least=1)
+        d = tokens if direct or self.d is None else self.d
+        space = Subspace(d, tokens, 1, self.layout, self.projection, scale=self.scale)
+        given = {"d": None if self.d is None else 0 if direct else space.d, "scale": space.scale}
+        return given | {"prompt_tokens": None if self.prompt_tokens is None else tokens}
 
     def to_dict(self) -> dict[str, object]:
         return asdict(self)
 
+    def sized(self, card: ModelCard, texts: int) -> Preset:
+        """The same for a model and a training set of so many texts: sizes that are None are worked out.
+
+        What is searched has to be small beside what there is to learn from. So d grows with the number of texts, and
+        both sizes with the model's width, to the paper's d 500 and L 50 at RoBERTa-large's 1024.
+        """
+        share = card.hidden_size / _PAPERS_WIDTH
+        tokens = self.prompt_tokens or _within(_LEAST_TOKENS, round(_PAPERS_TOKENS * share), _PAPERS_TOKENS)
+        d = self.d
+        if d is None:
+            for_texts = (texts / _PAPERS_TEXTS) ** 0.5
+            d = _within(_LEAST_D, round(_PAPERS_D * share * for_texts), _PAPERS_D)
+        return replace(self, d=d, prompt_tokens=tokens)
+
     def subspace(self, card: ModelCard, seed: int) -> Subspace:
-        """The subspace of a run on a model.
+        """The subspace of a run on a model, as large as for a training set of the paper's size unless it is `sized`.
 
         Raises:
             Unsupported: The backend takes no such soft prompts.
@@ -130,10 +149,16 @@ class Preset:
         if self.projection not in can.projections and not (uploaded and can.arrays):
             raise Unsupported(f"{card.name} builds no projection {self.projection!r}, only {list(can.projections)}")
         scale = self.scale * card.embedding_std / self.sigma0 if self.projection == "normal" else self.scale
+        if self.d is None or self.prompt_tokens is None:
+            return self.sized(card, _PAPERS_TEXTS).subspace(card, seed)
         d = self.prompt_tokens * card.hidden_size if self.projection == "identity" else self.d
         if self.algorithm == "cma-es" and self.covariance == "full":
             check_covariance_size(d)
         return Subspace(d, self.prompt_tokens, card.hidden_size, self.layout, self.projection, scale=scale, seed=seed)
+
+
+def _within(least: int, size: int, most: int) -> int:
+    return max(least, min(size, most))
 
 
 def _check_name(name: object) -> None:
@@ -149,6 +174,17 @@ PRESETS: dict[str, Preset] = {
         Preset("tpa-40", step_size="tpa", population=40),
         # a model of few parameters overfits 16 shots a class at once: fewer dimensions, and a look at dev often
         Preset("small-model", d=50, prompt_tokens=10, layout="cat", dev_every=2),
+        # chosen by benchmarks/presets.py
+        Preset(
+            "default",
+            d=None,
+            prompt_tokens=None,
+            layout="cat",
+            projection="normal",
+            scale=2.0,
+            dev_every=5,
+            choose_by="cross_entropy",
+        ),
         Preset("random-search", algorithm="random"),
         # no subspace; the scale has a prompt start as spread as the paper's: a sum of d terms from U(-1, 1) / sqrt(d)
         Preset("direct-search", covariance="diagonal", step_size="tpa", d=0, projection="identity", scale=3**-0.5),

@@ -183,7 +183,9 @@ class Tuner:
         )
         await client.budget.ready()
         with _clock_of(self.budget), self._stoppable() as stop:
-            fit = self._fit(client, Surroundings(listen, stop, target))
+            given = datasets["train"]  # what is no data set is refused with the others
+            texts = len(given) if isinstance(given, Dataset) else 0
+            fit = self._fit(client, Surroundings(listen, stop, target), texts=texts)
             try:
                 return await fit.result(datasets)
             except BudgetExceeded as end:
@@ -193,11 +195,11 @@ class Tuner:
             finally:
                 await client.budget.ledger.flush()
 
-    def _fit(self, client: Client, around: Surroundings) -> Fit:
+    def _fit(self, client: Client, around: Surroundings, *, texts: int) -> Fit:
         return Fit(
             client,
             given=self.budget,
-            preset=self.preset,
+            preset=self.preset.sized(self.backend.card, texts),
             seed=self.seed,
             scheduling=self._scheduling,
             make_optimizer=self._optimizer or self._own_optimizer,
