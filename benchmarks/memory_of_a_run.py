@@ -25,7 +25,7 @@ from lmaas_sdk import PRESETS, Backend, Budget, Dataset, Task, Tuner, load_backe
 from lmaas_sdk.tuning.searches import make_optimizer
 from lmaas_sdk.tuning.worker import Worker
 
-SEED, TEXTS = 42, 32
+SEED, TEXTS, D = 42, 32, 500
 PRESET = PRESETS["paper"]
 TASK = Task("things", template="{text} It was <mask> .", labels=["no", "yes"], words=["bad", "great"])
 
@@ -88,7 +88,7 @@ async def of_pycma(generations: int) -> dict[str, object]:
 
 
 async def _search(worker: Worker, generations: int) -> None:
-    optimizer = await worker.run(lambda: make_optimizer(PRESET, PRESET.d, SEED))
+    optimizer = await worker.run(lambda: make_optimizer(PRESET, D, SEED))
     for generation in range(generations):
         batch = await worker.run(optimizer.ask)
         losses = {index: float(x @ x) for index, x in enumerate(batch.X)}

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import lmaas_sdk.tuning.cmaes  # noqa: F401  (it imports pycma, which is no part of a run)
 from benchmarks.figures import tell
 from lmaas_backends.mock import MockBackend
 from lmaas_sdk import PRESETS, Budget, Dataset, Preset, ScoreQuery, ScoreReply, Task, Tuner, open_ledger
