@@ -6,8 +6,9 @@ Preset `paper` and the same with two-point step sizes, 20 calls a generation, al
 in virtual time: waiting is all that takes time there. A call takes a second, or a lognormal time whose median that is
 (sigma 0.25). Each run is compared with the one of the same seed that has no stragglers and waits for every call: wall
 time, and tokens, those of abandoned calls and of calls sent twice included, over as many generations. `lowest` is the
-lowest train loss, as candidates that are dropped teach nothing. Bars, for `drop`: at most 1.15 times the wall time, and
-at most 1.02 times the tokens.
+lowest train loss, as candidates that are dropped teach nothing. Bars, for `drop`, in the median over the seeds: at most
+1.15 times the wall time, and at most 1.02 times the tokens. Above that are runs with a generation of which six calls or
+more are slow: three quarters of it (`Scheduling.quorum`) are waited for.
 """
 
 from __future__ import annotations
