@@ -1,6 +1,6 @@
 """How surely `lmaas demo` shows a tuned prompt that beats the manual one: its task and its data, over 100 seeds.
 
-    python -m benchmarks.demo_seeds [--seeds 100] [--evaluations 400] [--preset small-model]
+    python -m benchmarks.demo_seeds [--seeds 100] [--evaluations 400] [--preset default]
 
 The bundled model computes in this process, with the demo's training and dev set and without its price and rate limit,
 which only add waiting. Both prompts are evaluated on its 400 test reviews; accuracies are those. The bar: above the
@@ -28,8 +28,8 @@ from lmaas_sdk.backend import Backend
 from lmaas_sdk.cli.demo import demo_splits
 from lmaas_sdk.cli.run_options import Splits
 
-RESULTS = Path(__file__).parent / "results" / "demo_seeds.json"
-MODEL, PRESET = "roberta-tiny", "small-model"
+RESULTS = Path(__file__).parent / "results" / "demo_seeds"
+MODEL, PRESET = "roberta-tiny", "default"
 
 
 async def run_seed(backend: Backend, splits: Splits, preset: Preset, *, evaluations: int, seed: int) -> dict[str, Any]:
@@ -110,11 +110,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=100, help="the seeds from 0 on (default: %(default)s)")
     parser.add_argument("--evaluations", type=int, default=400)
     parser.add_argument("--preset", default=PRESET, choices=sorted(PRESETS))
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="a folder with a file a preset")
     args = parser.parse_args()
     preset, seeds = PRESETS[args.preset], range(args.seeds)
     settings = {"preset": asdict(preset), "evaluations": args.evaluations, "model": MODEL}
-    results = Results(args.results, settings)
+    args.results.mkdir(parents=True, exist_ok=True)
+    results = Results(args.results / f"{args.preset}.json", settings)
     ran = run(preset, seeds, splits=demo_splits(), evaluations=args.evaluations, results=results)
     print(json.dumps(asyncio.run(ran), indent=1))
 

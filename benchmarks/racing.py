@@ -28,10 +28,11 @@ from lmaas_backends.roberta.engine import Engine
 from lmaas_backends.roberta.loading import load_engine
 from lmaas_sdk import PRESETS, Dataset, few_shot, get_task, read_folder
 from lmaas_sdk.backend import ScoreQuery
-from lmaas_sdk.tuning.cmaes import PycmaOptimizer
 from lmaas_sdk.tuning.objective import losses
+from lmaas_sdk.tuning.optimizer import Optimizer
 from lmaas_sdk.tuning.presets import Preset
 from lmaas_sdk.tuning.racing import Race, Racing
+from lmaas_sdk.tuning.searches import make_optimizer
 from lmaas_sdk.tuning.subspace import Subspace
 
 SEEDS = (13, 21, 42, 87, 100)
@@ -87,22 +88,14 @@ class Search:
             dev = self._look(np.stack([optimizer.mean, batch.X[values.argmin()]])) if looks else ()
             yield Generation(tokens, lowest, *dev)
 
-    def _optimizer(self) -> PycmaOptimizer:
-        preset = self._preset
-        return PycmaOptimizer(
-            preset.d,
-            population=preset.population,
-            sigma0=preset.sigma0,
-            diagonal=preset.covariance == "diagonal",
-            step_size=preset.step_size,
-            seed=self._seed,
-        )
+    def _optimizer(self) -> Optimizer:
+        return make_optimizer(self._preset, self._subspace.d, self._seed)
 
     def _whole(self, X: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
         logits = self._logits(self._train, X, None)
         return losses("ce", logits, self._train.labels, metric=""), len(X) * int(self._counts.sum())
 
-    def _raced(self, optimizer: PycmaOptimizer, X: NDArray[np.float64], order: int) -> tuple[NDArray[np.float64], int]:
+    def _raced(self, optimizer: Optimizer, X: NDArray[np.float64], order: int) -> tuple[NDArray[np.float64], int]:
         race = Race(
             RACING,
             objective="ce",

@@ -28,7 +28,7 @@ async def run(url: str) -> None:
         card = backend.card
         print(f"{card.name}: width {card.hidden_size}, up to {card.max_tokens} tokens, price {card.price or 'none'}")
         print("manual prompt:", await Predictor.manual(backend, MOOD).predict(TEXTS))
-        tuner = Tuner(backend, budget=Budget(evaluations=200), preset="small-model")
+        tuner = Tuner(backend, budget=Budget(evaluations=200))
         result = await tuner.fit(TRAIN, max_wait_s=60)
         print("tuned prompt: ", await result.predict(TEXTS))
         print(f"stopped={result.stopped!r}; calls by purpose:", end=" ")

@@ -30,7 +30,7 @@ TRAIN = [
 async def tune(prompt_file: Path) -> None:
     """What a nightly job would do: spend at most two cents on a better prompt."""
     async with load_backend("roberta-tiny", price_usd_per_1k_tokens="0.0004") as backend:
-        tuner = Tuner(backend, budget=Budget(usd="0.02"), preset="small-model", seed=42)
+        tuner = Tuner(backend, budget=Budget(usd="0.02"), seed=42)
         result = await tuner.fit(FEEDBACK.examples(TRAIN))
     result.prompt.save(prompt_file)
     spent = result.to_dict()

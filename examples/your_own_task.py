@@ -27,7 +27,7 @@ async def main() -> None:
     seen = {*train, *dev}
     test = questions.subset([row for row, example in enumerate(questions) if example not in seen])
     async with load_backend("roberta-tiny") as backend:
-        tuner = Tuner(backend, budget=Budget(evaluations=300), preset="small-model", seed=42)
+        tuner = Tuner(backend, budget=Budget(evaluations=300), seed=42)
         result = await tuner.fit(train, dev, test=test, compare_manual=True)
         report = result.to_dict()
         print(f"{task.metric} on {len(test)} questions that were not used:", end=" ")

@@ -90,6 +90,8 @@ from lmaas_sdk.traffic.quota_presets import QUOTA_PRESETS
 from lmaas_sdk.traffic.retry import RetryPolicy
 from lmaas_sdk.tuning.ask_tell import AskTell
 from lmaas_sdk.tuning.events import DevScored, GenerationDone, RunPlanned, Waiting
+from lmaas_sdk.tuning.group import TunerGroup
+from lmaas_sdk.tuning.group_result import GroupResult
 from lmaas_sdk.tuning.optimizer import Batch, Optimizer
 from lmaas_sdk.tuning.predictor import Evaluation, Predictor
 from lmaas_sdk.tuning.presets import PRESETS, Preset
@@ -131,6 +133,7 @@ __all__ = [
     "FeatureReply",
     "FileCache",
     "GenerationDone",
+    "GroupResult",
     "InvalidQuery",
     "JournalCorrupt",
     "JournalError",
@@ -187,6 +190,7 @@ __all__ = [
     "TokenCounts",
     "TunedPrompt",
     "Tuner",
+    "TunerGroup",
     "TuningResult",
     "UnknownDataset",
     "UnknownPrice",

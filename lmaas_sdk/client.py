@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
+from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.bill import BARE_CALL, Bill
 from lmaas_sdk.accounting.budget import Budget, Reservation
 from lmaas_sdk.accounting.purse import Purse
@@ -75,13 +77,14 @@ class Client:
             calls are not put together.
         on_wait: Called before every wait with its seconds and the error that asks for it (None: a quota of the
             client's own).
+        in_flight: Entered while an attempt is with the backend.
         wall: Seconds since 1970, by which quotas are counted; None: the event loop's clock, set to the time of day.
 
     Attributes:
         spend: The spend by purpose, of this client and all that `with_budget` made from it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (all but two by name)
         self,
         backend: Backend,
         budget: Budget,
@@ -90,6 +93,7 @@ class Client:
         quotas: Quotas | None = None,
         cache: ReplyCache | bool = True,
         on_wait: OnWait | None = None,
+        in_flight: Callable[[], AbstractContextManager[None]] = nullcontext,
         wall: Callable[[], float] | None = None,
     ) -> None:
         self.backend = backend
@@ -100,7 +104,7 @@ class Client:
         self._quotas, self._wall = quotas, wall
         self._routes = self._new_routes()
         self._reuse = Reuse(backend.card, MemoryCache() if cache is True else cache or None)
-        self._on_wait = on_wait
+        self._on_wait, self._in_flight = on_wait, in_flight
 
     @property
     def budget(self) -> Budget:
@@ -192,23 +196,30 @@ class Client:
         worst = [BARE_CALL if self._lost(label) else call.worst for call, label in zip(calls, labels, strict=True)]
         return await self._purse.hold_all(worst, labels)
 
-    async def note_lost(self, call: Call) -> None:
-        """Notes that an earlier process sent a call and did not live to see the answer.
+    async def note_lost(
+        self, key: str, purpose: Purpose, worst: Sequence[Amounts], *, is_booked: bool, is_new: bool
+    ) -> None:
+        """Notes that an earlier process sent attempts at a call and did not learn what they cost.
 
-        A ledger file knows of it. In one in memory it is posted at the worst case now, as the file would have it, until
-        the answer under its key puts that right.
+        An answer under the key puts that right, where the provider bills a key once.
+
+        Args:
+            key, purpose: Of the call.
+            worst: The most that each attempt may have cost.
+            is_booked: Whether the ledger, a file, has what was lost; else it is posted now.
+            is_new: Whether `spend` does not have it yet.
 
         Raises:
-            BudgetExceeded: Not even the attempt that was lost fits into the budget.
+            BudgetExceeded: What was lost does not fit into the budget.
         """
-        label = self._label(call)
-        ledger = self.budget.ledger
-        if not ledger.unknown(label.endpoint, label.key):
-            (hold,) = await self._purse.hold_all([call.worst], [label])
-            await hold.mark_sent()
-            hold.post_unknown()
-        for lost in ledger.unknown(label.endpoint, label.key):
-            self.spend.add_unknown(lost.id, call.purpose, lost.amounts, label.key)
+        label = Label(purpose, self._routes.to("score").scope, key)
+        if not is_booked:
+            for hold in await self._purse.hold_all(worst, [label] * len(worst)):
+                await hold.mark_sent()
+                hold.post_unknown()
+        note = self.spend.add_unknown if is_new else self.spend.know_unknown
+        for lost in self.budget.ledger.unknown(label.endpoint, key):
+            note(lost.id, purpose, lost.amounts, key)
 
     def _lost(self, label: Label) -> bool:
         """Whether an attempt under this key has been paid for already, of a provider that bills a key once."""
@@ -328,7 +339,8 @@ class Client:
         bounds = [s for s in (wall_s, patience.left_s, self._retry.attempt_timeout_s) if s is not None]
         bound_s = min(bounds, default=None)
         try:
-            reply = await within(bound_s, self._asked(call))
+            with self._in_flight():
+                reply = await within(bound_s, self._asked(call))
         except TimeoutError as error:
             if wall_s is not None and wall_s == bound_s:
                 self.budget.check_open(_CLOCK_SLACK_S)

@@ -14,25 +14,43 @@ from lmaas_sdk.testing.optimizers import RULES
 from lmaas_sdk.tuning.scheduling import OnFailure, Stragglers
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "tuning.md").read_text("utf-8")
-
 PROGRAMS = [program for program in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if "import " in program]
+
+
+def run(program: str) -> None:
+    exec(compile(program, "docs/tuning.md", "exec"), {"__name__": "page"})  # noqa: S102 - our own page
 
 
 def test_the_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """The page's program tunes, reports, saves and predicts."""
-    program = PROGRAMS[0]
     monkeypatch.chdir(tmp_path)
-    exec(compile(program, "docs/tuning.md", "exec"), {"__name__": "page"})  # noqa: S102 - our own page
+    run(PROGRAMS[0])
     printed = capsys.readouterr().out
     assert "RunPlanned(generations=50, population=10)" in printed
     assert "budget dev_metric" in printed
     assert (tmp_path / "things.prompt").exists()
 
 
+def test_the_example_of_several_runs_runs_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The program prints a row a run, keeps journals, and says the same again from these."""
+    monkeypatch.chdir(tmp_path)
+    printed = []
+    for _ in range(2):
+        run(PROGRAMS[1])
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1]
+    assert all(f"seed-{seed}" in printed[0] for seed in (13, 21, 42))
+    assert {"seed-13.journal", "seed-21.journal", "seed-42.journal"} == {
+        path.name for path in (tmp_path / "runs").iterdir()
+    }
+
+
 def test_the_search_of_ones_own_conforms_and_descends(capsys: pytest.CaptureFixture[str]) -> None:
     """The page's other program checks a wrapped search, and runs it to the minimum."""
-    (program,) = PROGRAMS[1:]
-    exec(compile(program, "docs/tuning.md", "exec"), {"__name__": "page"})  # noqa: S102 - our own page
+    (program,) = PROGRAMS[2:]
+    run(program)
     assert capsys.readouterr().out == "0.000 from the minimum\n"
 
 

@@ -1,43 +1,170 @@
-"""What one generation waits for."""
+"""Scoring one generation, where candidates are equal, fail, or are raced."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Collection
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
+from tuning_cases import DEV, SMALL, TEST, TRAIN, examples, mock
 
-from lmaas_sdk import Budget, Scheduling, Tuner, TuningResult
-from lmaas_sdk.testing import run_virtual
-from tests.tuning_cases import SMALL, TRAIN, mock
+from lmaas_backends.mock import MockBackend
+from lmaas_sdk import Budget, Preset, Scheduling, Tuner, TuningResult
+from lmaas_sdk.errors import ProtocolError
+from lmaas_sdk.testing import Faults
+from lmaas_sdk.tuning.optimizer import Batch, check_values
 
-GENERATIONS, SLOW_S = 6, 100.0
-
-
-def run(slow: Collection[tuple[int, int]], scheduling: Scheduling) -> TuningResult:
-    """A search with TPA, a second a call but for the slow ones: (generation, candidate)."""
-    numbers = itertools.count()
-
-    def latency_s(*_: object) -> float:
-        return SLOW_S if divmod(next(numbers), SMALL.population) in slow else 1.0
-
-    backend = mock(max_candidates=1, latency_s=latency_s)
-    budget = Budget(evaluations=GENERATIONS * SMALL.population)
-    return run_virtual(Tuner(backend, budget=budget, preset=SMALL, scheduling=scheduling).fit(TRAIN))
+POPULATION = 8
+RACED = replace(SMALL, racing="on")
+MANY = examples(0, 64)
 
 
-@pytest.mark.parametrize("points", [{0}, {1}, {0, 1}])
-def test_a_point_that_the_step_size_is_adapted_by_is_not_waited_for(points: set[int]) -> None:
-    """It is given up as any other, and the generation goes on with the rest."""
-    result = run({(4, point) for point in points}, Scheduling(stragglers="drop"))
-    before, after = result.generations[3:5]
-    assert (GENERATIONS, len(points)) == (len(result.generations), after.missing)
-    assert after.elapsed_s - before.elapsed_s < SLOW_S / 10
-    assert GENERATIONS * SMALL.population - len(points) == result.evaluations
+class Repeating:
+    """A search whose candidates 2 and 3 are equal, and whose generations repeat its first candidate.
+
+    Attributes:
+        told: Every generation's values.
+    """
+
+    population_size, min_tell, sigma = POPULATION, 4, 1.0
+    must_have: frozenset[int] = frozenset()
+
+    def __init__(self, d: int, seed: int) -> None:
+        self._d, self._random = d, np.random.Generator(np.random.Philox(seed))
+        self._asked: Batch | None = None
+        self.mean: NDArray[np.float64] = np.zeros(d)
+        self.told: list[dict[int, float]] = []
+
+    def ask(self, extra: int = 0) -> Batch:
+        if self._asked is None:
+            X = self._random.standard_normal((POPULATION + extra, self._d))
+            X[0], X[3] = 0.5, X[2]
+            self._asked = Batch(len(self.told), X)
+        return self._asked
+
+    def tell(self, generation: int, values: Mapping[int, float]) -> None:
+        assert self._asked is not None
+        check_values(self, self._asked, values)
+        self._asked = None
+        self.told.append(dict(values))
+
+    def warnings(self) -> tuple[str, ...]:
+        return ()
 
 
-def test_whoever_waits_waits_for_every_call() -> None:
-    """Without a decision to drop anybody, one slow call is the time of its generation."""
-    result = run({(4, 0)}, Scheduling())
-    before, after = result.generations[3:5]
-    assert (SLOW_S, 0) == (after.elapsed_s - before.elapsed_s, after.missing)
+class Damaging:
+    """A mock that answers some candidates with NaN, told by their second coordinate, whatever else is in the call."""
+
+    def __init__(self, is_damaged: Any, inner: MockBackend) -> None:
+        self.inner, self.card, self._is_damaged = inner, inner.card, is_damaged
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.inner, name)
+
+    async def score(self, query, *, key):  # type: ignore[no-untyped-def]
+        reply = await self.inner.score(query, key=key)
+        if query.Z is None:
+            return reply
+        logits = reply.logits.copy()
+        for row, z in enumerate(query.Z):
+            if self._is_damaged(z):
+                logits[row, -1, -1] = np.nan
+        return replace(reply, logits=logits)
+
+
+async def fit(
+    backend: object, *, preset: Preset = SMALL, evaluations: int = 4 * POPULATION, **scheduling: Any
+) -> tuple[TuningResult, list[dict[int, float]]]:
+    """A run of a search that repeats itself, and what that was told."""
+    made: list[Repeating] = []
+
+    def make(d: int, seed: int) -> Repeating:
+        made.append(Repeating(d, seed))
+        return made[0]
+
+    tuner = Tuner(
+        backend,  # type: ignore[arg-type]
+        budget=Budget(evaluations=evaluations),
+        preset=preset,
+        scheduling=Scheduling(**scheduling),
+        optimizer=make,  # type: ignore[arg-type]
+    )
+    return await tuner.fit(MANY), made[0].told
+
+
+def second_is(draw: Repeating, index: int) -> float:
+    return float(np.float32(draw.ask().X[index, 1]))
+
+
+async def test_equal_candidates_are_paid_for_once_and_told_alike() -> None:
+    """Seven are sent, then six a generation, as the first is known; all eight are told."""
+    backend = mock()
+    result, told = await fit(backend, evaluations=28)
+    assert (25, {8}) == (backend.book.evaluations, set(map(len, told[:4])))
+    assert [7, 13, 19, 25] == [event.evaluations for event in result.generations[:4]]
+    assert all(values[2] == values[3] for values in told)
+    assert 1 == len({values[0] for values in told})
+
+
+@pytest.mark.parametrize("preset", [SMALL, RACED], ids=["plain", "raced"])
+@pytest.mark.parametrize("failed", ["drop", "impute", "resample"])
+async def test_who_equals_a_candidate_that_failed_has_failed_too(preset: Preset, failed: str) -> None:
+    """It is no candidate that nobody knows anything of: it is dropped, imputed or replaced like the other."""
+    damaged = second_is(Repeating(SMALL.d, 42), 2)
+    backend = Damaging(lambda z: z[1] == np.float32(damaged), mock())
+    result, told = await fit(backend, preset=preset, failed=failed, spares=3)
+    losses = result.core.losses[0]
+    assert (None, None) == (losses[2], losses[3])
+    if failed == "drop":
+        assert not {2, 3} & told[0].keys()
+    if failed == "impute":
+        assert max(told[0].values()) == told[0][2] == told[0][3]
+    if failed == "resample":
+        assert {8, 9} <= told[0].keys()
+        assert 10 not in told[0]
+        assert 8 == len(told[0])
+
+
+async def test_who_equals_a_candidate_that_was_dropped_in_a_race_is_told_alike() -> None:
+    """Every candidate is told in every generation, and equal ones by equal values."""
+    result, told = await fit(mock(), preset=RACED, evaluations=20 * POPULATION)
+    assert any(None in row for row in result.core.losses)
+    assert {8} == set(map(len, told))
+    assert all(values[2] == values[3] for values in told)
+
+
+async def test_all_that_are_left_of_a_race_may_fail() -> None:
+    """In the first generation that is an error that says why; later, with a candidate known, the run goes on."""
+    faults = Faults(plan=lambda one: "wrong_shape" if one.number == 2 else None)
+    with pytest.raises(ProtocolError):
+        await fit(mock(faults=faults), preset=RACED, tries=0)
+    last_rung_of_the_second = 5
+    faults = Faults(plan=lambda one: "wrong_shape" if one.number == last_rung_of_the_second else None)
+    _, told = await fit(mock(faults=faults), preset=RACED, tries=0)
+    assert told[0][0] == told[1][0] == min(told[1].values())
+    assert told[1][0] < max(told[2].values())
+
+
+async def test_candidates_in_the_place_of_failed_ones_are_left_out_where_money_ends() -> None:
+    """The generation that was paid for counts all the same."""
+    backend = Damaging(lambda z: bool(z[1] < -1.0), mock())
+    result, told = await fit(backend, evaluations=POPULATION, failed="resample")
+    assert ("budget", 1, 1) == (result.stopped, len(result.generations), len(told))
+    assert 8 > len(told[0])
+
+
+async def test_a_run_that_goes_on_scores_its_new_choice_on_the_test_set(tmp_path: Path) -> None:
+    """The answer for the prompt that was chosen before is that of another prompt, under another key."""
+    inner, path = mock(), tmp_path / "run.journal"
+    preset = replace(SMALL, dev_every=3)
+    first = Tuner(inner, budget=Budget(evaluations=24), preset=preset, seed=7, journal=path)
+    before = await first.fit(TRAIN, DEV, test=TEST)
+    tuner = await asyncio.to_thread(lambda: Tuner.resume(path, inner, budget=Budget(evaluations=240)))
+    after = await tuner.fit(TRAIN, DEV, test=TEST)
+    whole = await Tuner(mock(), budget=Budget(evaluations=240), preset=preset, seed=7).fit(TRAIN, DEV, test=TEST)
+    assert before.test != after.test == whole.test

@@ -77,16 +77,16 @@ def test_normal_scale_is_in_units_of_the_word_embeddings() -> None:
 
 
 @pytest.mark.parametrize(
-    ("width", "texts", "d", "prompt_tokens"),
-    [(1024, 32, 500, 50), (1024, 224, 500, 50), (1024, 8, 250, 50), (128, 32, 62, 6), (128, 4, 22, 6), (16, 32, 20, 5)],
+    ("width", "d", "prompt_tokens"),
+    [(4096, 500, 50), (1024, 500, 50), (768, 500, 28), (256, 500, 3), (128, 102, 1), (16, 13, 1)],
 )
-def test_sizes_that_are_left_out_follow_model_and_texts(width: int, texts: int, d: int, prompt_tokens: int) -> None:
-    """The paper's at its own model and number of texts, less for smaller ones, and given sizes stay as they are."""
+def test_sizes_that_are_left_out_follow_the_model(width: int, d: int, prompt_tokens: int) -> None:
+    """The paper's at its own model and above, less for smaller ones, and given sizes stay as they are."""
     card, free = replace(CARD, hidden_size=width), replace(PRESETS["paper"], d=None, prompt_tokens=None)
-    sized = free.sized(card, texts)
+    sized = free.sized(card)
     assert (d, prompt_tokens) == (sized.d, sized.prompt_tokens)
-    assert PRESETS["paper"] == PRESETS["paper"].sized(card, texts)
-    assert free.subspace(card, 1) == free.sized(card, 32).subspace(card, 1)
+    assert PRESETS["paper"] == PRESETS["paper"].sized(card)
+    assert free.subspace(card, 1) == sized.subspace(card, 1)
 
 
 def test_unknown_preset_is_refused_with_the_known_ones() -> None:

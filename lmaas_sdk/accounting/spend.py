@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from lmaas_sdk.accounting.amounts import Amounts
 
-__all__ = ["Purpose", "Spend"]
+__all__ = ["Purpose", "Spend", "Taken"]
 
 Purpose = Literal["train", "dev", "test", "predict", "features"]
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What was posted under some keys since somebody asked last.
+
+    Args:
+        by_purpose: Amounts by purpose.
+        unknown: Of all that was ever posted under each of the keys, the attempts that nobody knows the cost of.
+    """
+
+    by_purpose: Mapping[str, Amounts]
+    unknown: Mapping[str, list[Amounts]]
+
+    def to_record(self) -> dict[str, Any]:
+        """For a file; what is empty is left out."""
+        paid = {purpose: amounts.to_exact() for purpose, amounts in self.by_purpose.items()}
+        unknown = {key: [amounts.to_exact() for amounts in rows] for key, rows in self.unknown.items()}
+        return ({"paid": paid} if paid else {}) | ({"unknown": unknown} if unknown else {})
 
 
 @dataclass(slots=True)
@@ -18,11 +38,11 @@ class Spend:
 
     Attributes:
         by_purpose: Amounts by purpose.
-        by_key: What was posted under each idempotency key until somebody takes it; None: nobody will.
+        by_key: What was posted under each idempotency key, and for what, until somebody takes it; None: nobody will.
     """
 
     by_purpose: dict[str, Amounts] = field(default_factory=dict)
-    by_key: dict[str, Amounts] | None = None
+    by_key: dict[str, tuple[Purpose, Amounts]] | None = None
     _unknown: dict[str, tuple[Purpose, Amounts, str]] = field(default_factory=dict)
 
     @property
@@ -38,11 +58,16 @@ class Spend:
         """Notes `amounts` under a purpose, and under the key of a call."""
         self.by_purpose[purpose] = self.by_purpose.get(purpose, Amounts()) + amounts
         if self.by_key is not None and key:
-            self.by_key[key] = self.by_key.get(key, Amounts()) + amounts
+            before = self.by_key.get(key)
+            self.by_key[key] = purpose, amounts if before is None else before[1] + amounts
 
     def add_unknown(self, transfer: str, purpose: Purpose, worst: Amounts, key: str = "") -> None:
         """Notes a transfer that may have cost this much."""
         self.add(purpose, worst, key)
+        self.know_unknown(transfer, purpose, worst, key)
+
+    def know_unknown(self, transfer: str, purpose: Purpose, worst: Amounts, key: str = "") -> None:
+        """Notes that what was added before of this transfer is a worst case."""
         self._unknown[transfer] = purpose, worst, key
 
     def correct(self, transfer: str, actual: Amounts) -> None:
@@ -52,9 +77,18 @@ class Spend:
             purpose, worst, key = noted
             self.add(purpose, actual - worst, key)
 
-    def taken(self, key: str) -> Amounts:
-        """What was posted under a key since it was taken last."""
-        return Amounts() if self.by_key is None else self.by_key.pop(key, Amounts())
+    def taken(self, keys: Iterable[str]) -> Taken:
+        """What was posted under these keys since it was taken last."""
+        by_key, asked = self.by_key or {}, set(keys)
+        by_purpose: dict[str, Amounts] = {}
+        for key in asked & by_key.keys():
+            purpose, amounts = by_key.pop(key)
+            by_purpose[purpose] = by_purpose.get(purpose, Amounts()) + amounts
+        unknown: dict[str, list[Amounts]] = {}
+        for _, worst, key in self._unknown.values():
+            if key in asked:
+                unknown.setdefault(key, []).append(worst)
+        return Taken(by_purpose, unknown)
 
     def to_dict(self) -> dict[str, dict[str, int | float]]:
         """Plain numbers for JSON: {purpose: {unit: amount}}, with "total"."""

@@ -41,7 +41,7 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
         "within a budget, and compares it with the manual prompt.",
     )
     parser.add_argument("--out", type=Path, default=Path("lmaas-demo"), metavar="FOLDER", help="where the files go")
-    add_run_options(parser, preset="small-model")
+    add_run_options(parser, preset="default")
     parser.set_defaults(run=_run)
 
 

@@ -22,16 +22,17 @@ from lmaas_sdk.cli.run_options import Splits
 from lmaas_sdk.errors import MissingExtra
 from lmaas_sdk.reporting.curves import check_can_draw, draw_run
 from lmaas_sdk.reporting.progress import RunProgress
+from lmaas_sdk.tuning.group import TunerGroup
 from lmaas_sdk.tuning.predictor import Evaluation
 from lmaas_sdk.tuning.result import TuningResult
 from lmaas_sdk.tuning.tuner import Tuner
 
-__all__ = ["OutputFiles", "report", "tune"]
+__all__ = ["OutputFiles", "report", "stopping_on_signals", "tune"]
 
 
 async def tune(tuner: Tuner, splits: Splits, *, max_wait_s: float | None) -> TuningResult:
     """Runs the search with a progress display on stderr and compares the tuned prompt with the manual one."""
-    with RunProgress(tuner.budget) as progress, _stopping_on_signals(tuner):
+    with RunProgress(tuner.budget) as progress, stopping_on_signals(tuner):
         return await tuner.fit(
             splits.train,
             splits.dev,
@@ -43,7 +44,7 @@ async def tune(tuner: Tuner, splits: Splits, *, max_wait_s: float | None) -> Tun
 
 
 @contextmanager
-def _stopping_on_signals(tuner: Tuner) -> Iterator[None]:
+def stopping_on_signals(tuner: Tuner | TunerGroup) -> Iterator[None]:
     """The first Ctrl-C (or SIGTERM) ends the search with what it has found; the second ends it at once."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     asked = itertools.count()

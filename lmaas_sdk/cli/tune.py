@@ -18,6 +18,7 @@ from lmaas_sdk.cli.run_options import (
     opened_cache,
     opened_ledger,
 )
+from lmaas_sdk.cli.seeds import add_seeds_options, seeds_of, tune_seeds
 from lmaas_sdk.cli.session import OutputFiles, report, tune
 from lmaas_sdk.errors import TaskError
 from lmaas_sdk.registry import load_backend
@@ -59,7 +60,8 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
         help="roberta-tiny, a folder, a hub name, or the URL of a server (or of several, with commas between them; "
         "default: $LMAAS_BASE_URL, else roberta-tiny)",
     )
-    add_run_options(parser, preset="paper")
+    add_run_options(parser, preset="default")
+    add_seeds_options(parser)
     add_budget_options(parser)
     add_traffic_options(parser)
     parser.set_defaults(run=_run)
@@ -67,6 +69,8 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     task = _task(args)
+    if seeds := seeds_of(args):
+        return _run_seeds(args, task, seeds)
     splits = _splits(args, task)
     budget_of(args)  # a limit that is none is told before anything is opened
     stem = f"{squash(task.name)}-{args.preset}-{args.seed}"
@@ -81,6 +85,15 @@ def _run(args: argparse.Namespace) -> int:
         return exit_code_of_run(result)
 
     return asyncio.run(session())
+
+
+def _run_seeds(args: argparse.Namespace, task: Task, seeds: list[int]) -> int:
+    """A run a seed, each on data that its seed has drawn."""
+    budget_of(args)
+    splits = {seed: _splits(argparse.Namespace(**{**vars(args), "seed": seed}), task) for seed in seeds}
+    stems = {seed: f"{squash(task.name)}-{args.preset}-{seed}" for seed in seeds}
+    files = {seed: OutputFiles.checked(args.out, stem, picture=args.plot) for seed, stem in stems.items()}
+    return asyncio.run(tune_seeds(args, splits, files))
 
 
 def _task(args: argparse.Namespace) -> Task:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -41,22 +41,19 @@ class Duplicates:
         self._deterministic = deterministic
         self._losses: dict[bytes, float] = {}
 
-    def names(self, Z: NDArray[np.float32]) -> list[bytes]:
-        """By what candidates are told apart; nothing, where nothing is remembered.
+    def apart(self, Z: NDArray[np.float32]) -> tuple[list[int], Twins]:
+        """The candidates that have to be sent, and the others.
 
         Args:
             Z: (n_candidates, d) float32, as they would be sent.
         """
-        return [_name(z) for z in Z] if self._deterministic else [b""] * len(Z)
-
-    def apart(self, names: Sequence[bytes]) -> tuple[list[int], Twins]:
-        """The candidates that have to be sent, and the others."""
         if not self._deterministic:
-            return list(range(len(names))), Twins()
+            return list(range(len(Z))), Twins()
         known: dict[int, float] = {}
         of: dict[int, int] = {}
         first: dict[bytes, int] = {}
-        for index, name in enumerate(names):
+        for index, z in enumerate(Z):
+            name = _name(z)
             if name in self._losses:
                 known[index] = self._losses[name]
             elif name in first:
@@ -65,10 +62,10 @@ class Duplicates:
                 first[name] = index
         return list(first.values()), Twins(known, of)
 
-    def learn(self, names: Sequence[bytes], told: Told) -> None:
+    def learn(self, Z: NDArray[np.float32], told: Told) -> None:
         """Takes the losses of a generation."""
         if self._deterministic:
-            self._losses.update((names[index], value) for index, value in told.scored.items())
+            self._losses.update((_name(Z[index]), value) for index, value in told.scored.items())
 
 
 def _name(z: NDArray[np.float32]) -> bytes:

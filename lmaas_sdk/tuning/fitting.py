@@ -6,7 +6,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.canonical import array_digest
 from lmaas_sdk.client import Client
-from lmaas_sdk.errors import BackendError, BudgetExceeded, QuotaExceeded
+from lmaas_sdk.errors import BackendError, BudgetExceeded, LmaasError, QuotaExceeded
 from lmaas_sdk.logs import plain
 from lmaas_sdk.tasks import Dataset
 from lmaas_sdk.tuning.events import RunPlanned, dev_scored_of, generations_of
@@ -66,6 +66,7 @@ class JournalPlace:
         recorded: What it says of the run that began it; None: it is to be made.
         despite_changes: Whether to go on under other versions or on another engine.
         options: What else to write into its first line.
+        is_booked: Whether the budget has what was spent before; None: it has if both are in ledger files.
     """
 
     path: Path
@@ -73,6 +74,7 @@ class JournalPlace:
     recorded: Recorded | None = None
     despite_changes: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+    is_booked: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -203,12 +205,27 @@ class _OneFit:
     async def result(
         self, budget: Budget, costs: RunCosts, plan: Plan, *, racing: Racing | None, run_id: str
     ) -> TuningResult:
-        fit = self._fit
-        client = fit.client.with_budget(budget)
-        set_aside = await self._resumed(client, plan)
+        client = self._fit.client.with_budget(budget)
+        try:
+            return await self._result(client, costs, plan, racing=racing, run_id=run_id)
+        except (LmaasError, asyncio.CancelledError):
+            await self._note_left(client)
+            raise
+
+    async def _note_left(self, client: Client) -> None:
+        """Has the journal say what calls cost that were cut short."""
+        if self._journal is not None:
+            keys = list(client.spend.by_key or ())
+            await self._journal.left(keys, client.spend.taken(keys))
+
+    async def _result(
+        self, client: Client, costs: RunCosts, plan: Plan, *, racing: Racing | None, run_id: str
+    ) -> TuningResult:
+        fit, budget = self._fit, client.budget
+        plan = await self._resumed(client, costs, plan)
         candidates = fit.preset.population + fit.scheduling.over_ask
         fit.around.tell(RunPlanned(plan.generations, candidates))
-        aside = await self._set_aside(budget, set_aside)
+        aside = await self._set_aside(budget, plan.set_aside)
         horizon = Horizon(budget, aside, costs, generations=plan.generations, candidates=candidates)
         main = self._scheduler(client, run_id)
         side = self._scheduler(client.with_budget(aside, spare=budget), run_id, is_aside=True)
@@ -243,8 +260,8 @@ class _OneFit:
             seed=fit.seed,
         )
 
-    async def _resumed(self, client: Client, plan: Plan) -> Amounts:
-        """Takes over what the journal holds; what is still to be set aside.
+    async def _resumed(self, client: Client, costs: RunCosts, plan: Plan) -> Plan:
+        """Takes over what the journal holds; how far the run goes at least, and what is still to be set aside for it.
 
         Raises:
             JournalMismatch: The run was begun under other versions or on another engine.
@@ -252,15 +269,19 @@ class _OneFit:
         """
         journal, place = self._journal, self._fit.place
         if journal is None or place is None:
-            return plan.set_aside
+            return plan
         client.spend.by_key = {}
         if place.recorded is None:
-            return plan.set_aside
+            return plan
         before = place.recorded.header["versions"]
         self._warnings += check_same_versions(before, self._versions, despite=place.despite_changes)
-        await restore_spend(client, journal.past, was_in_file=place.recorded.has_ledger)
+        is_booked = place.recorded.is_booked_in(client.budget) if place.is_booked is None else place.is_booked
+        await restore_spend(client, journal.past, is_booked=is_booked)
         await journal.resumed(self._versions)
-        return plan.set_aside.above(journal.past.aside)
+        if plan.generations is not None:
+            plan = costs.plan(max(plan.generations, journal.past.reached))
+        covered = journal.past.covered(None, bills_once=client.backend.card.capabilities.idempotent)
+        return replace(plan, set_aside=plan.set_aside.above(covered))
 
     async def _set_aside(self, budget: Budget, amounts: Amounts) -> Budget:
         """What is not for the search; of a resumed run as much as is left."""
@@ -281,6 +302,7 @@ class _OneFit:
         found = {name: await self._evaluated(run, side, name, Z) for name, Z in asked}
         stopped = "interrupted" if fit.around.stop.is_set() else stopped
         if self._journal is not None:
+            await self._note_left(main.client)
             await self._journal.ended(stopped, run.elapsed_s)
         return TuningResult(
             core=await asyncio.to_thread(self._core, run, choice, chosen_by),  # it works out an interval
@@ -310,7 +332,9 @@ class _OneFit:
         if texts is None or stop.is_set():
             return None
         try:
-            logits = await unless_stopped(scheduler.score(texts.scorable, Z, "test", label=name), stop)
+            # what is scored is part of the label, and so of the key: a run that goes on may choose another prompt
+            label = name if Z is None else f"{name} {array_digest(Z)[:8]}"
+            logits = await unless_stopped(scheduler.score(texts.scorable, Z, "test", label=label), stop)
         except (BudgetExceeded, QuotaExceeded, BackendError) as end:
             run.warnings.add(f"an evaluation on the test set was not made: {end}")
             return None

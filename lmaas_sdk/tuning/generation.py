@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lmaas_sdk.accounting.amounts import Amounts
+from lmaas_sdk.canonical import digest
+from lmaas_sdk.errors import BudgetExceeded
 from lmaas_sdk.tuning.duplicates import Duplicates, Twins
 from lmaas_sdk.tuning.journal import Moment
 from lmaas_sdk.tuning.missing import Missing
@@ -23,6 +25,8 @@ from lmaas_sdk.tuning.told import Told
 from lmaas_sdk.tuning.volley import Volley
 
 __all__ = ["GenerationScorer"]
+
+_T = TypeVar("_T")
 
 
 class GenerationScorer:
@@ -65,19 +69,18 @@ class GenerationScorer:
             LmaasError: The generation could not be scored; what was sent is booked.
         """
         journal, Z = self.scheduler.journal, batch.X.astype(np.float32)
-        names = self.duplicates.names(Z)
         known = None if journal is None else journal.past.told.pop(batch.generation, None)
         if known is not None:
-            self.duplicates.learn(names, known[0])
+            self.duplicates.learn(Z, known[0])
             return known
         one = _OneGeneration(self, Z, needs, generation=batch.generation)
-        told = await one.score(names)
-        self.duplicates.learn(names, told)
+        told = await one.score()
+        self.duplicates.learn(Z, told)
         now = moment()
         if journal is not None:
-            spend = self.scheduler.client.spend
-            paid = sum((spend.taken(key) for key in one.keys), Amounts())
-            await journal.told(batch.generation, told, keys=one.keys, paid=paid, at=now)
+            keys = list(dict.fromkeys([*one.keys, *sorted(journal.past.keys_of(batch.generation))]))
+            paid = self.scheduler.client.spend.taken(keys)
+            await journal.told(batch.generation, told, keys=keys, paid=paid, at=now)
         return told, now
 
 
@@ -97,24 +100,28 @@ class _OneGeneration:
         self._raced: set[int] = set()
         self.keys: list[str] = []
 
-    async def score(self, names: Sequence[bytes]) -> Told:
-        """Sends what has to be sent, and decides about what is missing.
-
-        Args:
-            names: By what the candidates are told apart.
-        """
+    async def score(self) -> Told:
+        """Sends what has to be sent, and decides about what is missing."""
         first = self._needs.population + self._of.scheduling.over_ask
-        asked, twins = self._of.duplicates.apart(names[:first])
+        asked, twins = self._of.duplicates.apart(self._Z[:first])
         self._board.know(twins.known)
         async with self._set_aside(len(asked)):
             if asked:
                 await self._send(asked, label=str(self._generation))
-            await self._send_spares(range(first, len(self._Z)), twins)
-        scored = self._board.scored
-        self._board.know({twin: scored[one] for twin, one in twins.of.items() if one in scored})
+            self._fare_alike(twins, {})
+            await self._send_spares(range(first, len(self._Z)))
         behind = self._board.behind(self._raced - set(self._missing.fates))
-        values, fates = self._missing.told(scored, behind, needs=self._needs, scheduling=self._of.scheduling)
+        self._fare_alike(twins, behind)
+        values, fates = self._missing.told(
+            self._board.scored, behind, needs=self._needs, scheduling=self._of.scheduling
+        )
         return Told(values, fates, self._board.evaluations)
+
+    def _fare_alike(self, twins: Twins, behind: dict[int, float]) -> None:
+        """What became of a candidate became of those that equal it."""
+        _copy(self._board.scored, twins.of)
+        _copy(self._missing.fates, twins.of)
+        _copy(behind, twins.of)
 
     @asynccontextmanager
     async def _set_aside(self, candidates: int) -> AsyncIterator[None]:
@@ -127,6 +134,9 @@ class _OneGeneration:
         worst = worst_of_generation(
             scheduler, self._of.train, candidates, racing=racing, seed=self._of.seed, generation=self._generation
         )
+        if scheduler.journal is not None:
+            bills_once = client.backend.card.capabilities.idempotent
+            worst = worst.above(scheduler.journal.past.covered(self._generation, bills_once=bills_once))
         aside = await client.budget.hold_aside("race", worst)
         try:
             self._scheduler = scheduler.paying_from(client.with_budget(aside, spare=client.budget))
@@ -134,14 +144,17 @@ class _OneGeneration:
         finally:
             aside.release()
 
-    async def _send_spares(self, spares: Sequence[int], twins: Twins) -> None:
-        """Scores others in the place of those that failed, while there are any."""
+    async def _send_spares(self, spares: Sequence[int]) -> None:
+        """Scores others in the place of those that failed, while there are any, and money for them."""
         while spares and self._missing.failed:
-            lacking = self._needs.population - len(self._board.scored) - len(twins.of) - len(self._raced)
+            lacking = self._needs.population + len(self._missing.fates) - spares[0]
             now, spares = spares[:lacking], spares[lacking:]
             if lacking <= 0:
                 return
-            await self._volley(now, None, label=f"{self._generation}/spares {now[0]}")
+            try:
+                await self._volley(now, None, label=f"{self._generation}/spares {now[0]}..{now[-1]}")
+            except BudgetExceeded:
+                return
 
     async def _send(self, candidates: Sequence[int], *, label: str) -> None:
         racing, labels = self._of.racing, self._of.train.dataset.labels
@@ -152,10 +165,11 @@ class _OneGeneration:
         self._raced.update(alive)
         steps = rungs(racing, labels, seed=self._of.seed, generation=self._generation)
         for number, rows in enumerate(steps):
+            # who is in it is part of the label, and so of the keys: where a call failed, a run that goes on may differ
+            await self._volley(alive, rows, label=f"{label}/rung {number} of {digest(alive)[:8]}")
+            alive = tuple(index for index in alive if index not in self._missing.fates)
             if not alive:
                 return
-            await self._volley(alive, rows, label=f"{label}/rung {number}")
-            alive = tuple(index for index in alive if index not in self._missing.fates)
             keep, must_keep = self._needs.min_tell, self._needs.must_have
             alive = self._board.survivors(alive, racing, keep=keep, must_keep=must_keep)
 
@@ -195,3 +209,8 @@ class _OneGeneration:
         # One that the optimiser must have is no exception: with one call in twenty slow, a generation in ten would wait
         # for one of TPA's two points. Told as the other's equal, it is a generation without news for the step size.
         return len(candidates) - len(unanswered) >= max(wanted, needs.min_tell)
+
+
+def _copy(known: dict[int, _T], twins: Mapping[int, int]) -> None:
+    """What is known of a candidate is known of its twins."""
+    known |= {twin: known[one] for twin, one in twins.items() if one in known}

@@ -51,6 +51,10 @@ class Horizon:
             await self._go_on(done)
         return done < self.generations
 
+    def wanted(self, done: int) -> Amounts:
+        """The most that one generation more takes, with the look at dev that it may need."""
+        return self.costs.generation + self._aside_for(done, done + 1, self.costs)
+
     async def _go_on(self, done: int) -> None:
         """Generations may have taken less than their worst case: what is left may pay for more."""
         further = self._further(done, self.costs)
@@ -62,8 +66,16 @@ class Horizon:
         try:
             self.aside = await self._budget.hold_aside("dev and test", left + more)
         except BudgetExceeded:  # somebody who shares the budget was faster
+            self.aside = await self._what_is_left(left)
             return
         self.generations = done + further
+
+    async def _what_is_left(self, left: Amounts) -> Budget:
+        """What had been set aside, set aside again, if nobody has taken that too; the looks are made while they fit."""
+        try:
+            return await self._budget.hold_aside("dev and test", left)
+        except BudgetExceeded:
+            return await self._budget.hold_aside("dev and test", Amounts())
 
     def _further(self, done: int, costs: RunCosts) -> int:
         """The most generations, with the looks at dev that they need, that what is left pays for."""

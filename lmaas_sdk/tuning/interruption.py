@@ -36,8 +36,20 @@ async def unless_stopped(work: Coroutine[Any, Any, _T], stop: asyncio.Event, *, 
             raise Interrupted
         return task.result()
     finally:
-        for one in (task, stopping):
-            one.cancel()
-        await asyncio.wait((task, stopping))
+        await _end(task, stopping)
         if not task.cancelled():
             task.exception()  # read, so that nobody reports it as never retrieved
+
+
+async def _end(*tasks: asyncio.Task[Any]) -> None:
+    """Cancels tasks and waits for their end, through further cancellations of the one who waits."""
+    for task in tasks:
+        task.cancel()
+    was_cancelled = False
+    while not all(task.done() for task in tasks):
+        try:
+            await asyncio.wait(tasks)
+        except asyncio.CancelledError:
+            was_cancelled = True
+    if was_cancelled:
+        raise asyncio.CancelledError

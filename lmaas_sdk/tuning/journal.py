@@ -9,7 +9,11 @@
 | `told` | before the optimiser is told | the generation's values and what was decided about the rest |
 | `looked` | after the dev set was looked at | spend and time at that moment |
 | `resumed` | when another process goes on | versions and engine |
+| `left` | when the run ends in any way | what the calls cost of which no other record says it, as they were cut short |
 | `ended` | when the run has its result | why it stopped |
+
+What calls cost is `paid`, by purpose: added up over all records it is what the run has spent. Attempts whose outcome
+nobody knows are in it at their worst case, and in `unknown` by key, as a later answer may put them right.
 
 The optimiser is not in it: told the same values, it asks for the same candidates.
 """
@@ -18,9 +22,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
@@ -28,105 +32,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmaas_sdk.accounting.amounts import Amounts
-from lmaas_sdk.errors import JournalError, NotFinite, ProtocolError
+from lmaas_sdk.accounting.spend import Taken
+from lmaas_sdk.errors import JournalError
 from lmaas_sdk.tuning.journal_file import JournalFile, first_record
+from lmaas_sdk.tuning.past import Moment, Past, Spans
 from lmaas_sdk.tuning.told import Told
 
 __all__ = ["FORMAT", "Durability", "Journal", "Moment", "Past", "header_of"]
 
 FORMAT = "lmaas-journal/1"
 Durability = Literal["generation", "always", "never"]
-Spans = list[list[int]]
 _Values = NDArray[np.float64] | NDArray[np.float32]
 _T = TypeVar("_T")
-_USELESS = (ProtocolError.__name__, NotFinite.__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """Where a run stood: what was posted by then, and for how long it had been running."""
-
-    spent: Amounts
-    elapsed_s: float
-
-    def to_record(self) -> dict[str, Any]:
-        return {"spent": self.spent.to_exact(), "elapsed_s": self.elapsed_s}
-
-    @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Moment:
-        return cls(Amounts.from_exact(record["spent"]), float(record["elapsed_s"]))
-
-
-@dataclass(slots=True)
-class Past:
-    """What a journal held when it was opened.
-
-    Args:
-        told: By generation.
-        looked: When dev was looked at, by generation.
-        answers: By key, of calls whose generation is not told yet, and of those on dev and test.
-        spans: How calls were cut, by purpose and label.
-        unanswered: Keys that were sent and had no answer yet.
-        useless: Keys whose answer was no answer.
-        paid: What was posted, by purpose.
-        aside: The worst of all calls that were paid from what was set aside.
-        elapsed_s: For how long the run had been running.
-        ended: Why it stopped, if it has.
-        is_resumed: Whether there was anything, and nobody has said yet that it is done.
-    """
-
-    told: dict[int, tuple[Told, Moment]] = field(default_factory=dict)
-    looked: dict[int, Moment] = field(default_factory=dict)
-    answers: dict[str, _Values] = field(default_factory=dict)
-    spans: dict[tuple[str, str], Spans] = field(default_factory=dict)
-    unanswered: set[str] = field(default_factory=set)
-    useless: set[str] = field(default_factory=set)
-    paid: dict[str, Amounts] = field(default_factory=dict)
-    aside: Amounts = field(default_factory=Amounts)
-    elapsed_s: float = 0.0
-    ended: str | None = None
-    is_resumed: bool = False
-
-    def add(self, record: Mapping[str, Any]) -> None:
-        """Takes the next record, oldest first."""
-        for purpose, row in record.get("paid", {}).items():
-            self.paid[purpose] = self.paid.get(purpose, Amounts()) + Amounts.from_exact(row)
-        self.is_resumed = self.is_resumed or record["kind"] == "told"
-        self.elapsed_s = max(self.elapsed_s, float(record.get("elapsed_s", 0.0)))
-        match record["kind"]:
-            case "sent":
-                self._sent(record)
-            case "answer" | "failed":
-                self._answered(record)
-            case "told":
-                self._told(record)
-            case "looked":
-                self.looked[record["generation"]] = Moment.from_record(record)
-            case "ended":
-                self.ended = record["stopped"]
-            case "resumed":
-                self.ended = None
-
-    def _sent(self, record: Mapping[str, Any]) -> None:
-        self.spans[record["purpose"], record["label"]] = record["spans"]
-        self.unanswered.update(record["keys"])
-        if record["aside"]:
-            self.aside = sum(map(Amounts.from_exact, record["worst"]), self.aside)
-
-    def _answered(self, record: Mapping[str, Any]) -> None:
-        self.unanswered.discard(record["key"])
-        if "values" in record:
-            self.answers[record["key"]] = _array(record["values"])
-        elif record["why"] in _USELESS:
-            self.useless.add(record["key"])
-
-    def _told(self, record: Mapping[str, Any]) -> None:
-        """What was learned from single calls of the generation is needed no more."""
-        self.told[record["generation"]] = Told.from_record(record), Moment.from_record(record)
-        for key in record["keys"]:
-            self.answers.pop(key, None)
-            self.unanswered.discard(key)
-            self.useless.discard(key)
 
 
 class Journal:
@@ -182,12 +99,15 @@ class Journal:
         if durability not in get_args(Durability):
             raise ValueError(f"durability is {' or '.join(map(repr, get_args(Durability)))}, not {durability!r:.80}")
         pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lmaas-journal")
+        loop = asyncio.get_running_loop()
+        opening = loop.run_in_executor(pool, lambda: JournalFile(path, exists=exists))
         try:
-            file = await asyncio.get_running_loop().run_in_executor(pool, lambda: JournalFile(path, exists=exists))
+            return cls(await _done(opening), durability, pool)
         except BaseException:
+            if opening.exception() is None:  # it was opened, and nobody wants it any more
+                await _done(loop.run_in_executor(pool, opening.result().close))
             pool.shutdown(wait=False)
             raise
-        return cls(file, durability, pool)
 
     def _read(self) -> None:
         for record in self._file.records():
@@ -205,15 +125,20 @@ class Journal:
         record = {"kind": "sent", "purpose": purpose, "label": label, "spans": spans, "keys": list(keys)}
         await self._write(record | {"worst": rows, "aside": aside})
 
-    async def answered(self, key: str, purpose: str, values: _Values, paid: Amounts) -> None:
+    async def answered(self, key: str, values: _Values, paid: Taken) -> None:
         """A call was answered, and cost so much with all its attempts."""
-        await self._write({"kind": "answer", "key": key, "values": _packed(values), "paid": {purpose: paid.to_exact()}})
+        await self._write({"kind": "answer", "key": key, "values": _packed(values), **paid.to_record()})
 
-    async def failed(self, key: str, purpose: str, why: str, paid: Amounts) -> None:
+    async def failed(self, key: str, why: str, paid: Taken) -> None:
         """A call failed for good."""
-        await self._write({"kind": "failed", "key": key, "why": why, "paid": {purpose: paid.to_exact()}})
+        await self._write({"kind": "failed", "key": key, "why": why, **paid.to_record()})
 
-    async def told(self, generation: int, told: Told, *, keys: Sequence[str], paid: Amounts, at: Moment) -> None:
+    async def left(self, keys: Sequence[str], paid: Taken) -> None:
+        """The run ends, and nothing was written yet of what these calls cost."""
+        if keys:
+            await self._write({"kind": "left", "keys": list(keys), **paid.to_record()})
+
+    async def told(self, generation: int, told: Told, *, keys: Sequence[str], paid: Taken, at: Moment) -> None:
         """The optimiser is told this now.
 
         Args:
@@ -223,7 +148,7 @@ class Journal:
             paid: What those that nobody waited for cost.
             at: This moment.
         """
-        record = {"kind": "told", "generation": generation, "keys": list(keys), "paid": {"train": paid.to_exact()}}
+        record = {"kind": "told", "generation": generation, "keys": list(keys), **paid.to_record()}
         await self._write(record | told.to_record() | at.to_record(), durable=self._durability != "never")
 
     async def looked(self, generation: int, at: Moment) -> None:
@@ -236,15 +161,20 @@ class Journal:
         await self._write({"kind": "ended", "stopped": stopped, "elapsed_s": elapsed_s}, durable=durable)
 
     async def close(self) -> None:
-        """Closes it; others may go on with it then."""
+        """Closes it, once what waits is written; others may go on with it then."""
         try:
-            await self._on_thread(self._file.close)
+            with contextlib.suppress(JournalError):  # said before, to whoever wrote
+                await self._write_waiting()
         finally:
+            await self._on_thread(self._file.close)
             self._pool.shutdown(wait=False)
 
     async def _write(self, record: dict[str, Any], *, durable: bool = False) -> None:
         """Adds a record; those that come while one is being written are written together."""
         self._waiting.append((record, durable or self._durability == "always"))
+        await self._write_waiting()
+
+    async def _write_waiting(self) -> None:
         async with self._writing:
             waiting, self._waiting = self._waiting, []
             if waiting:
@@ -252,8 +182,20 @@ class Journal:
                 await self._on_thread(lambda: self._file.append(records, durable=wait))
 
     async def _on_thread(self, work: Callable[[], _T]) -> _T:
-        """What was begun is done, even if nobody waits for it any more."""
-        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._pool, work))
+        return await _done(asyncio.get_running_loop().run_in_executor(self._pool, work))
+
+
+async def _done(work: asyncio.Future[_T]) -> _T:
+    """What the work returns. What was begun is done: who is cancelled meanwhile waits for its end all the same."""
+    was_cancelled = False
+    while not work.done():
+        try:
+            await asyncio.wait([work])
+        except asyncio.CancelledError:
+            was_cancelled = True
+    if was_cancelled:
+        raise asyncio.CancelledError
+    return work.result()
 
 
 def header_of(path: Path) -> dict[str, Any]:
@@ -273,8 +215,3 @@ def _packed(values: _Values) -> dict[str, Any]:
     little = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
     content = base64.b64encode(little.tobytes()).decode("ascii")
     return {"dtype": little.dtype.str, "shape": list(little.shape), "base64": content}
-
-
-def _array(packed: Mapping[str, Any]) -> _Values:
-    raw = np.frombuffer(base64.b64decode(packed["base64"]), dtype=packed["dtype"])
-    return raw.reshape(packed["shape"]).astype(raw.dtype.newbyteorder("="))

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from lmaas_sdk.canonical import array_digest
 from lmaas_sdk.tuning.events import DevScored
 from lmaas_sdk.tuning.journal import Moment
 from lmaas_sdk.tuning.objective import Objective, losses
@@ -113,7 +114,8 @@ class Looks:
         lowest = self._selection.lowest
         scorable = replace(self._train.scorable, precise=True)
         Z = np.stack([choice.z for choice in lowest])
-        logits = await self.scheduler.score(scorable, Z, "train", label="again")
+        label = f"again {array_digest(Z)[:8]}"  # a run that goes on may have others
+        logits = await self.scheduler.score(scorable, Z, "train", label=label)
         self._selection.saw_again(self._losses(logits).tolist())
         return len(lowest)
 

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 
 from lmaas_sdk.accounting.amounts import Amounts
 
-__all__ = ["has_time"]
+__all__ = ["spare_s"]
 
 _SLACK = 1.25  # for what comes after the search, which has to end within the limit
 
 
-def has_time(
+def spare_s(
     left_s: float | None,
     *,
     generation_s: float,
@@ -19,8 +19,10 @@ def has_time(
     after: Iterable[Amounts],
     slots: int,
     servers: int = 1,
-) -> bool:
-    """Whether one more generation, and then what comes after, can be expected to end in time.
+) -> float | None:
+    """Seconds beyond those that one more generation, and then what comes after, can be expected to take.
+
+    It begins only if there are any. None: time is not limited.
 
     Args:
         left_s: Seconds left; None: no limit.
@@ -31,9 +33,9 @@ def has_time(
         servers: How many compute side by side, each a call of its own.
     """
     if left_s is None:
-        return True
+        return None
     shares = (_share(step, generation, slots, servers) for step in after if step.calls)
-    return left_s > generation_s * (1 + _SLACK * sum(shares))
+    return left_s - generation_s * (1 + _SLACK * sum(shares))
 
 
 def _share(step: Amounts, generation: Amounts, slots: int, servers: int) -> float:

@@ -19,8 +19,8 @@ _Algorithm = Literal["cma-es", "sep-cma-es", "random"]
 _Covariance = Literal["full", "diagonal"]
 RacingChoice = Literal["off", "auto", "on"]
 _LEAST_POPULATION = 4
-_PAPERS_WIDTH, _PAPERS_TEXTS, _PAPERS_D, _PAPERS_TOKENS = 1024, 32, 500, 50  # RoBERTa-large, 16 shots of two classes
-_LEAST_D, _LEAST_TOKENS = 20, 5
+_PAPERS_WIDTH, _PAPERS_D, _PAPERS_TOKENS = 1024, 500, 50  # with RoBERTa-large
+_PART_OF_A_PROMPT = 0.8
 _CHOICES = {
     "algorithm": get_args(_Algorithm),
     "covariance": get_args(_Covariance),
@@ -121,22 +121,20 @@ class Preset:
     def to_dict(self) -> dict[str, object]:
         return asdict(self)
 
-    def sized(self, card: ModelCard, texts: int) -> Preset:
-        """The same for a model and a training set of so many texts: sizes that are None are worked out.
+    def sized(self, card: ModelCard) -> Preset:
+        """The same for a model: sizes that are None are worked out from its width D.
 
-        What is searched has to be small beside what there is to learn from. So d grows with the number of texts, and
-        both sizes with the model's width, to the paper's d 500 and L 50 at RoBERTa-large's 1024.
+        A small model overfits a few dozen texts by a long prompt, so L falls with the square of D from the paper's 50
+        at 1024; d is four fifths of the prompt's own dimensions, and at most the paper's 500. Measured at D 128
+        (benchmarks/presets.py), and the paper's at 1024; no dependence on the number of texts was found.
         """
-        share = card.hidden_size / _PAPERS_WIDTH
-        tokens = self.prompt_tokens or _within(_LEAST_TOKENS, round(_PAPERS_TOKENS * share), _PAPERS_TOKENS)
-        d = self.d
-        if d is None:
-            for_texts = (texts / _PAPERS_TEXTS) ** 0.5
-            d = _within(_LEAST_D, round(_PAPERS_D * share * for_texts), _PAPERS_D)
-        return replace(self, d=d, prompt_tokens=tokens)
+        width = card.hidden_size
+        tokens = self.prompt_tokens or max(1, min(round(_PAPERS_TOKENS * (width / _PAPERS_WIDTH) ** 2), _PAPERS_TOKENS))
+        d = min(round(_PART_OF_A_PROMPT * tokens * width), _PAPERS_D) if self.d is None else self.d
+        return replace(self, d=max(1, d) if self.d is None else d, prompt_tokens=tokens)
 
     def subspace(self, card: ModelCard, seed: int) -> Subspace:
-        """The subspace of a run on a model, as large as for a training set of the paper's size unless it is `sized`.
+        """The subspace of a run on a model.
 
         Raises:
             Unsupported: The backend takes no such soft prompts.
@@ -150,15 +148,11 @@ class Preset:
             raise Unsupported(f"{card.name} builds no projection {self.projection!r}, only {list(can.projections)}")
         scale = self.scale * card.embedding_std / self.sigma0 if self.projection == "normal" else self.scale
         if self.d is None or self.prompt_tokens is None:
-            return self.sized(card, _PAPERS_TEXTS).subspace(card, seed)
+            return self.sized(card).subspace(card, seed)
         d = self.prompt_tokens * card.hidden_size if self.projection == "identity" else self.d
         if self.algorithm == "cma-es" and self.covariance == "full":
             check_covariance_size(d)
         return Subspace(d, self.prompt_tokens, card.hidden_size, self.layout, self.projection, scale=scale, seed=seed)
-
-
-def _within(least: int, size: int, most: int) -> int:
-    return max(least, min(size, most))
 
 
 def _check_name(name: object) -> None:
@@ -174,17 +168,8 @@ PRESETS: dict[str, Preset] = {
         Preset("tpa-40", step_size="tpa", population=40),
         # a model of few parameters overfits 16 shots a class at once: fewer dimensions, and a look at dev often
         Preset("small-model", d=50, prompt_tokens=10, layout="cat", dev_every=2),
-        # chosen by benchmarks/presets.py
-        Preset(
-            "default",
-            d=None,
-            prompt_tokens=None,
-            layout="cat",
-            projection="normal",
-            scale=2.0,
-            dev_every=5,
-            choose_by="cross_entropy",
-        ),
+        # chosen by benchmarks/presets.py and benchmarks/dev_choice.py
+        Preset("default", d=None, prompt_tokens=None, layout="cat", dev_every=5, plateau=40),
         Preset("random-search", algorithm="random"),
         # no subspace; the scale has a prompt start as spread as the paper's: a sum of d terms from U(-1, 1) / sqrt(d)
         Preset("direct-search", covariance="diagonal", step_size="tpa", d=0, projection="identity", scale=3**-0.5),

@@ -59,6 +59,10 @@ class Recorded:
         """Whether its spend is booked in a ledger file."""
         return bool(self.header["budget"]["in_file"])
 
+    def is_booked_in(self, budget: Budget) -> bool:
+        """Whether a budget has the run's spend: it is in a ledger file, as the run's was."""
+        return self.has_ledger and not isinstance(budget.ledger, MemoryLedger)
+
     def budget(self) -> Budget | None:
         """The budget it was given, in memory; None: it was given none.
 
@@ -131,23 +135,27 @@ def check_same_versions(recorded: Mapping[str, str], now: Mapping[str, str], *, 
     return [f"resumed although {one}: the result may differ from that of an uninterrupted run" for one in found]
 
 
-async def restore_spend(client: Client, past: Past, *, was_in_file: bool) -> None:
+async def restore_spend(client: Client, past: Past, *, is_booked: bool) -> None:
     """Has the budget and the spend say what the run has cost so far.
 
     Args:
         client: Pays from the run's budget.
         past: What the journal holds.
-        was_in_file: Whether it was booked in a ledger file; then a budget in one has it already.
+        is_booked: Whether the budget has it already.
 
     Raises:
         BudgetExceeded: The budget given allows less than was spent already.
     """
     client.spend.by_purpose.update({purpose: paid for purpose, paid in past.paid.items() if paid != Amounts()})
-    budget = client.budget
-    if was_in_file and not isinstance(budget.ledger, MemoryLedger):
-        return
-    for purpose, paid in past.paid.items():
-        (hold,) = await budget.hold_all([paid], [Label(purpose)])
+    known = dict(past.paid)
+    for key, (purpose, attempts) in past.unknown.items():
+        known[purpose] -= sum(attempts, Amounts())
+        await client.note_lost(key, purpose, attempts, is_booked=is_booked, is_new=False)
+    for key in sorted(past.unanswered):
+        lost = past.sent[key]
+        await client.note_lost(key, lost.purpose, [lost.worst], is_booked=is_booked, is_new=True)
+    for purpose, paid in known.items() if not is_booked else ():
+        (hold,) = await client.budget.hold_all([paid], [Label(purpose)])
         hold.post(paid)
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 from collections.abc import Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,12 +22,13 @@ from lmaas_sdk.tuning.interruption import Interrupted, unless_stopped
 from lmaas_sdk.tuning.journal import Moment
 from lmaas_sdk.tuning.looks import Looks
 from lmaas_sdk.tuning.optimizer import Batch, Optimizer
-from lmaas_sdk.tuning.pace import has_time
+from lmaas_sdk.tuning.pace import spare_s
 from lmaas_sdk.tuning.preparation import LabelledTexts, worst_of_generation
 from lmaas_sdk.tuning.presets import Preset
 from lmaas_sdk.tuning.scheduler import Scheduler
 from lmaas_sdk.tuning.scheduling import Needs
 from lmaas_sdk.tuning.selection import Choice, ChosenBy, Selection
+from lmaas_sdk.tuning.sharing import Sharing
 from lmaas_sdk.tuning.stopping import Plateau, reached
 from lmaas_sdk.tuning.told import Told
 from lmaas_sdk.tuning.worker import Worker
@@ -36,14 +36,13 @@ from lmaas_sdk.tuning.worker import Worker
 if TYPE_CHECKING:
     from lmaas_sdk.tuning.result import Stopped
 
-__all__ = ["Run", "Surroundings", "Turn"]
+__all__ = ["Run", "Surroundings"]
 
 _WARNINGS_EVERY = 10  # pycma's stop() is not free
 _NOT_PRECISE = "the choice is by train losses in fewer bits than float32"
 _ENDS = (BudgetExceeded, PaymentRequired, QuotaExceeded, BackendError, JournalError)
 _CUT_SHORT = ("interrupted", "quota")
 
-Turn = Callable[[], AbstractAsyncContextManager[None]]
 _T = TypeVar("_T")
 
 
@@ -55,13 +54,13 @@ class Surroundings:
         tell: Takes every event.
         stop: Set when the run should come to an end.
         target: Metric on dev that is enough; None: none is.
-        turn: Entered around every generation, by runs that share a backend.
+        sharing: How it goes with other runs.
     """
 
     tell: Callable[[Event], None]
     stop: asyncio.Event
     target: float | None = None
-    turn: Turn = nullcontext
+    sharing: Sharing = field(default_factory=Sharing)
 
 
 class Run:
@@ -177,7 +176,9 @@ class Run:
         self._tell_resumed()
         if self._is_stopped or self._end is not None:
             return False
-        return await self._has_budget(optimizer.population_size) and self._has_time()
+        if self._past is not None and self._past.keys_of(self._generation):
+            return True  # an earlier process began it, and has paid for a part
+        return await self._has_budget(optimizer.population_size) and self._has_time
 
     async def _has_budget(self, population: int) -> bool:
         scorer, horizon = self._scorer, self._horizon
@@ -187,17 +188,39 @@ class Run:
             worst = worst_of_generation(
                 self._scheduler, self._train, candidates, racing=scorer.racing, seed=scorer.seed
             )
-        reaches = await horizon.reaches(self._generation, candidates=candidates, worst=worst)
+        while not (reaches := await horizon.reaches(self._generation, candidates=candidates, worst=worst)):
+            if not await self._gets_more():
+                break
         if horizon.aside is not aside:
             client = self._scheduler.client
             paying = client.with_budget(horizon.aside, spare=client.budget)
             self._looks.scheduler = self._looks.scheduler.paying_from(paying)
         return reaches
 
+    async def _gets_more(self) -> bool:
+        """Waits for what other runs leave of a budget that is shared, as long as another generation has time."""
+        more = self._around.sharing.more
+        if more is None:
+            return False
+        try:
+            async with asyncio.timeout(self._spare_s):
+                wanted = self._horizon.wanted(self._generation)
+                has_more = await unless_stopped(more(wanted), self._around.stop, grace_s=0)
+        except TimeoutError:
+            return False
+        return has_more and not self._is_stopped
+
+    @property
     def _has_time(self) -> bool:
+        left_s = self._spare_s
+        return left_s is None or left_s > 0
+
+    @property
+    def _spare_s(self) -> float | None:
+        """Seconds beyond those that another generation and what comes after it take; None: time is not limited."""
         client = self._scheduler.client
         card = client.backend.card
-        return has_time(
+        return spare_s(
             client.budget.remaining_s(),
             generation_s=self._longest_s,
             generation=self._horizon.costs.generation,
@@ -242,8 +265,11 @@ class Run:
     async def _scored(self, batch: Batch, needs: Needs, *, is_new: bool) -> tuple[Told, Moment]:
         if not is_new:
             return await self._scorer.score(batch, needs, self._moment)
-        async with self._around.turn():
-            return await self._unless_stopped(self._scorer.score(batch, needs, self._moment))
+        return await self._unless_stopped(self._in_turn(batch, needs))
+
+    async def _in_turn(self, batch: Batch, needs: Needs) -> tuple[Told, Moment]:
+        async with self._around.sharing.turn():
+            return await self._scorer.score(batch, needs, self._moment)
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, _T]) -> _T:
         """The first generation is always finished: there has to be something to return."""
@@ -290,7 +316,7 @@ class Run:
             self._end = "target"
         elif self._plateau.is_over(done):
             self._end = "plateau"
-        elif not told.evaluations:
+        elif not told.evaluations and not told.fates:
             self._end = "done"  # every candidate was known, to the bits that are sent
 
     # -- beside the generations
@@ -329,9 +355,9 @@ class Run:
         why_not: object = "dev was not looked at" if self._looks.has_dev else "the run was cut short"
         if stopped not in _CUT_SHORT and not self._looks.has_dev and not self._is_stopped:
             try:
-                self.evaluations += await self._looks.score_again()
-            except _ENDS as end:
-                why_not = end
+                self.evaluations += await self._unless_stopped(self._looks.score_again())
+            except (*_ENDS, Interrupted) as end:
+                why_not = str(end) or why_not
             else:
                 return
         self.warnings.add(f"{_NOT_PRECISE}: {why_not}")

@@ -200,9 +200,6 @@ class Scheduler:
             JournalError: The journal cannot be written.
         """
         unasked = [part for part in parts if not (self._is_known(part) or self.is_known_useless(part))]
-        for part in unasked:
-            if self.journal is not None and part.call.key in self.journal.past.unanswered:
-                await self.client.note_lost(part.call)
         holds = await self.client.hold([part.call for part in unasked])
         try:
             await self._note_sent(unasked, label)
@@ -297,11 +294,11 @@ class Scheduler:
             salvaged = None if read is None else _salvaged(part, error, read)
             if salvaged is None:
                 if journal is not None:
-                    await journal.failed(key, part.call.purpose, type(error).__name__, self.client.spend.taken(key))
+                    await journal.failed(key, type(error).__name__, self.client.spend.taken([key]))
                 raise
             values = salvaged
         if journal is not None:
-            await journal.answered(key, part.call.purpose, values, self.client.spend.taken(key))
+            await journal.answered(key, values, self.client.spend.taken([key]))
         return values
 
     async def _logits(

@@ -30,7 +30,7 @@ class Scheduling:
             `hedge`: the call is sent once more, beside itself and paid for, and whichever is answered first counts.
         quorum: The part of a generation's candidates that must be answered before the rest may be dropped.
         slow_factor: A call is a straggler when it takes this many times as long as nine in ten calls did.
-        most_hedged: Most calls sent again, as a part of all calls.
+        most_hedged: Most calls sent again because they are slow, as a part of all calls of the run so far.
         over_ask: Candidates asked for beyond the population; a generation goes on as soon as a population of them is
             answered.
         failed: What happens to a candidate that gets no usable answer, tried again though it was: `drop`: the
@@ -89,15 +89,27 @@ class LatencyRecord:
 
     Args:
         slow_factor: As of `Scheduling`.
+
+    Attributes:
+        calls: Calls of the run, those sent again apart.
+        hedged: Calls that were sent again because they were slow.
     """
 
     def __init__(self, slow_factor: float) -> None:
+        self.calls = self.hedged = 0
         self._factor = slow_factor
         self._latencies_s: deque[float] = deque(maxlen=_LATENCIES)
 
     def add(self, latency_s: float) -> None:
         """A call took so long, or was given up after so long."""
         self._latencies_s.append(latency_s)
+
+    def take_hedge(self, most: float) -> bool:
+        """Whether one more call may be sent again, where so large a part of all may; then it is counted."""
+        if self.hedged + 1 > most * self.calls:
+            return False
+        self.hedged += 1
+        return True
 
     @property
     def slow_s(self) -> float | None:

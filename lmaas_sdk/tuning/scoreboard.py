@@ -97,11 +97,16 @@ class Scoreboard:
         if self._per_text is None or not dropped:
             return {}
         ended = sorted(index for index in self.scored if np.isfinite(self._per_text[index]).all())
+        if not ended:  # all of them failed on their last texts; those that are known from before are no race
+            return dict.fromkeys(dropped, max(self.scored.values())) if self.scored else {}
         order = ended + dropped
         found = values(self._objective, self._per_text[order], self._labels, metric=self._metric)
-        highest = max(self.scored.values(), default=-np.inf)  # of candidates known before, too
-        above = max(0.0, highest - found[: len(ended)].max())
-        return {index: float(value + above) for index, value in zip(dropped, found[len(ended) :], strict=True)}
+        level = max(self.scored.values())  # of candidates known before, too
+        above = max(0.0, level - found[: len(ended)].max())
+        behind: dict[int, float] = {}
+        for value, index in sorted(zip(found[len(ended) :].tolist(), dropped, strict=True)):
+            level = behind[index] = max(value + above, float(np.nextafter(level, np.inf)))  # no sum rounds it away
+        return behind
 
 
 def _rows_of(part: Part) -> list[int] | None:

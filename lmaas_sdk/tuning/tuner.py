@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,6 +27,7 @@ from lmaas_sdk.tuning.resumption import Recorded
 from lmaas_sdk.tuning.run import Surroundings
 from lmaas_sdk.tuning.scheduling import Scheduling
 from lmaas_sdk.tuning.searches import make_optimizer
+from lmaas_sdk.tuning.sharing import Sharing
 
 __all__ = ["Tuner"]
 
@@ -57,7 +59,7 @@ class Tuner:
         backend: Backend,
         *,
         budget: Budget | None = None,
-        preset: str | Preset = "paper",
+        preset: str | Preset = "default",
         seed: int = 42,
         scheduling: Scheduling | None = None,
         optimizer: MakeOptimizer | None = None,
@@ -80,6 +82,7 @@ class Tuner:
         self._place = None if journal is None else JournalPlace(Path(journal), durability, options=dict(options or {}))
         self._retry = retry or RetryPolicy()
         self._quotas, self._cache = quotas, cache
+        self._sharing = Sharing()
         self._stops: set[asyncio.Event] = set()  # one for every fit that is under way
 
     @classmethod
@@ -180,12 +183,11 @@ class Tuner:
             quotas=self._quotas,
             cache=self._cache,
             on_wait=_waiting(listen),
+            in_flight=self._sharing.in_flight,
         )
         await client.budget.ready()
         with _clock_of(self.budget), self._stoppable() as stop:
-            given = datasets["train"]  # what is no data set is refused with the others
-            texts = len(given) if isinstance(given, Dataset) else 0
-            fit = self._fit(client, Surroundings(listen, stop, target), texts=texts)
+            fit = self._fit(client, Surroundings(listen, stop, target, self._sharing))
             try:
                 return await fit.result(datasets)
             except BudgetExceeded as end:
@@ -195,11 +197,11 @@ class Tuner:
             finally:
                 await client.budget.ledger.flush()
 
-    def _fit(self, client: Client, around: Surroundings, *, texts: int) -> Fit:
+    def _fit(self, client: Client, around: Surroundings) -> Fit:
         return Fit(
             client,
             given=self.budget,
-            preset=self.preset.sized(self.backend.card, texts),
+            preset=self.preset.sized(self.backend.card),
             seed=self.seed,
             scheduling=self._scheduling,
             make_optimizer=self._optimizer or self._own_optimizer,
@@ -209,6 +211,18 @@ class Tuner:
 
     def _own_optimizer(self, d: int, seed: int) -> Optimizer:
         return make_optimizer(self.preset, d, seed)
+
+    def one_of_several(self, sharing: Sharing, budget: Budget, place: JournalPlace | None) -> Tuner:
+        """The same, in the place that a `TunerGroup` gives it.
+
+        Args:
+            sharing: How it goes with the others.
+            budget: Its share.
+            place: Where its journal is kept; None: nowhere.
+        """
+        other = copy.copy(self)
+        other._sharing, other.budget, other._place, other._stops = sharing, budget, place, set()
+        return other
 
     def stop(self) -> None:
         """Ends every `fit` that is under way after its generation; the result says "interrupted".

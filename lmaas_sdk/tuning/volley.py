@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from functools import partial
 from typing import Any
 
 from lmaas_sdk.accounting.budget import Reservation
@@ -18,7 +19,6 @@ __all__ = ["Answer", "Volley"]
 # An answer that is of no use, or one that never comes though others are answered, is the candidates' own failure; any
 # other error is the run's.
 _OWN_FAILURES = (ProtocolError, OutcomeUnknown)
-_POLLS = 4  # looks a deadline at calls that still wait to be sent
 
 Answer = Any
 """What was learned from a call (an array), the error by which it failed, or None: nobody waited for it."""
@@ -51,8 +51,9 @@ class Volley:
         self._label = label
         self._clock = asyncio.get_running_loop().time
         self._sent_s: dict[int, float] = {}
+        self._news: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._unclaimed: set[Reservation] = set()
         self.keys: list[str] = []
-        self._hedged_calls = 0
 
     async def send(self, parts: Sequence[Part], holds: Sequence[Reservation | None]) -> list[Answer]:
         """What came of each call; none is under way when this returns.
@@ -61,25 +62,24 @@ class Volley:
             LmaasError: The first failure that is not a candidate's own.
         """
         self.keys += [part.call.key for part in parts]
+        self._latencies.calls += len(parts)
         tasks: list[asyncio.Task[Answer]] = []
-        unclaimed = {hold for hold in holds if hold is not None}
+        self._unclaimed.update(hold for hold in holds if hold is not None)
         try:
             async with asyncio.TaskGroup() as group:
                 for number, (part, hold) in enumerate(zip(parts, holds, strict=True)):
-                    tasks.append(group.create_task(self._outcome(number, part, hold, unclaimed)))
+                    tasks.append(group.create_task(self._outcome(number, part, hold)))
                 if self._scheduling.stragglers == "drop" or self._scheduling.over_ask:
                     await self._cut_short(tasks)
         except BaseExceptionGroup as failures:
             first = first_failure(failures)
             raise first from first.__cause__
         finally:
-            for hold in unclaimed:  # a task that was cancelled before it began never saw its reservation
+            for hold in self._unclaimed:  # a task that was cancelled before it began never saw its reservation
                 hold.void()
         return [None if task.cancelled() else task.result() for task in tasks]
 
-    async def _outcome(self, number: int, part: Part, hold: Reservation | None, unclaimed: set[Reservation]) -> Answer:
-        if hold is not None:
-            unclaimed.discard(hold)
+    async def _outcome(self, number: int, part: Part, hold: Reservation | None) -> Answer:
         ask = self._hedged if self._scheduling.stragglers == "hedge" else self._asked
         try:
             return await ask(number, part, hold)
@@ -106,12 +106,21 @@ class Volley:
         raise error
 
     async def _timed(self, number: int, part: Part, hold: Reservation | None, *, apart: bool = False) -> Answer:
-        def on_sent() -> None:
-            self._sent_s[number] = self._clock()
+        sent_s: float | None = None
 
+        def on_sent() -> None:
+            nonlocal sent_s
+            sent_s = self._clock()
+            if not apart:
+                self._sent_s[number] = sent_s
+                self._tell_news()
+
+        if hold is not None:
+            self._unclaimed.discard(hold)
         values = await self._scheduler.answer(part, hold, read=self._read, apart=apart, on_sent=on_sent)
-        if number in self._sent_s:
-            self._latencies.add(self._clock() - self._sent_s[number])
+        if sent_s is not None:
+            self._latencies.add(self._clock() - sent_s)
+            self._tell_news()
         return values
 
     async def _another(self, part: Part, why: str) -> tuple[Part, Reservation | None]:
@@ -124,92 +133,93 @@ class Volley:
         other = self._scheduler.under_another_key(part, label)
         self.keys.append(other.call.key)
         (hold,) = await self._scheduler.open([other], label=label)
+        if hold is not None:
+            self._unclaimed.add(hold)
         return other, hold
 
     # -- stragglers
 
     async def _cut_short(self, tasks: Sequence[asyncio.Task[Answer]]) -> None:
         """Waits until the calls are answered, or the generation can do without those that are late."""
-        pending = set(tasks)
+        pending = [number for number, task in enumerate(tasks) if not task.done()]
         while pending:
-            _, pending = await asyncio.wait(
-                pending, timeout=self._look_again_s(tasks, pending), return_when=asyncio.FIRST_COMPLETED
-            )
+            wait_s = max((self._until_late_s(number) for number in pending), default=0.0)
+            await self._wait([tasks[number] for number in pending], wait_s)
             answered = [number for number, task in enumerate(tasks) if _has_answer(task)]
-            late = self._scheduling.over_ask or all(self._is_late(number) for number in _numbers(tasks, pending))
-            if pending and late and self._is_enough(answered):
-                for number in _numbers(tasks, pending):
-                    if number in self._sent_s:
-                        self._latencies.add(self._clock() - self._sent_s[number])
-                for task in pending:
-                    task.cancel()
+            pending = [number for number in pending if not tasks[number].done()]
+            is_late = self._scheduling.over_ask or not any(map(self._until_late_s, pending))
+            if is_late and self._is_enough(answered):
+                self._give_up(tasks, pending)
                 return
 
-    def _is_late(self, number: int) -> bool:
-        slow_s, sent_s = self._latencies.slow_s, self._sent_s.get(number)
-        return slow_s is not None and sent_s is not None and self._clock() - sent_s >= slow_s
+    def _give_up(self, tasks: Sequence[asyncio.Task[Answer]], pending: Sequence[int]) -> None:
+        for number in pending:
+            if number in self._sent_s:
+                self._latencies.add(self._clock() - self._sent_s[number])
+            tasks[number].cancel()
 
-    def _look_again_s(
-        self, tasks: Sequence[asyncio.Task[Answer]], pending: Collection[asyncio.Task[Answer]]
-    ) -> float | None:
-        """Seconds until the last of those under way is late; None: nobody can tell yet."""
-        slow_s = self._latencies.slow_s
-        if slow_s is None:
-            return None
-        now_s = self._clock()
-        sent_s = [self._sent_s.get(number, math.inf) for number in _numbers(tasks, pending)]
-        left_s = [max(0.0, one_s + slow_s - now_s) for one_s in sent_s]
-        return slow_s / _POLLS if max(left_s) == math.inf or not max(left_s) else max(left_s)
+    def _until_late_s(self, number: int) -> float:
+        """Seconds until a call is late, 0 when it is; infinite while nobody can tell."""
+        slow_s, sent_s = self._latencies.slow_s, self._sent_s.get(number)
+        return math.inf if slow_s is None or sent_s is None else max(0.0, sent_s + slow_s - self._clock())
+
+    async def _wait(self, tasks: Sequence[asyncio.Task[Answer]], wait_s: float) -> None:
+        """Waits until one of the tasks is done, a call is sent or answered, or so many seconds have gone by."""
+        # one that is late already is waited for as such; a timer may fire a tick before its time
+        timeout = max(wait_s, _TICK_S) if 0 < wait_s < math.inf else None
+        await asyncio.wait([*tasks, self._news], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+
+    def _tell_news(self) -> None:
+        """A call was sent, or answered: who is late may be another now."""
+        if not self._news.done():
+            self._news.set_result(None)
+        self._news = asyncio.get_running_loop().create_future()
 
     async def _hedged(self, number: int, part: Part, hold: Reservation | None) -> Answer:
         """The answer of whichever is first: the call, or the same one sent again because it is late."""
         async with asyncio.TaskGroup() as group:
-            first = group.create_task(self._caught(self._asked(number, part, hold)))
-            await self._until_late(number, first)
-            if first.done() or not self._may_hedge():
-                return _raised(await first)
-            try:
-                other, its_hold = await self._another(part, "hedge")
-            except (BudgetExceeded, QuotaExceeded):
-                return _raised(await first)
-            self._hedged_calls += 1
-            second = group.create_task(self._caught(self._timed(number, other, its_hold, apart=True)))
-            return _raised(await _first_answer(first, second))
+            first = group.create_task(_caught(self._asked, number, part, hold))
+            while not first.done() and (wait_s := self._until_late_s(number)):
+                await self._wait([first], wait_s)
+            second = None if first.done() else await self._sent_again(number, part, group)
+            answer = await first if second is None else await _first_answer(first, second)
+        return _raised(answer)
 
-    async def _caught(self, answer: Any) -> Answer:
-        """Errors as values: a failure of one of two calls is no reason to cancel the other."""
+    async def _sent_again(self, number: int, part: Part, group: asyncio.TaskGroup) -> asyncio.Task[Answer] | None:
+        """A second call for the same; None: that is not allowed, or cannot be paid for."""
+        if not self._latencies.take_hedge(self._scheduling.most_hedged):
+            return None
         try:
-            return await answer
-        except BackendError as error:
-            return error
-
-    async def _until_late(self, number: int, task: asyncio.Task[Answer]) -> None:
-        while not task.done() and not self._is_late(number):
-            slow_s, sent_s = self._latencies.slow_s, self._sent_s.get(number)
-            wait_s = None if slow_s is None else slow_s / _POLLS
-            if slow_s is not None and sent_s is not None:
-                wait_s = max(sent_s + slow_s - self._clock(), slow_s / 1000)
-            await asyncio.wait([task], timeout=_A_WHILE_S if wait_s is None else wait_s)
-
-    def _may_hedge(self) -> bool:
-        return self._hedged_calls < max(1, math.floor(self._scheduling.most_hedged * len(self.keys)))
+            other, hold = await self._another(part, "hedge")
+        except BudgetExceeded:
+            self._latencies.hedged -= 1
+            return None
+        return group.create_task(_caught(partial(self._timed, apart=True), number, other, hold))
 
 
-_A_WHILE_S = 0.1
+_TICK_S = 0.001
+_Ask = Callable[[int, Part, Reservation | None], Awaitable[Answer]]
+
+
+async def _caught(ask: _Ask, number: int, part: Part, hold: Reservation | None) -> Answer:
+    """Errors as values: a failure of one of two calls is no reason to cancel the other."""
+    try:
+        return await ask(number, part, hold)
+    except (BackendError, BudgetExceeded, QuotaExceeded) as error:
+        return error
 
 
 async def _first_answer(first: asyncio.Task[Answer], second: asyncio.Task[Answer]) -> Answer:
-    """The first that is no error, else the last error; the other call is cancelled."""
+    """The first that is no error, else the error of the first call; the other call is cancelled."""
     pending: set[asyncio.Task[Answer]] = {first, second}
-    answer: Answer = None
     while pending:
         done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-        answer = next((task.result() for task in done if _has_answer(task)), next(iter(done)).result())
-        if not isinstance(answer, BaseException):
-            break
-    for task in pending:
-        task.cancel()
-    return answer
+        answered = [task for task in (first, second) if task in done and _has_answer(task)]
+        if answered:
+            for task in pending:
+                task.cancel()
+            return answered[0].result()
+    return first.result()
 
 
 def _raised(answer: Answer) -> Answer:
@@ -225,7 +235,3 @@ def _has_answer(task: asyncio.Task[Answer]) -> bool:
         and task.exception() is None
         and not isinstance(task.result(), BaseException)
     )
-
-
-def _numbers(tasks: Sequence[asyncio.Task[Answer]], some: Collection[asyncio.Task[Answer]]) -> list[int]:
-    return [number for number, task in enumerate(tasks) if task in some]

@@ -1,0 +1,131 @@
+"""`lmaas tune --seeds 13,21,42`: a run a seed, on one budget."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+
+from lmaas_sdk.accounting.budget import Budget
+from lmaas_sdk.cli.exit_codes import UNAVAILABLE, exit_code_of, exit_code_of_run
+from lmaas_sdk.cli.run_options import Splits, budget_of, opened_cache, opened_ledger
+from lmaas_sdk.cli.session import OutputFiles, stopping_on_signals
+from lmaas_sdk.registry import load_backend
+from lmaas_sdk.reporting.curves import draw_run
+from lmaas_sdk.tuning.events import DevScored, Event, Resumed, Waiting
+from lmaas_sdk.tuning.group import TunerGroup
+from lmaas_sdk.tuning.group_result import GroupResult
+from lmaas_sdk.tuning.plan import DEFAULT_EVALUATIONS
+
+__all__ = ["add_seeds_options", "seeds_of", "tune_seeds"]
+
+_WORTH_A_LINE_S = 2.0
+
+
+def add_seeds_options(parser: argparse.ArgumentParser) -> None:
+    """Several seeds, and where their runs keep journals."""
+    group = parser.add_argument_group("several seeds (a run each, which share the budget)")
+    group.add_argument(
+        "--seeds", metavar="N,N,...", help="in the place of --seed: of the data, the search, the subspace"
+    )
+    group.add_argument(
+        "--journals", type=Path, metavar="FOLDER", help="each run keeps a journal there, or goes on with the one it has"
+    )
+
+
+def seeds_of(args: argparse.Namespace) -> list[int]:
+    """The seeds that the options ask for; none: it is one run.
+
+    Raises:
+        ValueError: One is no number, or there twice; or journals are asked for without seeds.
+    """
+    if args.seeds is None:
+        if args.journals is not None:
+            raise ValueError("--journals FOLDER is for several seeds: give them by --seeds")
+        return []
+    try:
+        seeds = [int(seed) for seed in args.seeds.split(",")]
+    except ValueError as error:
+        raise ValueError(f"--seeds are numbers with commas between them, not {args.seeds!r:.80}") from error
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"--seeds has one of them twice: {args.seeds:.80}")
+    return seeds
+
+
+async def tune_seeds(args: argparse.Namespace, splits: Mapping[int, Splits], files: Mapping[int, OutputFiles]) -> int:
+    """Runs all of them, writes what they found, and returns the exit code."""
+    async with opened_ledger(args) as ledger, opened_cache(args) as cache, load_backend(args.model) as backend:
+        budget = budget_of(args, ledger) or Budget(evaluations=len(splits) * DEFAULT_EVALUATIONS, warn_at=())
+        group = TunerGroup(budget=budget, journals=args.journals)
+        for seed, data in splits.items():
+            group.add(
+                f"seed-{seed}",
+                backend,
+                data.train,
+                data.dev,
+                test=data.test,
+                compare_manual=data.test is not None,
+                preset=args.preset,
+                seed=seed,
+                quotas=args.quotas,
+                cache=cache,
+            )
+        with stopping_on_signals(group):
+            result = await group.fit(max_wait_s=args.max_wait_s, on_event=_Lines().show)
+    _report(result, {f"seed-{seed}": one for seed, one in files.items()}, as_json=args.json)
+    return _exit_code(result)
+
+
+class _Lines:
+    """A line a look at dev, and one for what else is worth knowing, on stderr."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+
+    def show(self, name: str, event: Event) -> None:
+        """Takes one event of one run."""
+        told = _told(event)
+        if told:
+            self._console.print(f"{name}: {told}", highlight=False, soft_wrap=True)
+
+
+def _told(event: Event) -> str:
+    match event:
+        case DevScored() if event.choice.dev is not None and event.choice.kind == "best":
+            return f"generation {event.choice.generation + 1}, dev {event.choice.dev.value:.3f}"
+        case Resumed():
+            return f"resumed after {event.generations} generations, {event.evaluations:g} evaluations"
+        case Waiting() if event.seconds >= _WORTH_A_LINE_S:
+            return f"waiting {event.seconds:.0f} s: {event.reason}"
+    return ""
+
+
+def _report(result: GroupResult, files: Mapping[str, OutputFiles], *, as_json: bool) -> None:
+    written: dict[str, dict[str, str | None]] = {}
+    for name, run in result.items():
+        picture = files[name].picture
+        if picture is not None:
+            draw_run(run, picture)
+        saved = run.prompt.save(files[name].prompt)
+        written[name] = {"prompt_file": str(saved), "picture": None if picture is None else str(picture)}
+    if as_json:
+        told = result.to_dict()
+        runs = {name: run.to_dict() | written[name] for name, run in result.items()}
+        print(json.dumps(told | {"runs": runs}, indent=2))
+        return
+    console = Console()
+    console.print(result.table())
+    for name, error in result.failures.items():
+        console.print(f"{name} failed: {error}", soft_wrap=True, highlight=False)
+    for name, paths in written.items():
+        console.print(f"{name}: prompt file: {paths['prompt_file']}", soft_wrap=True, highlight=False)
+
+
+def _exit_code(result: GroupResult) -> int:
+    """That of a failure, if there is one; else of the run that ended worst."""
+    for error in result.failures.values():
+        return exit_code_of(error) or UNAVAILABLE
+    return max(map(exit_code_of_run, result.values()))

@@ -1,0 +1,171 @@
+"""What the journal of a run held when it was opened."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmaas_sdk.accounting.amounts import Amounts
+from lmaas_sdk.accounting.spend import Purpose
+from lmaas_sdk.errors import NotFinite, ProtocolError
+from lmaas_sdk.tuning.told import Told
+
+__all__ = ["Moment", "Past", "Sent", "Spans"]
+
+Spans = list[list[int]]
+_Values = NDArray[np.float64] | NDArray[np.float32]
+_USELESS = (ProtocolError.__name__, NotFinite.__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Where a run stood: what was posted by then, and for how long it had been running."""
+
+    spent: Amounts
+    elapsed_s: float
+
+    def to_record(self) -> dict[str, Any]:
+        return {"spent": self.spent.to_exact(), "elapsed_s": self.elapsed_s}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Moment:
+        return cls(Amounts.from_exact(record["spent"]), float(record["elapsed_s"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A call that went out.
+
+    Args:
+        purpose: What for.
+        worst: The most that one attempt may cost.
+        generation: Of which it is a part; None: it was paid from what was set aside beside the generations.
+    """
+
+    purpose: Purpose
+    worst: Amounts
+    generation: int | None
+
+
+@dataclass(slots=True)
+class Past:
+    """What a journal held when it was opened.
+
+    Args:
+        told: By generation.
+        looked: When dev was looked at, by generation.
+        answers: By key, of calls whose generation is not told yet, and of those on dev and test.
+        spans: How calls were cut, by purpose and label.
+        sent: By key, but for those of generations that are told.
+        unanswered: Keys that were sent, and no record says what they cost.
+        unknown: By key, the attempts that nobody knows the cost of.
+        useless: Keys whose answer was no answer.
+        paid: What was posted, by purpose.
+        elapsed_s: For how long the run had been running.
+        ended: Why it stopped, if it has.
+        is_resumed: Whether there was anything, and nobody has said yet that it is done.
+    """
+
+    told: dict[int, tuple[Told, Moment]] = field(default_factory=dict)
+    looked: dict[int, Moment] = field(default_factory=dict)
+    answers: dict[str, _Values] = field(default_factory=dict)
+    spans: dict[tuple[str, str], Spans] = field(default_factory=dict)
+    sent: dict[str, Sent] = field(default_factory=dict)
+    unanswered: set[str] = field(default_factory=set)
+    unknown: dict[str, tuple[Purpose, list[Amounts]]] = field(default_factory=dict)
+    useless: set[str] = field(default_factory=set)
+    paid: dict[Purpose, Amounts] = field(default_factory=dict)
+    elapsed_s: float = 0.0
+    ended: str | None = None
+    is_resumed: bool = False
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Takes the next record, oldest first."""
+        self._add_paid(record)
+        self.is_resumed = self.is_resumed or record["kind"] == "told"
+        self.elapsed_s = max(self.elapsed_s, float(record.get("elapsed_s", 0.0)))
+        match record["kind"]:
+            case "sent":
+                self._sent(record)
+            case "answer" | "failed":
+                self._answered(record)
+            case "told":
+                self._told(record)
+            case "looked":
+                self.looked[record["generation"]] = Moment.from_record(record)
+            case "ended":
+                self.ended = record["stopped"]
+            case "resumed":
+                self.ended = None
+
+    @property
+    def reached(self) -> int:
+        """Generations that are told, and the one that was begun."""
+        begun = [one.generation for one in self.sent.values() if one.generation is not None]
+        return max([*self.told, *begun], default=-1) + 1
+
+    def keys_of(self, generation: int) -> set[str]:
+        """Of the calls of a generation that went out before it was told."""
+        return {key for key, one in self.sent.items() if one.generation == generation}
+
+    def covered(self, generation: int | None, *, bills_once: bool) -> Amounts:
+        """The worst case that need not be set aside again, for a generation or (None) for what stands beside them.
+
+        Args:
+            generation: Which.
+            bills_once: Whether the provider bills a key once, so that a call which was lost takes one more at most.
+        """
+        covered = Amounts()
+        for key, one in self.sent.items():
+            if one.generation != generation:
+                continue
+            if key not in self.unanswered and key not in self.unknown:
+                covered += one.worst
+            elif bills_once:
+                covered += one.worst - Amounts(calls=1)
+        return covered
+
+    def _add_paid(self, record: Mapping[str, Any]) -> None:
+        for purpose, row in record.get("paid", {}).items():
+            self.paid[purpose] = self.paid.get(purpose, Amounts()) + Amounts.from_exact(row)
+        if record["kind"] == "sent":
+            return
+        for key in [record["key"]] if "key" in record else record.get("keys", []):
+            self.unanswered.discard(key)
+            self.unknown.pop(key, None)
+        for key, rows in record.get("unknown", {}).items():
+            self.unknown[key] = self.sent[key].purpose, list(map(Amounts.from_exact, rows))
+
+    def _sent(self, record: Mapping[str, Any]) -> None:
+        purpose, label, keys = record["purpose"], record["label"], record["keys"]
+        self.spans[purpose, label] = record["spans"]
+        self.unanswered.update(keys)
+        is_aside = record["aside"] or purpose != "train"
+        generation = None if is_aside else int(label.partition("/")[0])
+        for key, worst in zip(keys, record["worst"], strict=True):
+            self.sent[key] = Sent(purpose, Amounts.from_exact(worst), generation)
+
+    def _answered(self, record: Mapping[str, Any]) -> None:
+        if "values" in record:
+            self.answers[record["key"]] = _array(record["values"])
+        elif record["why"] in _USELESS:
+            self.useless.add(record["key"])
+
+    def _told(self, record: Mapping[str, Any]) -> None:
+        """What was learned from single calls of the generation is needed no more."""
+        self.told[record["generation"]] = Told.from_record(record), Moment.from_record(record)
+        for key in self.keys_of(record["generation"]) - self.unanswered:
+            del self.sent[key]
+        for key in record["keys"]:
+            self.answers.pop(key, None)
+            self.useless.discard(key)
+
+
+def _array(packed: Mapping[str, Any]) -> _Values:
+    raw = np.frombuffer(base64.b64decode(packed["base64"]), dtype=packed["dtype"])
+    return raw.reshape(packed["shape"]).astype(raw.dtype.newbyteorder("="))
