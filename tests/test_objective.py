@@ -38,10 +38,11 @@ def test_metric_is_negated() -> None:
     assert losses("metric", LOGITS, LABELS, metric="f1").tolist() == pytest.approx([-2 / 3, -0.5])
 
 
-def test_a_candidate_has_the_same_loss_alone() -> None:
+@pytest.mark.parametrize(("texts", "classes"), [(1, 2), (3, 9), (32, 4), (33, 2), (400, 14)])
+def test_a_candidate_has_the_same_loss_alone(texts: int, classes: int) -> None:
     """The other candidates of a generation change no bit of a loss."""
-    many = np.random.default_rng(1).standard_normal((20, 32, 4)).astype(np.float32)
-    labels = np.arange(32) % 4
+    many = np.random.default_rng(1).standard_normal((20, texts, classes)).astype(np.float32)
+    labels = np.arange(texts) % classes
     for objective in ("ce", "hinge", "metric"):
         together = losses(objective, many, labels, metric="accuracy")
         alone = [losses(objective, many[index : index + 1], labels, metric="accuracy")[0] for index in range(20)]

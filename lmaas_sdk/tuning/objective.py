@@ -70,11 +70,9 @@ def text_losses(objective: Objective, logits: NDArray[np.float32], labels: NDArr
     Raises:
         ValueError: The objective is unknown.
     """
-    of_texts = _of_texts(objective)
-    found = np.empty(logits.shape[:2], np.float64)
-    for candidate, answer in enumerate(logits):  # one at a time, as they would be if each came alone
-        found[candidate] = of_texts(answer, labels)
-    return found
+    # row by row, whoever's text it is: the bits are those that a text would have alone
+    texts = logits.reshape(-1, logits.shape[-1])
+    return _of_texts(objective)(texts, np.tile(labels, len(logits))).reshape(logits.shape[:2])
 
 
 def total(
@@ -93,7 +91,8 @@ def total(
     if objective == "metric":
         score = METRICS[metric]
         return np.array([-score(labels, row.astype(np.int64)) for row in per_text], dtype=np.float64)
-    return np.array([row.mean() for row in per_text], dtype=np.float64)
+    means: NDArray[np.float64] = np.ascontiguousarray(per_text).mean(axis=1)  # row by row, as of each alone
+    return means
 
 
 def _cross_entropies(logits: _Logits, labels: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import tenacity
 
 from lmaas_sdk.client import Client
 from lmaas_sdk.errors import BackendUnavailable, CircuitOpen, OutcomeUnknown, RetryBudgetExhausted
 
-__all__ = ["FAILS_FAST", "Health", "persistent"]
+__all__ = ["FAILS_FAST", "Health", "persistently"]
 
 FAILS_FAST = (RetryBudgetExhausted, CircuitOpen)
 _MAY_PASS = (*FAILS_FAST, BackendUnavailable, OutcomeUnknown)
+_T = TypeVar("_T")
 
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 30.0
@@ -39,8 +42,8 @@ class Health:
         return self._answered_s > moment_s
 
 
-def persistent(client: Client, health: Health) -> tenacity.AsyncRetrying:
-    """A controller for one candidate: it asks again after longer and longer pauses, until the client's patience ends.
+async def persistently(ask: Callable[[], Awaitable[_T]], client: Client, health: Health) -> _T:
+    """What `ask` brings; where that fails, asked for after longer and longer pauses, until the client's patience ends.
 
     It is no retry of an attempt: every time is a new call, which earns its share of the retry budget. Whether that
     budget ended the last one, an open circuit or its own attempts is luck, so all of them are waited for alike. A
@@ -48,11 +51,36 @@ def persistent(client: Client, health: Health) -> tenacity.AsyncRetrying:
     that never was there.
 
     Args:
+        ask: Asks once.
         client: Says how patient to be, and is told of every wait.
         health: What the backend has answered.
+
+    Raises:
+        BackendError: The last failure.
     """
+    began_s = asyncio.get_running_loop().time()
+    try:
+        return await ask()
+    except _MAY_PASS as error:
+        failed = error
+    answer: _T = await _controller(client, health, began_s)(_having_failed(failed, ask))
+    return answer
+
+
+def _having_failed(error: BaseException, ask: Callable[[], Awaitable[_T]]) -> Callable[[], Awaitable[_T]]:
+    """`ask` for a controller that takes over from the first failure: most calls need none."""
+    failures = [error]
+
+    async def again() -> _T:
+        if failures:
+            raise failures.pop()
+        return await ask()
+
+    return again
+
+
+def _controller(client: Client, health: Health, began_s: float) -> tenacity.AsyncRetrying:
     clock = asyncio.get_running_loop().time
-    began_s = clock()
     jittered = tenacity.wait_random_exponential(multiplier=_FIRST_PAUSE_S, max=_LONGEST_PAUSE_S)
 
     def pause_s(state: tenacity.RetryCallState) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import statistics
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -296,7 +297,7 @@ class Run:
             generation=generation,
             evaluations=plain(self.evaluations),
             best_loss=scored[best],
-            median_loss=float(np.median(list(scored.values()))),
+            median_loss=statistics.median(scored.values()),
             lowest_loss=self._lowest,
             sigma=sigma,
             missing=len(told.fates),

@@ -19,7 +19,7 @@ from lmaas_sdk.errors import LmaasError, NotFinite
 from lmaas_sdk.finite import all_finite
 from lmaas_sdk.texts import TextSet
 from lmaas_sdk.tuning.journal import Journal
-from lmaas_sdk.tuning.persistence import FAILS_FAST, Health, persistent
+from lmaas_sdk.tuning.persistence import FAILS_FAST, Health, persistently
 from lmaas_sdk.tuning.subspace import Subspace
 
 __all__ = ["Part", "Scheduler", "Scorable", "first_failure"]
@@ -318,7 +318,7 @@ class Scheduler:
             return await self.client.score(part.call, taken, again=again, apart=apart, on_sent=on_sent)
 
         try:
-            reply: ScoreReply = await persistent(self.client, self._health)(ask)
+            reply = await persistently(ask, self.client, self._health)
         except FAILS_FAST as error:
             raise (error.last or error) from error
         self._health.saw_answer()
