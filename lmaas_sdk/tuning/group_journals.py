@@ -25,10 +25,12 @@ class Begun:
     Args:
         recorded: How.
         spent: What it had spent when its journal ended.
+        lost: The worst case of what was on its way then.
     """
 
     recorded: Recorded
     spent: Amounts
+    lost: Amounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,8 @@ class Journals:
         with closing(JournalFile(path, exists=True)) as file:
             for record in file.records():
                 past.add(record)
-        return Begun(Recorded(path), sum(past.paid.values(), Amounts()))
+        lost = sum((past.sent[key].worst for key in past.unanswered), Amounts())
+        return Begun(Recorded(path), sum(past.paid.values(), Amounts()), lost)
 
     def place(self, name: str, begun: Begun | None, *, is_booked: bool, options: Mapping[str, Any]) -> JournalPlace:
         """The place of a run's journal.

@@ -87,7 +87,7 @@ class _Entry:
         """What it had spent before; the books know of calls whose answer the journal has not."""
         if self.begun is None:
             return 0
-        amount: int | Fraction = getattr(self.before if self.is_booked else self.begun.spent, unit)
+        amount: int | Fraction = getattr(self.before if self.is_booked else self.begun.spent + self.begun.lost, unit)
         return math.ceil(amount)
 
     @property
