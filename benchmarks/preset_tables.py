@@ -21,7 +21,7 @@ _DRAWS = 10_000
 
 @dataclass(frozen=True)
 class Table:
-    """The cells of one comparison: one task, one number of shots, one budget, by setting and seed."""
+    """The runs of one comparison, by setting and seed: one task, one number of shots, as they stood at one budget."""
 
     title: str
     evaluations: int
@@ -94,30 +94,31 @@ def with_interval(differences: Sequence[float]) -> str:
     return f"{statistics.mean(differences):+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
-def rules(tables: Iterable[Table]) -> str:
-    """A line a rule and budget: the held-out accuracy over all cells that have it."""
-    found: dict[tuple[int, str], list[float]] = {}
-    for table in tables:
-        for cell in table.cells.values():
-            for name, row in cell["chosen"].items():
-                rule, _, mark = name.partition(" at ")
-                if mark:
-                    found.setdefault((int(mark), rule), []).append(100 * row[_ACCURACY])
-    lines = ["| at evaluation | rule | runs | held-out accuracy |", "|---|---|---|---|"]
-    for (mark, rule), values in sorted(found.items()):
-        lines.append(f"| {mark} | {rule} | {len(values)} | {statistics.mean(values):.2f} |")
+def rules(cells: Iterable[Mapping[str, Any]]) -> str:
+    """A line a budget: the held-out accuracy of what each rule chooses, over all runs that reach it."""
+    found: dict[int, dict[str, list[float]]] = {}
+    for cell in cells:
+        for name, row in cell["chosen"].items():
+            rule, _, mark = name.partition(" at ")
+            if mark:
+                found.setdefault(int(mark), {}).setdefault(rule, []).append(100 * row[_ACCURACY])
+    names = sorted(found[min(found)])
+    lines = [f"| at evaluation | runs | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
+    for mark, by_rule in sorted(found.items()):
+        means = [f"{statistics.mean(by_rule[name]):.1f}" for name in names]
+        lines.append(f"| {mark} | {len(by_rule[names[0]])} | {' | '.join(means)} |")
     return "\n".join(lines)
 
 
-def plateaus(tables: Iterable[Table], rule: str) -> str:
+def plateaus(cells: Sequence[Mapping[str, Any]], rule: str) -> str:
     """What ending a run would have changed once dev has brought no better choice for so many generations."""
-    tables = list(tables)
     head = f"| generations without a better {rule} on dev | runs | evaluations done | accuracy lost |"
     lines = [head, "|---|---|---|---|"]
     for patience in _PATIENCE:
-        ended = [_ended(cell, rule, patience) for table in tables for cell in table.cells.values()]
-        done, lost = (statistics.mean(values) for values in zip(*ended, strict=True))
-        lines.append(f"| {patience} | {len(ended)} | {100 * done:.0f} % | {lost:+.2f} |")
+        done, lost = zip(*(_ended(cell, rule, patience) for cell in cells), strict=True)
+        lines.append(
+            f"| {patience} | {len(cells)} | {100 * statistics.mean(done):.0f} % | {statistics.mean(lost):+.1f} |"
+        )
     return "\n".join(lines)
 
 

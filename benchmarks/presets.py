@@ -56,7 +56,6 @@ LOOKS, LOOK = (2, 5, 10), 5  # generations between two looks at dev
 
 _PAPER = PRESETS["paper"]
 _CAT = replace(_PAPER, layout="cat")
-_NORMAL = replace(_CAT, projection="normal")
 SETTINGS: dict[str, Preset] = {
     "paper": _PAPER,
     "cat d500 L50": _CAT,
@@ -64,22 +63,11 @@ SETTINGS: dict[str, Preset] = {
     "add d50 L10": replace(_PAPER, d=50, prompt_tokens=10),
     "cat d20 L3": replace(_CAT, d=20, prompt_tokens=3),
     "cat d10 L1": replace(_CAT, d=10, prompt_tokens=1),
-    "cat d50 L3": replace(_CAT, d=50, prompt_tokens=3),
-    "cat d20 L10": replace(_CAT, d=20, prompt_tokens=10),
-    "cat d100 L5": replace(_CAT, d=100, prompt_tokens=5),
-    "cat d20 L5": replace(_CAT, d=20, prompt_tokens=5),
-    "cat d50 L5": replace(_CAT, d=50, prompt_tokens=5),
-    "cat d500 L5": replace(_CAT, d=500, prompt_tokens=5),
-    "cat d50 L5 tpa": replace(_CAT, d=50, prompt_tokens=5, step_size="tpa"),
-    "cat d50 L5 diagonal tpa": replace(_CAT, d=50, prompt_tokens=5, step_size="tpa", covariance="diagonal"),
-    "cat d50 L5 sigma .3": replace(_CAT, d=50, prompt_tokens=5, sigma0=0.3),
-    "cat d50 L5 hinge": replace(_CAT, d=50, prompt_tokens=5, objective="hinge"),
-    "cat d50 L5 population 10": replace(_CAT, d=50, prompt_tokens=5, population=10),
-    "cat d50 L5 population 40": replace(_CAT, d=50, prompt_tokens=5, population=40),
-    "cat d50 L5 uniform x2": replace(_CAT, d=50, prompt_tokens=5, scale=2.0),
-    "cat d50 L5 uniform x.5": replace(_CAT, d=50, prompt_tokens=5, scale=0.5),
-    "cat d50 L5 normal x1": replace(_NORMAL, d=50, prompt_tokens=5),
-    "cat d50 L5 normal x4": replace(_NORMAL, d=50, prompt_tokens=5, scale=4.0),
+    "cat d20 L1": replace(_CAT, d=20, prompt_tokens=1),
+    "cat d50 L1": replace(_CAT, d=50, prompt_tokens=1),
+    "cat d20 L1 sigma .3": replace(_CAT, d=20, prompt_tokens=1, sigma0=0.3),
+    "cat d20 L1 normal x4": replace(_CAT, d=20, prompt_tokens=1, projection="normal", scale=4.0),
+    "cat d20 L1 tpa": replace(_CAT, d=20, prompt_tokens=1, step_size="tpa"),
 }
 
 
@@ -97,7 +85,7 @@ class Plan:
 
 PLANS = {
     "screen": Plan(tuple(SETTINGS), ("mr", "trec"), (1, 2, 3), 600, "dev"),
-    "confirm": Plan(("paper", "cat d50 L5"), ("sst2", "trec"), (1, 2, 3, 4, 5), 2000, "test"),
+    "long": Plan(("cat d50 L10", "cat d20 L1"), ("mr",), (1, 2, 3), 2000, "dev"),
 }
 
 
@@ -245,16 +233,33 @@ def _json(done: dict[str, Any]) -> str:
     return f'{{"environment": {json.dumps(environment())},\n"cells": {{\n{lines}\n}}}}\n'
 
 
+def report(done: dict[str, Any]) -> str:
+    """All that was measured, in Markdown."""
+    parts = [preset_tables.settings(table) for table in tables(done)]
+    parts += ["### What decides, over all runs", preset_tables.rules(done.values())]
+    for evaluations in sorted({_cell(key).evaluations for key in done}):
+        rows = [row for key, row in done.items() if _cell(key).evaluations == evaluations]
+        parts.append(f"### When to stop, over the runs of {evaluations} evaluations")
+        parts += [preset_tables.plateaus(rows, rule) for rule in RULES]
+    return "\n\n".join(parts)
+
+
 def tables(done: dict[str, Any]) -> list[Table]:
-    """All that was measured, one table a task, split, number of shots and budget."""
-    grouped: dict[str, dict[tuple[str, int], Any]] = {}
-    budgets: dict[str, int] = {}
+    """One a task, split, number of shots and budget; a longer run stands in those of smaller budgets, too."""
+    grouped: dict[tuple[str, int], dict[tuple[str, int], Any]] = {}
     for key, row in done.items():
-        setting, task, held_out, shots, evaluations, seed = key.split(" | ")
-        title = f"{task} ({held_out} rows), {shots} shots, {evaluations} evaluations"
-        grouped.setdefault(title, {})[setting, int(seed)] = row
-        budgets[title] = int(evaluations)
-    return [Table(title, budgets[title], grouped[title]) for title in sorted(grouped)]
+        cell = _cell(key)
+        for mark in {*MARKS, cell.evaluations}:
+            if f"train at {mark}" in row["chosen"]:
+                title = f"{cell.task} ({cell.held_out} rows), {cell.shots} shots"
+                grouped.setdefault((title, mark), {})[cell.setting, cell.seed] = row
+    return [Table(f"{title}, {mark} evaluations", mark, rows) for (title, mark), rows in sorted(grouped.items())]
+
+
+def _cell(key: str) -> Cell:
+    setting, task, held_out, *numbers = key.split(" | ")
+    shots, evaluations, seed = map(int, numbers)
+    return Cell(setting, task, shots, evaluations, seed, held_out)
 
 
 def main() -> None:
@@ -273,9 +278,7 @@ def main() -> None:
     done = json.loads(args.results.read_text("utf-8"))["cells"] if args.results.exists() else {}
     if args.data is not None:
         asyncio.run(fill(args.data, plan, args.results, done))
-    found = tables(done)
-    parts = [*map(preset_tables.settings, found), preset_tables.rules(found)]
-    print("\n\n".join([*parts, *(preset_tables.plateaus(found, rule) for rule in RULES)]))
+    print(report(done))
 
 
 if __name__ == "__main__":
