@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Table", "plateaus", "rules", "settings"]
+__all__ = ["CE", "Table", "plateaus", "rules", "settings"]
 
 _PATIENCE = (5, 10, 15, 20, 30, 50)  # generations without a better choice
 _LOOK = 5  # generations between two looks at dev, in the tables
-CE, METRIC = f"ce {_LOOK}", f"metric {_LOOK}"
+CE, METRIC = f"ce {_LOOK}", f"metric {_LOOK}"  # rules: what decides, and how often dev is looked at
 PAPERS = "metric 10"  # the rule of the preset `paper`
 _ACCURACY, _GENERATION = -1, 0  # in a row of what was chosen
 _DRAWS = 10_000

@@ -28,7 +28,7 @@ import numpy as np
 
 from benchmarks import preset_tables
 from benchmarks.figures import environment
-from benchmarks.preset_tables import Table
+from benchmarks.preset_tables import CE, Table
 from lmaas_sdk import (
     PRESETS,
     Backend,
@@ -65,6 +65,7 @@ SETTINGS: dict[str, Preset] = {
     "cat d10 L1": replace(_CAT, d=10, prompt_tokens=1),
     "cat d20 L1": replace(_CAT, d=20, prompt_tokens=1),
     "cat d50 L1": replace(_CAT, d=50, prompt_tokens=1),
+    "cat d100 L1": replace(_CAT, d=100, prompt_tokens=1),
     "cat d20 L1 sigma .3": replace(_CAT, d=20, prompt_tokens=1, sigma0=0.3),
     "cat d20 L1 normal x4": replace(_CAT, d=20, prompt_tokens=1, projection="normal", scale=4.0),
     "cat d20 L1 tpa": replace(_CAT, d=20, prompt_tokens=1, step_size="tpa"),
@@ -223,9 +224,16 @@ async def fill(data: Path, plan: Plan, results: Path, done: dict[str, Any]) -> N
     async with load_backend(MODEL, threads=1) as backend:
         for cell in cells(plan):
             if cell.key not in done:
-                done[cell.key] = await run_cell(backend, data, cell)
+                row = await run_cell(backend, data, cell)
+                done |= {**read_results(results), cell.key: row}  # another such command may have added some
                 await asyncio.to_thread(results.write_text, _json(done), "utf-8")
-                print(cell.key, done[cell.key]["chosen"][f"ce 5 at {cell.evaluations}"], flush=True)
+                print(cell.key, row["chosen"][f"{CE} at {cell.evaluations}"], flush=True)
+
+
+def read_results(results: Path) -> dict[str, Any]:
+    """The cells that are done, by key."""
+    found: dict[str, Any] = json.loads(results.read_text("utf-8"))["cells"] if results.exists() else {}
+    return found
 
 
 def _json(done: dict[str, Any]) -> str:
@@ -275,7 +283,7 @@ def main() -> None:
     args = parser.parse_args()
     asked = {name: getattr(args, name) for name in ("settings", "tasks", "seeds", "shots", "evaluations")}
     plan = replace(PLANS[args.plan], **{name: value for name, value in asked.items() if value is not None})
-    done = json.loads(args.results.read_text("utf-8"))["cells"] if args.results.exists() else {}
+    done = read_results(args.results)
     if args.data is not None:
         asyncio.run(fill(args.data, plan, args.results, done))
     print(report(done))
