@@ -1,16 +1,17 @@
-"""What a search generalises to, setting by setting, on the bundled model: how the default preset was chosen.
+"""What decides among the candidates of a search, how often dev is looked at, and when to stop, on the bundled model.
 
-    python -m benchmarks.presets --data FOLDER --plan screen       # 3 seeds, 600 evaluations: MR and TREC, dev rows
-    python -m benchmarks.presets --data FOLDER --plan confirm      # 5 seeds, 2000 evaluations: rows not seen before
-    python -m benchmarks.presets                                   # the tables alone, from the results file
+    python -m benchmarks.dev_choice --data FOLDER                  # FOLDER/MR/train.tsv and dev.tsv: 16 shots, 600
+    python -m benchmarks.dev_choice --data FOLDER --plan few       # 4 shots
+    python -m benchmarks.dev_choice --data FOLDER --plan long      # 2000 evaluations
+    python -m benchmarks.dev_choice                                # the tables alone, from the results file
 
-FOLDER/MR/train.tsv and so on. A cell (setting, task, shots, evaluations, seed) that is done is read from the results
-file, not run again, so the script can be stopped and started at will. No row of an evaluation set of the paper's seven
-tasks is read.
+A cell (setting, task, shots, evaluations, seed) that is done is read from the results file, not run again, so the
+script can be stopped and started at will. Only MR and TREC are read, the tasks for choosing; MR's sentences are those
+that SST-2 was made of, so what is chosen on MR is not independent of SST-2.
 
 Every generation of a run is scored on dev. A search does not depend on that, so what any rarer look at dev would have
-chosen, and what a smaller budget would have, follows from the one run; each candidate that some
-such rule chooses is then scored on the held-out rows.
+chosen, and what a smaller budget would have, follows from the one run; each candidate that some such rule chooses is
+then scored on the held-out rows.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import preset_tables
+from benchmarks import dev_choice_tables
+from benchmarks.dev_choice_tables import CE, Table
 from benchmarks.figures import environment
-from benchmarks.preset_tables import CE, Table
 from lmaas_sdk import (
     PRESETS,
     Backend,
@@ -49,7 +50,7 @@ from lmaas_sdk.accounting.spend import Purpose
 from lmaas_sdk.tuning.events import dev_scored_of
 from lmaas_sdk.tuning.selection import Choice
 
-RESULTS = Path(__file__).parent / "results" / "presets.json"
+RESULTS = Path(__file__).parent / "results" / "dev_choice.json"
 MODEL = "roberta-tiny"
 MARKS = (300, 600, 1000, 2000)  # budgets that a longer run also answers for
 LOOKS, LOOK = (2, 5, 10), 5  # generations between two looks at dev
@@ -58,17 +59,13 @@ _PAPER = PRESETS["paper"]
 _CAT = replace(_PAPER, layout="cat")
 SETTINGS: dict[str, Preset] = {
     "paper": _PAPER,
-    "cat d500 L50": _CAT,
     "cat d50 L10": replace(_CAT, d=50, prompt_tokens=10),
-    "add d50 L10": replace(_PAPER, d=50, prompt_tokens=10),
     "cat d20 L3": replace(_CAT, d=20, prompt_tokens=3),
     "cat d10 L1": replace(_CAT, d=10, prompt_tokens=1),
     "cat d20 L1": replace(_CAT, d=20, prompt_tokens=1),
     "cat d50 L1": replace(_CAT, d=50, prompt_tokens=1),
     "cat d100 L1": replace(_CAT, d=100, prompt_tokens=1),
     "cat d20 L1 sigma .3": replace(_CAT, d=20, prompt_tokens=1, sigma0=0.3),
-    "cat d20 L1 normal x4": replace(_CAT, d=20, prompt_tokens=1, projection="normal", scale=4.0),
-    "cat d20 L1 tpa": replace(_CAT, d=20, prompt_tokens=1, step_size="tpa"),
 }
 
 
@@ -84,9 +81,11 @@ class Plan:
     shots: int = 16
 
 
+_FEW = ("paper", "cat d50 L10", "cat d20 L3")
 PLANS = {
-    "screen": Plan(tuple(SETTINGS), ("mr", "trec"), (1, 2, 3), 600, "dev"),
-    "long": Plan(("cat d50 L10", "cat d20 L1"), ("mr",), (1, 2, 3), 2000, "dev"),
+    "screen": Plan(tuple(SETTINGS), ("mr",), (1, 2, 3), 600, "dev"),
+    "few": Plan(_FEW, ("mr",), (1, 2, 3), 600, "dev", shots=4),
+    "long": Plan(("cat d50 L10", "cat d100 L1"), ("mr",), (1, 2), 2000, "dev"),
 }
 
 
@@ -115,17 +114,10 @@ def cells(plan: Plan) -> Iterator[Cell]:
 
 
 def read(data: Path, cell: Cell) -> tuple[Dataset, Dataset, Dataset]:
-    """Train, dev and the held-out rows; those of SST-2 are rows of its train split that no few-shot set has."""
+    """Train and dev by seed, and the held-out rows."""
     task = get_task(cell.task)
-    everything = read_folder(data, task, "train")
-    train, dev = few_shot(everything, cell.shots, seed=cell.seed)
-    if cell.task != "sst2":
-        if cell.held_out == "test" and cell.task not in ("mr", "trec"):
-            raise ValueError(f"the test rows of {cell.task} are for reporting, not for choosing")
-        return train, dev, subsample(read_folder(data, task, cell.held_out), 1000, seed=0)
-    used = set(train.fields) | set(dev.fields)
-    rest = everything.subset([row for row, fields in enumerate(everything.fields) if fields not in used])
-    return train, dev, subsample(rest, 500, seed=0)
+    train, dev = few_shot(read_folder(data, task, "train"), cell.shots, seed=cell.seed)
+    return train, dev, subsample(read_folder(data, task, cell.held_out), 1000, seed=0)
 
 
 async def run_cell(backend: Backend, data: Path, cell: Cell) -> dict[str, Any]:
@@ -243,12 +235,12 @@ def _json(done: dict[str, Any]) -> str:
 
 def report(done: dict[str, Any]) -> str:
     """All that was measured, in Markdown."""
-    parts = [preset_tables.settings(table) for table in tables(done)]
-    parts += ["### What decides, over all runs", preset_tables.rules(done.values())]
+    parts = [dev_choice_tables.settings(table) for table in tables(done)]
+    parts += ["### What decides, over all runs", dev_choice_tables.rules(done.values())]
     for evaluations in sorted({_cell(key).evaluations for key in done}):
         rows = [row for key, row in done.items() if _cell(key).evaluations == evaluations]
         parts.append(f"### When to stop, over the runs of {evaluations} evaluations")
-        parts += [preset_tables.plateaus(rows, rule) for rule in RULES]
+        parts += [dev_choice_tables.plateaus(rows, rule) for rule in RULES]
     return "\n\n".join(parts)
 
 
@@ -275,7 +267,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="run what is missing; else only the tables")
     parser.add_argument("--plan", choices=PLANS, default="screen")
     parser.add_argument("--settings", nargs="*", choices=SETTINGS, default=None)
-    parser.add_argument("--tasks", nargs="*", default=None)
+    parser.add_argument("--tasks", nargs="*", choices=("mr", "trec"), default=None)
     parser.add_argument("--seeds", nargs="*", type=int, default=None)
     parser.add_argument("--shots", type=int, default=None)
     parser.add_argument("--evaluations", type=int, default=None)

@@ -1,4 +1,4 @@
-"""The tables of `benchmarks.presets`: held-out accuracy, what decides among candidates, and when to stop."""
+"""The tables of `benchmarks.dev_choice`: held-out accuracy, what decides among candidates, and when to stop."""
 
 from __future__ import annotations
 
