@@ -230,13 +230,12 @@ class Client:
         ledger, scope = self.budget.ledger, self._routes.to("score").scope
         return await ledger.posted(scope, [key for key in keys if not ledger.unknown(scope, key)]) if keys else {}
 
-    def note_settled(self, key: str, purpose: Purpose, paid: Amounts) -> None:
-        """Notes that an earlier process has booked a call whose answer it did not live to keep.
+    def note_settled(self, key: str) -> None:
+        """Notes that a call is booked whose answer an earlier process did not live to keep.
 
         Asked for again, it is a bare call, where the provider bills a key once.
         """
         self._settled.add((self._routes.to("score").scope, key))
-        self.spend.add(purpose, paid, key)
 
     def _is_paid(self, label: Label) -> bool:
         """Whether an attempt under this key has been paid for already, of a provider that bills a key once."""

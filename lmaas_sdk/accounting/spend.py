@@ -77,6 +77,12 @@ class Spend:
             purpose, worst, key = noted
             self.add(purpose, actual - worst, key)
 
+    @property
+    def settled_keys(self) -> list[str]:
+        """Keys, of those that nobody took yet, under which a whole answer was billed."""
+        unknown = {key for _, _, key in self._unknown.values()}
+        return [key for key, (_, amounts) in (self.by_key or {}).items() if amounts.tokens and key not in unknown]
+
     def taken(self, keys: Iterable[str]) -> Taken:
         """What was posted under these keys since it was taken last."""
         by_key, asked = self.by_key or {}, set(keys)

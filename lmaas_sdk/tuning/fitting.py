@@ -215,8 +215,8 @@ class _OneFit:
     async def _note_left(self, client: Client) -> None:
         """Has the journal say what calls cost that were cut short."""
         if self._journal is not None:
-            keys = list(client.spend.by_key or ())
-            await self._journal.left(keys, client.spend.taken(keys))
+            keys, settled = list(client.spend.by_key or ()), client.spend.settled_keys
+            await self._journal.left(keys, client.spend.taken(keys), settled=settled)
 
     async def _result(
         self, client: Client, costs: RunCosts, plan: Plan, *, racing: Racing | None, run_id: str

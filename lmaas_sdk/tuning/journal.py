@@ -133,10 +133,16 @@ class Journal:
         """A call failed for good."""
         await self._write({"kind": "failed", "key": key, "why": why, **paid.to_record()})
 
-    async def left(self, keys: Sequence[str], paid: Taken) -> None:
-        """The run ends, and nothing was written yet of what these calls cost."""
+    async def left(self, keys: Sequence[str], paid: Taken, *, settled: Sequence[str]) -> None:
+        """The run ends, and nothing was written yet of what these calls cost.
+
+        Args:
+            keys: Of all.
+            paid: What they cost.
+            settled: Of those whose answer was booked, and is lost.
+        """
         if keys:
-            await self._write({"kind": "left", "keys": list(keys), **paid.to_record()})
+            await self._write({"kind": "left", "keys": list(keys), **paid.to_record(), "settled": list(settled)})
 
     async def told(self, generation: int, told: Told, *, keys: Sequence[str], paid: Taken, at: Moment) -> None:
         """The optimiser is told this now.

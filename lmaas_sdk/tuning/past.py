@@ -64,6 +64,7 @@ class Past:
         sent: By key, but for those of generations that are told.
         unanswered: Keys that were sent, and no record says what they cost.
         unknown: By key, the attempts that nobody knows the cost of.
+        settled: Keys whose answer was booked, and was not there to be written down.
         useless: Keys whose answer was no answer.
         paid: What was posted, by purpose.
         elapsed_s: For how long the run had been running.
@@ -78,6 +79,7 @@ class Past:
     sent: dict[str, Sent] = field(default_factory=dict)
     unanswered: set[str] = field(default_factory=set)
     unknown: dict[str, tuple[Purpose, list[Amounts]]] = field(default_factory=dict)
+    settled: set[str] = field(default_factory=set)
     useless: set[str] = field(default_factory=set)
     paid: dict[Purpose, Amounts] = field(default_factory=dict)
     elapsed_s: float = 0.0
@@ -124,7 +126,7 @@ class Past:
         for key, one in self.sent.items():
             if one.generation != generation:
                 continue
-            if key not in self.unanswered and key not in self.unknown:
+            if key not in self.unanswered | self.settled and key not in self.unknown:
                 covered += one.worst
             elif bills_once:
                 covered += one.worst - Amounts(calls=1)
@@ -137,7 +139,9 @@ class Past:
             return
         for key in [record["key"]] if "key" in record else record.get("keys", []):
             self.unanswered.discard(key)
+            self.settled.discard(key)
             self.unknown.pop(key, None)
+        self.settled.update(record.get("settled", ()))
         for key, rows in record.get("unknown", {}).items():
             self.unknown[key] = self.sent[key].purpose, list(map(Amounts.from_exact, rows))
 

@@ -152,12 +152,15 @@ async def restore_spend(client: Client, past: Past, *, is_booked: bool) -> None:
     for key, (purpose, attempts) in past.unknown.items():
         known[purpose] -= sum(attempts, Amounts())
         await client.note_lost(key, purpose, attempts, is_booked=is_booked, is_new=False)
+    for key in past.settled:
+        client.note_settled(key)
     in_file = is_booked and not isinstance(client.budget.ledger, MemoryLedger)
     booked = await client.booked(sorted(past.unanswered)) if in_file else {}
     for key in sorted(past.unanswered):
         lost = past.sent[key]
         if key in booked:  # the process died between the two writes
-            client.note_settled(key, lost.purpose, booked[key])
+            client.spend.add(lost.purpose, booked[key], key)
+            client.note_settled(key)
         else:
             await client.note_lost(key, lost.purpose, [lost.worst], is_booked=in_file, is_new=True)
     for purpose, paid in known.items() if not is_booked else ():
