@@ -31,19 +31,10 @@ from lmaas_sdk.backend import (
 from lmaas_sdk.calls import Call, Endpoint, actual_amounts, endpoint_of, priced_call
 from lmaas_sdk.errors import (
     AttemptTimeout,
-    AuthenticationFailed,
-    BackendUnavailable,
     BudgetExceeded,
-    InvalidQuery,
-    PaymentRequired,
-    RateLimited,
-    ServerUntrusted,
-    TaskError,
-    UnknownDataset,
-    Unsupported,
 )
 from lmaas_sdk.reply_checks import check_reply, check_usage
-from lmaas_sdk.sending import Order, Sending, within
+from lmaas_sdk.sending import Order, Sending, resolve, within
 from lmaas_sdk.texts import TextSet
 from lmaas_sdk.traffic.cache import MemoryCache, ReplyCache
 from lmaas_sdk.traffic.gate import Permit
@@ -60,7 +51,6 @@ OnWait = BeforeWait
 _Reply = ScoreReply | FeatureReply
 _T = TypeVar("_T")
 
-_REFUSED = (AuthenticationFailed, InvalidQuery, PaymentRequired, TaskError, UnknownDataset, Unsupported)
 _CLOCK_SLACK_S = 0.01  # a timer may fire a tick before its time by another clock
 
 
@@ -339,7 +329,7 @@ class Client:
             try:
                 reply = await self._exchanged(call, bill, patience)
             except BaseException as error:
-                _resolve(permit, bill, error)
+                resolve(permit, bill, error)
                 raise
             permit.settle(reply.usage.input_tokens + reply.usage.output_tokens)
         self._settle(call, reply, bill)
@@ -404,21 +394,3 @@ class Client:
 
     def _new_routes(self) -> Routes:
         return Routes(self.backend, self.budget.ledger, quotas=self._quotas, wall=self._wall)
-
-
-def _resolve(permit: Permit, bill: Bill, error: BaseException) -> None:
-    """Books an attempt that failed, by what its error says of the provider."""
-    if not bill.was_sent:
-        permit.give_back()
-    elif isinstance(error, RateLimited):
-        permit.refused()
-        bill.refused()  # the reservation stays for the next attempt; close() voids it if there is none
-    elif isinstance(error, (BackendUnavailable, ServerUntrusted)):
-        permit.give_back()
-        bill.refused()
-    elif isinstance(error, _REFUSED):
-        permit.settle(0)
-        bill.post(BARE_CALL)
-    else:
-        permit.settle(None)
-        bill.post_unknown()

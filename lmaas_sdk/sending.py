@@ -1,4 +1,4 @@
-"""One call on its way through the client: what its sender says of it, and whether it was sent."""
+"""One call on its way through the client: what its sender says of it, whether it was sent, and how it is booked."""
 
 from __future__ import annotations
 
@@ -7,13 +7,27 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from lmaas_sdk.accounting.bill import BARE_CALL, Bill
 from lmaas_sdk.accounting.budget import Reservation
 from lmaas_sdk.backend import FeatureReply, ScoreReply
 from lmaas_sdk.calls import Call
+from lmaas_sdk.errors import (
+    AuthenticationFailed,
+    BackendUnavailable,
+    InvalidQuery,
+    PaymentRequired,
+    RateLimited,
+    ServerUntrusted,
+    TaskError,
+    UnknownDataset,
+    Unsupported,
+)
+from lmaas_sdk.traffic.gate import Permit
 
-__all__ = ["Order", "Sending", "within"]
+__all__ = ["Order", "Sending", "resolve", "within"]
 
 _Reply = ScoreReply | FeatureReply
+_REFUSED = (AuthenticationFailed, InvalidQuery, PaymentRequired, TaskError, UnknownDataset, Unsupported)
 _T = TypeVar("_T")
 
 
@@ -54,3 +68,21 @@ def within(limit_s: float | None, awaited: Awaitable[_T]) -> Awaitable[_T]:
 async def _timed(limit_s: float, awaited: Awaitable[_T]) -> _T:
     async with asyncio.timeout(limit_s):
         return await awaited
+
+
+def resolve(permit: Permit, bill: Bill, error: BaseException) -> None:
+    """Books an attempt that failed, by what its error says of the provider."""
+    if not bill.was_sent:
+        permit.give_back()
+    elif isinstance(error, RateLimited):
+        permit.refused()
+        bill.refused()  # the reservation stays for the next attempt; close() voids it if there is none
+    elif isinstance(error, (BackendUnavailable, ServerUntrusted)):
+        permit.give_back()
+        bill.refused()
+    elif isinstance(error, _REFUSED):
+        permit.settle(0)
+        bill.post(BARE_CALL)
+    else:
+        permit.settle(None)
+        bill.post_unknown()

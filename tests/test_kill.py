@@ -102,6 +102,8 @@ class Billed:
             for record in file.records():
                 billed.keys |= set(record["keys"]) if record["kind"] == "sent" else set()
                 billed.answered[record.get("key")] += record["kind"] == "answer"
+                told = record["keys"] if record["kind"] == "told" else []  # that of a single call is in what is told
+                billed.answered.update(key for key in told if not billed.answered[key])
                 billed.paid = sum(map(Amounts.from_exact, record.get("paid", {}).values()), billed.paid)
         billed.answered += Counter()  # leaves those that were
         return billed

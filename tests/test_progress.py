@@ -20,7 +20,7 @@ def shown(*, terminal: bool, generations: int, planned: int | None, budget: Budg
         progress.show(RunPlanned(planned, 20))
         for g in range(generations):
             spent = Amounts(g + 1, 20 * (g + 1), 1000 * (g + 1), 5_000_000 * (g + 1))
-            progress.show(GenerationDone(g, 20 * (g + 1), 0.5, 0.6, 0.4, 1.0, spent, float(g)))
+            progress.show(GenerationDone(g, 20 * (g + 1), 0.5, 0.6, 0.4, 1.0, 0, spent, float(g)))
             if g == 1:
                 choice = Choice(g, "mean", np.zeros(1, np.float32), None, Evaluation("accuracy", 0.75, 0.5, 8))
                 progress.show(DevScored(choice, spent, float(g)))

@@ -55,10 +55,10 @@ async def fit(
 
 
 async def test_defaults_alone_are_enough() -> None:
-    """`await Tuner(backend).fit(train_set)`: 8000 evaluations of the paper's preset."""
+    """`await Tuner(backend).fit(train_set)`: at most 8000 evaluations of the default preset, sized for the model."""
     result = await Tuner(mock()).fit(TRAIN)
-    assert (result.evaluations, result.stopped, result.chosen_by) == (8000, "budget", "train_loss")
-    assert result.core.settings["preset"] == PRESETS["paper"].to_dict()
+    assert (result.stopped, result.chosen_by, result.budget["evaluations"]) == ("plateau", "train_loss", 8000)
+    assert result.core.settings["preset"] == PRESETS["default"].sized(mock().card).to_dict()
     assert result.generations[-1].lowest_loss < 0.5 * result.generations[0].best_loss
 
 

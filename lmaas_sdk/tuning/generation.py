@@ -184,6 +184,7 @@ class _OneGeneration:
             read=self._board.read,
             is_enough=lambda answered: self._is_enough(parts, answered, candidates),
             label=label,
+            keeps=len(parts) > 1 or self._of.racing is not None,  # else all there is to write is what is told next
         )
         try:
             answers = await volley.send(parts, await scheduler.open(parts, label=label))

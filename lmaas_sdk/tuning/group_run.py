@@ -258,5 +258,5 @@ class GroupRun:
             "run_failed",
             "run %(run)r of a group has failed, and the others go on: %(error)s",
             run=name,
-            error=str(error),
+            error=type(error).__name__,
         )

@@ -4,7 +4,7 @@
 | --- | --- | --- |
 | `run` | before the first call | id, settings, plan, versions, engine |
 | `sent` | before calls go out | their purpose, label and spans, from which their keys follow; the worst they may cost |
-| `answer` | when one is answered | its key, the losses or logits learned from it, what it cost |
+| `answer` | when one of several is answered | its key, the losses or logits learned from it, what it cost |
 | `failed` | when one failed for good | its key, why, what it cost |
 | `told` | before the optimiser is told | the generation's values and what was decided about the rest |
 | `looked` | after the dev set was looked at | spend and time at that moment |

@@ -270,6 +270,7 @@ class Scheduler:
         hold: Reservation | None,
         *,
         read: Read | None = None,
+        keep: bool = True,
         apart: bool = False,
         on_sent: Callable[[], None] | None = None,
     ) -> _Values:
@@ -279,6 +280,7 @@ class Scheduler:
             part: The call.
             hold: A reservation for it, which this takes over.
             read: What is learned from the logits; None: the logits themselves.
+            keep: Whether to write it down now; who does not, has what it learned written down with what it cost.
             apart, on_sent: As of `Client.score`.
 
         Raises:
@@ -297,7 +299,7 @@ class Scheduler:
                     await journal.failed(key, type(error).__name__, self.client.spend.taken([key]))
                 raise
             values = salvaged
-        if journal is not None:
+        if journal is not None and keep:
             await journal.answered(key, values, self.client.spend.taken([key]))
         return values
 

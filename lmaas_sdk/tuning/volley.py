@@ -34,6 +34,7 @@ class Volley:
         read: What is learned from an answer.
         is_enough: Whether the generation can go on with the calls of these numbers.
         label: Of the calls.
+        keeps: Whether each answer is written down by itself, as there are others to wait for.
     """
 
     def __init__(
@@ -45,8 +46,9 @@ class Volley:
         read: Read,
         is_enough: Callable[[Collection[int]], bool],
         label: str,
+        keeps: bool = True,
     ) -> None:
-        self._scheduler, self._scheduling = scheduler, scheduling
+        self._scheduler, self._scheduling, self._keeps = scheduler, scheduling, keeps
         self._latencies, self._read, self._is_enough = latencies, read, is_enough
         self._label = label
         self._clock = asyncio.get_running_loop().time
@@ -117,7 +119,9 @@ class Volley:
 
         if hold is not None:
             self._unclaimed.discard(hold)
-        values = await self._scheduler.answer(part, hold, read=self._read, apart=apart, on_sent=on_sent)
+        values = await self._scheduler.answer(
+            part, hold, read=self._read, keep=self._keeps, apart=apart, on_sent=on_sent
+        )
         if sent_s is not None:
             self._latencies.add(self._clock() - sent_s)
             self._tell_news()
