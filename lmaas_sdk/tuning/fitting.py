@@ -271,6 +271,7 @@ class _OneFit:
         if journal is None or place is None:
             return plan
         client.spend.by_key = {}
+        journal.follow(client.budget.ledger)
         if place.recorded is None:
             return plan
         before = place.recorded.header["versions"]

@@ -23,7 +23,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
@@ -32,8 +32,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmaas_sdk.accounting.amounts import Amounts
+from lmaas_sdk.accounting.ledger import Ledger
 from lmaas_sdk.accounting.spend import Taken
-from lmaas_sdk.errors import JournalError
+from lmaas_sdk.errors import JournalError, LedgerError
 from lmaas_sdk.tuning.journal_file import JournalFile, first_record
 from lmaas_sdk.tuning.past import Moment, Past, Spans
 from lmaas_sdk.tuning.told import Told
@@ -58,6 +59,7 @@ class Journal:
 
     def __init__(self, file: JournalFile, durability: Durability, pool: ThreadPoolExecutor) -> None:
         self._file, self._durability, self._pool = file, durability, pool
+        self._booked: Callable[[], Awaitable[None]] | None = None
         self._waiting: list[tuple[dict[str, Any], bool]] = []
         self._writing = asyncio.Lock()
         self.past = Past()
@@ -112,6 +114,14 @@ class Journal:
     def _read(self) -> None:
         for record in self._file.records():
             self.past.add(record)
+
+    def follow(self, ledger: Ledger) -> None:
+        """Writes nothing of what calls cost before the ledger has it.
+
+        Else a process that dies between the two would leave a call in the ledger that nobody knows the cost of, and
+        that nobody asks for again.
+        """
+        self._booked = ledger.flush
 
     async def resumed(self, versions: Mapping[str, str]) -> None:
         """Another process goes on."""
@@ -169,7 +179,7 @@ class Journal:
     async def close(self) -> None:
         """Closes it, once what waits is written; others may go on with it then."""
         try:
-            with contextlib.suppress(JournalError):  # said before, to whoever wrote
+            with contextlib.suppress(JournalError, LedgerError):  # said before, to whoever wrote
                 await self._write_waiting()
         finally:
             await self._on_thread(self._file.close)
@@ -182,6 +192,8 @@ class Journal:
 
     async def _write_waiting(self) -> None:
         async with self._writing:
+            if self._booked is not None and any("paid" in record for record, _ in self._waiting):
+                await self._booked()
             waiting, self._waiting = self._waiting, []
             if waiting:
                 records, wait = [record for record, _ in waiting], any(durable for _, durable in waiting)
