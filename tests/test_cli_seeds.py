@@ -66,3 +66,11 @@ def test_seeds_that_have_no_budget_fail_together(command: list[str], capsys: pyt
     """The first one's error is the command's."""
     assert main([*command, "--seeds", "5,6", "--budget-evaluations", "30"]) == 2
     assert "budget" in capsys.readouterr().err
+
+
+def test_options_of_a_run_hold_for_every_seed(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """A target ends each of them; a journal of one run is refused."""
+    assert main([*command, "--seeds", "5,6", "--budget-evaluations", "800", "--target", "0.01", "--json"]) == 0
+    assert {"target"} == {run["stopped"] for run in json.loads(capsys.readouterr().out)["runs"].values()}
+    for option in ("--journal", "--resume"):
+        assert main([*command, "--seeds", "5,6", "--budget-evaluations", "800", option, "run.journal"]) == 2

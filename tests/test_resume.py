@@ -7,13 +7,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import cmaes
+import numpy as np
 import pytest
 from tuning_cases import DEV, SMALL, TEST, TRAIN, examples, mock
 
 from lmaas_backends.mock import MockBackend
-from lmaas_sdk import Budget, ScoreReply, Tuner, TuningResult
+from lmaas_sdk import AskTell, Budget, Optimizer, ScoreReply, Tuner, TuningResult
 from lmaas_sdk.errors import JournalCorrupt, JournalError, JournalInUse, JournalMismatch
 from lmaas_sdk.tuning.events import Event, GenerationDone, Resumed
+from lmaas_sdk.tuning.journal_file import JournalFile
 
 PRESET = replace(SMALL, dev_every=3)
 BUDGET = {"evaluations": 80}
@@ -161,7 +164,7 @@ async def test_other_data_or_settings_are_refused(tmp_path: Path) -> None:
         await (await resumed(path, inner)).fit(examples(2, 16), DEV, test=TEST, compare_manual=True)
     with pytest.raises(JournalMismatch, match=r"dev set.*none"):
         await (await resumed(path, inner)).fit(TRAIN, test=TEST, compare_manual=True)
-    with pytest.raises(JournalMismatch, match="target"):
+    with pytest.raises(JournalMismatch, match="give fit the same target="):
         await fit(await resumed(path, inner), target=0.5)
     assert received == inner.book.received
 
@@ -230,3 +233,60 @@ async def test_damage_before_the_end_is_refused(damage: str, tmp_path: Path) -> 
     with pytest.raises(JournalCorrupt, match="line"):
         await fit(await resumed(path, inner))
     assert received == inner.book.received
+
+
+def own(d: int, seed: int, *, population: int = 8) -> Optimizer:
+    """A search that is not the preset's."""
+    return AskTell(cmaes.CMA(np.zeros(d), 0.5, seed=seed, population_size=population), d=d, population=population)
+
+
+async def test_another_search_is_refused(tmp_path: Path) -> None:
+    """A search of one's own has to be given again, and to ask for the same candidates; nothing is sent else."""
+    inner, path = mock(), tmp_path / "run.journal"
+    expected = await fit(Tuner(inner, budget=Budget(**BUDGET), journal=path, optimizer=own, **options()))  # type: ignore[arg-type]
+    received = inner.book.received
+    with pytest.raises(JournalMismatch, match=r"give Tuner\.resume the optimizer="):
+        await fit(await resumed(path, inner))
+    with pytest.raises(JournalMismatch, match="asks for other candidates in generation 0"):
+        await fit(await resumed(path, inner, optimizer=lambda d, seed: own(d, seed + 1)))
+    again = await fit(await resumed(path, inner, optimizer=own))
+    assert (expected.core.to_bytes(), received) == (again.core.to_bytes(), inner.book.received)
+
+
+@pytest.mark.parametrize("content", [b'{"notes": "mine"}', b"one line\nanother\n", b"\x00\xff", b"0123456789abcdef\n"])
+async def test_a_file_that_is_no_journal_is_left_alone(content: bytes, tmp_path: Path) -> None:
+    """It is neither written over nor gone on with, and the message says what it is not."""
+    path = tmp_path / "notes"
+    await asyncio.to_thread(path.write_bytes, content)
+    with pytest.raises(JournalError, match="no journal"):
+        await journalled(path, mock())
+    with pytest.raises(JournalError, match="no journal"):
+        await resumed(path, mock())
+    assert content == await asyncio.to_thread(path.read_bytes)
+
+
+async def test_a_run_that_had_sent_nothing_can_be_begun_again(tmp_path: Path) -> None:
+    """A search that cannot be made leaves a journal with one line, which holds nothing yet."""
+    path = tmp_path / "run.journal"
+    with pytest.raises(ZeroDivisionError):
+        await fit(Tuner(mock(), budget=Budget(**BUDGET), journal=path, optimizer=lambda d, seed: d // 0, **options()))  # type: ignore[arg-type]
+    assert 10 == len((await journalled(path, mock())).generations)
+
+
+async def test_a_link_is_the_journal_that_it_leads_to(tmp_path: Path) -> None:
+    """Two names, one lock."""
+    path, link, inner = tmp_path / "run.journal", tmp_path / "link", mock()
+    await asyncio.to_thread(link.symlink_to, path)
+    await journalled(path, inner)
+    with closing(await asyncio.to_thread(lambda: JournalFile(path, exists=True))), pytest.raises(JournalInUse):
+        await fit(await resumed(link, inner))
+
+
+async def test_what_was_gone_on_with_is_not_forgotten(tmp_path: Path) -> None:
+    """A result says of every process whose engine was another, also when the last one's is the first one's again."""
+    path, other = tmp_path / "run.journal", mock()
+    other.card = replace(other.card, fingerprint="another engine")
+    await journalled(path, mock())
+    await fit(await resumed(path, other, budget=Budget(evaluations=160), despite_changes=True))
+    result = await fit(await resumed(path, mock(), budget=Budget(evaluations=240)))
+    assert 1 == sum("another engine" in warning for warning in result.warnings)

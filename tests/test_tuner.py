@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from inspect import signature
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from lmaas_sdk import (
     TaskError,
     TunedPrompt,
     Tuner,
+    TunerGroup,
     TuningResult,
 )
 from lmaas_sdk.errors import (
@@ -742,3 +744,31 @@ async def test_every_objective_runs(objective: str) -> None:
     """Cross entropy, hinge and the negative metric all lead somewhere."""
     result = await fit(preset=replace(SMALL, objective=objective), evaluations=240)  # type: ignore[arg-type]
     assert result.generations[-1].lowest_loss < result.generations[0].median_loss
+
+
+@pytest.mark.parametrize("target", ["x", float("nan"), True])
+async def test_a_target_is_a_number(target: object) -> None:
+    """What cannot be reached is refused before anything is sent."""
+    backend = mock()
+    with pytest.raises(ValueError, match="target is a value of the metric"):
+        await Tuner(backend, preset=SMALL).fit(TRAIN, DEV, target=target)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="there is none"):
+        await Tuner(backend, preset=SMALL).fit(TRAIN, target=0.9)
+    assert 0 == backend.book.attempts
+
+
+def test_settings_of_the_wrong_type_are_named_when_the_tuner_is_made() -> None:
+    """The message says what they are."""
+    with pytest.raises(TypeError, match=r"scheduling is a Scheduling.*'drop'"):
+        Tuner(mock(), scheduling="drop")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"optimizer makes a search.*'cma'"):
+        Tuner(mock(), optimizer="cma")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="seed is a whole number"):
+        Tuner(mock(), seed=1.5)  # type: ignore[arg-type]
+    assert int is type(Tuner(mock(), seed=np.int64(3)).seed)  # type: ignore[arg-type]
+
+
+def test_a_group_takes_the_preset_that_a_tuner_takes() -> None:
+    """By default the same."""
+    (tuner, group) = (signature(one).parameters["preset"].default for one in (Tuner, TunerGroup.add))
+    assert tuner == group == "default"

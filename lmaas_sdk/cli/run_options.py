@@ -54,7 +54,7 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
     """When the search is over before its budget is, and what it does about the slow, the failed and the hopeless."""
     group = parser.add_argument_group("search")
     group.add_argument("--target", type=float, metavar="METRIC", help="end when dev comes up to it, such as 0.9")
-    group.add_argument("--plateau", type=int, metavar="N", help="end after N generations without improvement")
+    group.add_argument("--plateau", type=int, metavar="N", help="end after N generations without improvement; 0: never")
     group.add_argument(
         "--racing",
         choices=get_args(RacingChoice),
@@ -84,6 +84,8 @@ def preset_of(args: argparse.Namespace) -> Preset:
         ValueError: A setting is out of its range.
     """
     changes = {name: value for name in ("racing", "plateau") if (value := getattr(args, name)) is not None}
+    if changes.get("plateau") == 0:
+        changes["plateau"] = None
     return replace(PRESETS[args.preset], **changes)
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.cli.exit_codes import UNAVAILABLE, exit_code_of, exit_code_of_run
-from lmaas_sdk.cli.run_options import Splits, budget_of, opened_cache, opened_ledger
+from lmaas_sdk.cli.run_options import Splits, budget_of, opened_cache, opened_ledger, preset_of, scheduling_of
 from lmaas_sdk.cli.session import OutputFiles, stopping_on_signals
 from lmaas_sdk.registry import load_backend
 from lmaas_sdk.reporting.curves import draw_run
@@ -50,6 +50,8 @@ def seeds_of(args: argparse.Namespace) -> list[int]:
         seeds = [int(seed) for seed in args.seeds.split(",")]
     except ValueError as error:
         raise ValueError(f"--seeds are numbers with commas between them, not {args.seeds!r:.80}") from error
+    if args.journal is not None or args.resume is not None:
+        raise ValueError("--journal and --resume are for one run: with --seeds give --journals FOLDER, again to go on")
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"--seeds has one of them twice: {args.seeds:.80}")
     return seeds
@@ -59,7 +61,12 @@ async def tune_seeds(args: argparse.Namespace, splits: Mapping[int, Splits], fil
     """Runs all of them, writes what they found, and returns the exit code."""
     async with opened_ledger(args) as ledger, opened_cache(args) as cache, load_backend(args.model) as backend:
         budget = budget_of(args, ledger) or Budget(evaluations=len(splits) * DEFAULT_EVALUATIONS, warn_at=())
-        group = TunerGroup(budget=budget, journals=args.journals)
+        group = TunerGroup(
+            budget=budget,
+            journals=args.journals,
+            durability=args.durability,
+            despite_changes=args.despite_changes,
+        )
         for seed, data in splits.items():
             group.add(
                 f"seed-{seed}",
@@ -68,7 +75,9 @@ async def tune_seeds(args: argparse.Namespace, splits: Mapping[int, Splits], fil
                 data.dev,
                 test=data.test,
                 compare_manual=data.test is not None,
-                preset=args.preset,
+                target=args.target,
+                preset=preset_of(args),
+                scheduling=scheduling_of(args),
                 seed=seed,
                 quotas=args.quotas,
                 cache=cache,

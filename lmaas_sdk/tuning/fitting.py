@@ -88,6 +88,7 @@ class Fit:
         seed: Of the search and of the subspace.
         scheduling: What to do about the slow and the failed.
         make_optimizer: Of d and a seed.
+        is_own_search: Whether that is the user's, and not the preset's.
         place: Where its journal is; None: it keeps none.
         around: What it listens to.
     """
@@ -98,6 +99,7 @@ class Fit:
     seed: int
     scheduling: Scheduling
     make_optimizer: MakeOptimizer
+    is_own_search: bool
     place: JournalPlace | None
     around: Surroundings
 
@@ -134,6 +136,7 @@ class Fit:
     def _settings(self, subspace: Subspace, data: _Data) -> dict[str, Any]:
         settings: dict[str, Any] = settings_record(self.preset, self.scheduling)
         settings |= {"seed": self.seed, "subspace": subspace.digest, "target": self.around.target}
+        settings["search"] = "own" if self.is_own_search else "preset"
         settings["data"] = {name: texts.dataset.digest for name, texts in data.items()}
         if self.client.backend.card.capabilities.precise:
             settings["losses"] = "fewer bits than float32"
@@ -276,6 +279,8 @@ class _OneFit:
             return plan
         before = place.recorded.header["versions"]
         self._warnings += check_same_versions(before, self._versions, despite=place.despite_changes)
+        for others in journal.past.versions:
+            self._warnings += check_same_versions(before, others, despite=True)
         is_booked = place.recorded.is_booked_in(client.budget) if place.is_booked is None else place.is_booked
         await restore_spend(client, journal.past, is_booked=is_booked)
         await journal.resumed(self._versions)

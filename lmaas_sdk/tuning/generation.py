@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lmaas_sdk.canonical import digest
-from lmaas_sdk.errors import BudgetExceeded
+from lmaas_sdk.canonical import array_digest, digest
+from lmaas_sdk.errors import BudgetExceeded, JournalMismatch
 from lmaas_sdk.tuning.duplicates import Duplicates, Twins
 from lmaas_sdk.tuning.journal import Moment
 from lmaas_sdk.tuning.missing import Missing
@@ -67,14 +68,16 @@ class GenerationScorer:
 
         Raises:
             LmaasError: The generation could not be scored; what was sent is booked.
+            JournalMismatch: The journal is of a search that had asked for other candidates.
         """
         journal, Z = self.scheduler.journal, batch.X.astype(np.float32)
         known = None if journal is None else journal.past.told.pop(batch.generation, None)
         if known is not None:
+            _check_same_search(known[0], Z, batch.generation)
             self.duplicates.learn(Z, known[0])
             return known
         one = _OneGeneration(self, Z, needs, generation=batch.generation)
-        told = await one.score()
+        told = replace(await one.score(), asked=array_digest(Z))
         self.duplicates.learn(Z, told)
         now = moment()
         if journal is not None:
@@ -82,6 +85,14 @@ class GenerationScorer:
             paid = self.scheduler.client.spend.taken(keys)
             await journal.told(batch.generation, told, keys=keys, paid=paid, at=now)
         return told, now
+
+
+def _check_same_search(told: Told, Z: NDArray[np.float32], generation: int) -> None:
+    if told.asked != array_digest(Z):
+        raise JournalMismatch(
+            f"the search asks for other candidates in generation {generation} than the journal's run did: give the "
+            "optimizer= that it was begun with, with the same settings and seed"
+        )
 
 
 class _OneGeneration:

@@ -20,7 +20,7 @@ from lmaas_sdk.tuning.group_journals import Journals
 from lmaas_sdk.tuning.group_result import GroupResult
 from lmaas_sdk.tuning.group_run import GroupRun, Job
 from lmaas_sdk.tuning.journal import Durability
-from lmaas_sdk.tuning.presets import Preset
+from lmaas_sdk.tuning.presets import DEFAULT_PRESET, Preset
 from lmaas_sdk.tuning.scheduling import Scheduling
 from lmaas_sdk.tuning.tuner import Tuner
 
@@ -73,7 +73,7 @@ class TunerGroup:
         compare_manual: bool = False,
         target: float | None = None,
         priority: float = 1.0,
-        preset: str | Preset = "paper",
+        preset: str | Preset = DEFAULT_PRESET,
         seed: int = 42,
         scheduling: Scheduling | None = None,
         optimizer: MakeOptimizer | None = None,

@@ -12,7 +12,7 @@ from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.errors import JournalError
 from lmaas_sdk.tuning.fitting import JournalPlace
 from lmaas_sdk.tuning.journal import Durability, Past
-from lmaas_sdk.tuning.journal_file import JournalFile
+from lmaas_sdk.tuning.journal_file import LONGEST_HEADER, JournalFile, has_sent
 from lmaas_sdk.tuning.resumption import Recorded
 
 __all__ = ["Begun", "Journals"]
@@ -65,7 +65,7 @@ class Journals:
             JournalError: It cannot be read, or another run has it open.
         """
         path = self._path(name)
-        if not _has_a_line(path):
+        if not _has_sent(path):
             return None
         past = Past()
         with closing(JournalFile(path, exists=True)) as file:
@@ -92,11 +92,11 @@ class Journals:
         return self.folder / f"{name}.journal"
 
 
-def _has_a_line(path: Path) -> bool:
+def _has_sent(path: Path) -> bool:
     if not path.exists():
         return False
     try:
         with path.open("rb") as file:
-            return file.readline().endswith(b"\n")
+            return has_sent(file.read(LONGEST_HEADER))
     except OSError as error:
         raise JournalError(f"cannot read the journal {path}: {error.strerror or error}") from error

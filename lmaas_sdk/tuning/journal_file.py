@@ -11,6 +11,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +22,13 @@ from filelock import FileLock, Timeout
 from lmaas_sdk.canonical import canonical_json
 from lmaas_sdk.errors import JournalCorrupt, JournalError, JournalInUse
 
-__all__ = ["JournalFile", "first_record"]
+__all__ = ["LONGEST_HEADER", "JournalFile", "first_record", "has_sent"]
 
 Record = dict[str, Any]
 _SUM_DIGITS = 16
 _START = "0" * _SUM_DIGITS
+_BEGINNING = re.compile(rb"[0-9a-f]{0,16}|[0-9a-f]{16} \{?")
+LONGEST_HEADER = 1 << 22
 
 
 class JournalFile:
@@ -41,7 +44,7 @@ class JournalFile:
     """
 
     def __init__(self, path: Path, *, exists: bool) -> None:
-        self.path = path
+        path = self.path = path.resolve()  # one file has one lock, by whatever name it is opened
         self._lock = _locked(path)
         try:
             self._file: BinaryIO = _opened(path, exists=exists)
@@ -115,6 +118,8 @@ def first_record(path: Path) -> Record:
             line = file.readline()
     except (OSError, ValueError) as error:
         raise JournalError(f"cannot read the journal {path}: {getattr(error, 'strerror', None) or error}") from error
+    if not _is_begun(line):
+        raise JournalError(f"{path} is no journal of a run: it begins with {line[:20]!r}")
     if not line.endswith(b"\n"):
         raise JournalError(f"the journal {path} ends before its first line does: nothing was sent, so begin anew")
     return _checked(line, _START, place=f"{path}, line 1")[1]
@@ -171,6 +176,8 @@ def _unlock(held: _Lock) -> None:
 def _opened(path: Path, *, exists: bool) -> BinaryIO:
     try:
         return path.open("r+b", buffering=0) if exists else _made(path)
+    except JournalError:
+        raise
     except FileNotFoundError as error:
         raise JournalError(f"there is no journal {path} to go on with: name another, or begin a run there") from error
     except (OSError, ValueError) as error:
@@ -178,18 +185,32 @@ def _opened(path: Path, *, exists: bool) -> BinaryIO:
 
 
 def _made(path: Path) -> BinaryIO:
-    """A new file, or one whose writer died before its first line was whole: it had sent nothing by then.
+    """A new file, or one of a run that ended before it had sent anything.
 
     Raises:
-        JournalError: It holds a run.
+        JournalError: It holds a run, or something else.
     """
     file = path.open("a+b", buffering=0)
     file.seek(0)
-    if file.readline().endswith(b"\n"):
+    beginning = file.read(LONGEST_HEADER)
+    if has_sent(beginning):
         file.close()
         raise JournalError(
             f"the journal {path} holds a run already: Tuner.resume (lmaas tune --resume) goes on with it, or choose "
             "another name"
         )
+    if not _is_begun(beginning):
+        file.close()
+        raise JournalError(f"{path} holds something that is no journal: choose another name")
     file.truncate(0)
     return file
+
+
+def has_sent(beginning: bytes) -> bool:
+    """Whether a journal that begins so has more than its first line, without which nothing was sent."""
+    return _is_begun(beginning) and b"\n" in beginning.partition(b"\n")[2]
+
+
+def _is_begun(beginning: bytes) -> bool:
+    """Whether this may be the beginning of a journal, or nothing at all."""
+    return _BEGINNING.fullmatch(beginning[: _SUM_DIGITS + 2]) is not None

@@ -67,6 +67,7 @@ class Past:
         settled: Keys whose answer was booked, and was not there to be written down.
         useless: Keys whose answer was no answer.
         paid: What was posted, by purpose.
+        versions: What other processes went on with.
         elapsed_s: For how long the run had been running.
         ended: Why it stopped, if it has.
         is_resumed: Whether there was anything, and nobody has said yet that it is done.
@@ -82,6 +83,7 @@ class Past:
     settled: set[str] = field(default_factory=set)
     useless: set[str] = field(default_factory=set)
     paid: dict[Purpose, Amounts] = field(default_factory=dict)
+    versions: list[dict[str, str]] = field(default_factory=list)
     elapsed_s: float = 0.0
     ended: str | None = None
     is_resumed: bool = False
@@ -104,6 +106,7 @@ class Past:
                 self.ended = record["stopped"]
             case "resumed":
                 self.ended = None
+                self.versions.append(record["versions"])
 
     @property
     def reached(self) -> int:

@@ -13,7 +13,7 @@ from lmaas_sdk.tuning.optimizer import StepSize, check_covariance_size
 from lmaas_sdk.tuning.selection import DevRule
 from lmaas_sdk.tuning.subspace import NAMED_PROJECTIONS, Layout, Subspace, positive_number
 
-__all__ = ["PRESETS", "Preset", "get_preset"]
+__all__ = ["DEFAULT_PRESET", "PRESETS", "Preset", "get_preset"]
 
 _Algorithm = Literal["cma-es", "sep-cma-es", "random"]
 _Covariance = Literal["full", "diagonal"]
@@ -160,6 +160,7 @@ def _check_name(name: object) -> None:
         raise ValueError(f"a preset's name is a string that is not empty, not {name!r:.80}")
 
 
+DEFAULT_PRESET = "default"
 PRESETS: dict[str, Preset] = {
     preset.name: preset
     for preset in (

@@ -19,6 +19,12 @@ from lmaas_sdk.tuning.presets import Preset
 from lmaas_sdk.tuning.scheduling import Scheduling
 from lmaas_sdk.tuning.versions import differences
 
+_WHAT_TO_GIVE = {
+    "target": ": give fit the same target=",
+    "search": ": give Tuner.resume the optimizer= that it was begun with",
+    "subspace": ": it was begun on a model of another width",
+}
+
 __all__ = ["Recorded", "budget_record", "check_same_run", "check_same_versions", "restore_spend", "settings_record"]
 
 
@@ -108,7 +114,10 @@ def check_same_run(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         if name == "data" and before != after:
             _refuse_data(before or {}, after or {})
         if before != after:
-            raise JournalMismatch(f"the journal's run has {name} = {before!r:.120}, and this one has {after!r:.120}")
+            raise JournalMismatch(
+                f"the journal's run has {name} = {before!r:.120}, and this one has {after!r:.120}"
+                + _WHAT_TO_GIVE.get(name, "")
+            )
 
 
 def _refuse_data(before: Mapping[str, str], after: Mapping[str, str]) -> None:

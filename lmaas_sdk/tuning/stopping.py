@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from numbers import Real
 
 from lmaas_sdk.tuning.predictor import Evaluation
 from lmaas_sdk.tuning.selection import DevRule, dev_rank
 
-__all__ = ["Plateau", "reached"]
+__all__ = ["Plateau", "checked_target", "reached"]
 
 _LEAST_GAIN = 0.001  # of the train loss; less is no improvement
 
@@ -45,6 +47,21 @@ class Plateau:
     def is_over(self, generation: int) -> bool:
         """Whether nothing has got better for so long, after this generation."""
         return self._most is not None and self._best is not None and generation - self._since >= self._most
+
+
+def checked_target(target: float | None, *, has_dev: bool) -> float | None:
+    """A target that can be reached.
+
+    Raises:
+        ValueError: It is no finite number, or there is no dev set.
+    """
+    if target is None:
+        return None
+    if isinstance(target, bool) or not isinstance(target, Real) or not math.isfinite(target):
+        raise ValueError(f"target is a value of the metric on dev, such as 0.9, not {target!r:.80}")
+    if not has_dev:
+        raise ValueError(f"target = {target!r} is reached on a dev set, and there is none: give fit one")
+    return float(target)
 
 
 def reached(target: float | None, evaluations: Sequence[Evaluation]) -> bool:

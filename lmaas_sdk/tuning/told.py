@@ -21,11 +21,13 @@ class Told:
         fates: What happened to those without a value of their own: `failed` (no usable answer), `abandoned` (too slow),
             `imputed` (failed, and told as some value), `dropped` (clearly worse in a race, and told as such).
         evaluations: Candidates scored, those scored on part of the texts as that part.
+        asked: Digest of the candidates that the search had asked for, by which a journal is held to its search.
     """
 
     values: Mapping[int, float]
     fates: Mapping[int, Fate] = field(default_factory=dict)
     evaluations: int | Fraction = 0
+    asked: str = ""
 
     @property
     def scored(self) -> dict[int, float]:
@@ -38,6 +40,7 @@ class Told:
             "values": [[index, value] for index, value in self.values.items()],
             "fates": [[index, fate] for index, fate in self.fates.items()],
             "evaluations": str(self.evaluations),
+            "asked": self.asked,
         }
 
     @classmethod
@@ -48,4 +51,5 @@ class Told:
             {index: float(value) for index, value in record["values"]},
             dict(record["fates"]),
             int(evaluations) if evaluations.denominator == 1 else evaluations,
+            str(record["asked"]),
         )

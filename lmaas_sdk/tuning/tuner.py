@@ -14,6 +14,7 @@ from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.backend import Backend, Limits
 from lmaas_sdk.client import Client, OnWait
 from lmaas_sdk.errors import BudgetExceeded, BudgetTooSmall
+from lmaas_sdk.seeding import whole_number
 from lmaas_sdk.tasks import Dataset
 from lmaas_sdk.traffic.cache import ReplyCache
 from lmaas_sdk.traffic.retry import RetryPolicy
@@ -21,13 +22,14 @@ from lmaas_sdk.tuning.events import Event, Listener, Waiting
 from lmaas_sdk.tuning.fitting import Fit, JournalPlace, MakeOptimizer
 from lmaas_sdk.tuning.journal import Durability
 from lmaas_sdk.tuning.optimizer import Optimizer
-from lmaas_sdk.tuning.presets import Preset, get_preset
+from lmaas_sdk.tuning.presets import DEFAULT_PRESET, Preset, get_preset
 from lmaas_sdk.tuning.result import TuningResult
 from lmaas_sdk.tuning.resumption import Recorded
 from lmaas_sdk.tuning.run import Surroundings
 from lmaas_sdk.tuning.scheduling import Scheduling
 from lmaas_sdk.tuning.searches import make_optimizer
 from lmaas_sdk.tuning.sharing import Sharing
+from lmaas_sdk.tuning.stopping import checked_target
 
 __all__ = ["Tuner"]
 
@@ -59,7 +61,7 @@ class Tuner:
         backend: Backend,
         *,
         budget: Budget | None = None,
-        preset: str | Preset = "default",
+        preset: str | Preset = DEFAULT_PRESET,
         seed: int = 42,
         scheduling: Scheduling | None = None,
         optimizer: MakeOptimizer | None = None,
@@ -72,10 +74,16 @@ class Tuner:
     ) -> None:
         if budget is not None and not isinstance(budget, Budget):
             raise TypeError(f"budget is a Budget, such as Budget(usd='5.00'), not {budget!r}")
+        if scheduling is not None and not isinstance(scheduling, Scheduling):
+            raise TypeError(
+                f"scheduling is a Scheduling, such as Scheduling(stragglers='drop'), not {scheduling!r:.80}"
+            )
+        if optimizer is not None and not callable(optimizer):
+            raise TypeError(f"optimizer makes a search of its dimension and a seed: (d, seed), not {optimizer!r:.80}")
         self.backend = backend
         self.budget = budget
         self.preset = get_preset(preset)
-        self.seed = seed
+        self.seed = whole_number("seed", seed)
         self.preset.subspace(backend.card, seed)  # what the backend cannot do is said now
         self._scheduling = scheduling or Scheduling()
         self._optimizer = optimizer
@@ -169,10 +177,12 @@ class Tuner:
             BudgetTooSmall: The budget cannot pay for one generation; nothing was sent.
             EmptyClass: A class has no training example.
             TaskError: The data are unusable otherwise; nothing was sent.
+            ValueError: `target` is no finite number, or there is no dev set to reach it on.
             LedgerConflict: The budget is in its ledger with other limits.
             JournalError: The journal cannot be kept or gone on with; the type says why. Nothing was sent.
             BudgetExceeded, QuotaExceeded, BackendError: It ended before the first generation was done.
         """
+        target = checked_target(target, has_dev=dev is not None)
         retry = self._retry if max_wait_s is None else replace(self._retry, max_wait_s=max_wait_s)
         datasets = {"train": train, "dev": dev, "test": test, "manual": test if compare_manual else None}
         listen = on_event or _ignore
@@ -205,6 +215,7 @@ class Tuner:
             seed=self.seed,
             scheduling=self._scheduling,
             make_optimizer=self._optimizer or self._own_optimizer,
+            is_own_search=self._optimizer is not None,
             place=self._place,
             around=around,
         )
