@@ -278,8 +278,10 @@ async def test_a_link_is_the_journal_that_it_leads_to(tmp_path: Path) -> None:
     path, link, inner = tmp_path / "run.journal", tmp_path / "link", mock()
     await asyncio.to_thread(link.symlink_to, path)
     await journalled(path, inner)
-    with closing(await asyncio.to_thread(lambda: JournalFile(path, exists=True))), pytest.raises(JournalInUse):
+    file = await asyncio.to_thread(lambda: JournalFile(path, exists=True))
+    with pytest.raises(JournalInUse):
         await fit(await resumed(link, inner))
+    await asyncio.to_thread(file.close)
 
 
 async def test_what_was_gone_on_with_is_not_forgotten(tmp_path: Path) -> None:
