@@ -189,7 +189,7 @@ def test_a_run_that_needs_no_more_budget_is_done(
     [
         (["--target", "0.9", "--no-dev"], "--no-dev"),
         (["--over-ask", "-1"], "over_ask"),
-        (["--plateau", "0"], "plateau"),
+        (["--plateau", "-1"], "plateau"),
         (["--journal", "nowhere/run.journal"], "make the folder nowhere"),
     ],
 )

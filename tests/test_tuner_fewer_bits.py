@@ -132,7 +132,7 @@ async def test_a_backend_in_float32_is_asked_and_reported_as_before() -> None:
     result = await fit(backend, budget=Budget(evaluations=80), test=TEST)
     assert backend.queries(precise=True) == []
     assert (result.evaluations, len(result.generations)) == (80, 10)
-    assert result.core.settings.keys() == {"preset", "scheduling", "seed", "subspace", "target", "data"}
+    assert result.core.settings.keys() == {"preset", "scheduling", "search", "seed", "subspace", "target", "data"}
     assert result.core.choice.keys() == {"generation", "kind", "train_loss", "chosen_by", "z"}
 
 

@@ -44,6 +44,8 @@ class JournalFile:
     """
 
     def __init__(self, path: Path, *, exists: bool) -> None:
+        if not path.parent.is_dir():
+            raise JournalError(f"the journal {path} cannot be kept there: make the folder {path.parent} first")
         path = self.path = path.resolve()  # one file has one lock, by whatever name it is opened
         self._lock = _locked(path)
         try:
@@ -154,8 +156,6 @@ class _Lock:
 def _locked(path: Path) -> _Lock:
     """Held until the process ends, however it ends: the operating system lets go of it."""
     beside = path.with_name(f"{path.name}.lock")
-    if not path.parent.is_dir():
-        raise JournalError(f"the journal {path} cannot be kept there: make the folder {path.parent} first")
     lock = FileLock(beside, thread_local=False)
     try:
         lock.acquire(blocking=False)
