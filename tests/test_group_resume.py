@@ -7,39 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from test_resume import Dying, _Killed
 from tuning_cases import DEV, SMALL, TEST, TRAIN, mock
 
-from lmaas_backends.mock import MockBackend
-from lmaas_sdk import Budget, GenerationDone, GroupResult, ScoreReply, TunerGroup, open_ledger
+from lmaas_sdk import Budget, GenerationDone, GroupResult, TunerGroup, open_ledger
 from lmaas_sdk.errors import JournalCorrupt, JournalMismatch
 from lmaas_sdk.tuning.events import Event
 
 EARLY = {"preset": replace(SMALL, dev_every=2), "target": 0.0}  # ends after two generations
 EVALUATIONS = 8 * 40
-
-
-class Dying:
-    """A backend at one of whose attempts the process dies: before it is answered, or after it was billed."""
-
-    def __init__(self, inner: MockBackend, at: int | None, *, answers: bool = True) -> None:
-        self.inner, self.card = inner, inner.card
-        self._at, self._answers, self._asked = at, answers, 0
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self.inner, name)
-
-    async def score(self, query, *, key):  # type: ignore[no-untyped-def]
-        self._asked += 1
-        if self._asked - 1 == self._at:
-            if self._answers:
-                await self.inner.score(query, key=key)
-            raise _Killed
-        reply: ScoreReply = await self.inner.score(query, key=key)
-        return reply
-
-
-class _Killed(BaseException):
-    """No code of a run handles it, as none runs after a kill."""
 
 
 def group_of(backend: object, *, budget: Budget, journals: Path | None, **first: object) -> TunerGroup:

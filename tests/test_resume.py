@@ -28,7 +28,7 @@ class Dying:
     What a provider keeps by key outlives its clients.
     """
 
-    def __init__(self, inner: MockBackend, at: int | None, *, answers: bool) -> None:
+    def __init__(self, inner: MockBackend, at: int | None, *, answers: bool = True) -> None:
         self.inner, self.card = inner, inner.card
         self._at, self._answers = at, answers
         self.asked = 0
