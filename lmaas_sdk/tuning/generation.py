@@ -77,10 +77,11 @@ class GenerationScorer:
             self.duplicates.learn(Z, known[0])
             return known
         one = _OneGeneration(self, Z, needs, generation=batch.generation)
-        told = replace(await one.score(), asked=array_digest(Z))
+        told = await one.score()
         self.duplicates.learn(Z, told)
         now = moment()
         if journal is not None:
+            told = replace(told, asked=array_digest(Z))
             keys = list(dict.fromkeys([*one.keys, *sorted(journal.past.keys_of(batch.generation))]))
             paid = self.scheduler.client.spend.taken(keys)
             await journal.told(batch.generation, told, keys=keys, paid=paid, at=now)

@@ -22,6 +22,8 @@ _OWN_FAILURES = (ProtocolError, OutcomeUnknown)
 
 Answer = Any
 """What was learned from a call (an array), the error by which it failed, or None: nobody waited for it."""
+_Ask = Callable[[int, Part, Reservation | None], Awaitable[Answer]]
+_TICK_S = 0.001
 
 
 class Volley:
@@ -199,10 +201,6 @@ class Volley:
             self._latencies.hedged -= 1
             return None
         return group.create_task(_caught(partial(self._timed, apart=True), number, other, hold))
-
-
-_TICK_S = 0.001
-_Ask = Callable[[int, Part, Reservation | None], Awaitable[Answer]]
 
 
 async def _caught(ask: _Ask, number: int, part: Part, hold: Reservation | None) -> Answer:
