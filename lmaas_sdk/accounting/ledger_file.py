@@ -292,6 +292,8 @@ class SqliteLedger(Ledger):
         if self._rows is None:
             self._rows = LedgerRows(self.path, synchronous=self._synchronous, busy_timeout_s=self._busy_timeout_s)
             self._lock_file.take()
+        if all(operation.work is _nothing for operation in batch):
+            return  # all before it is booked, and that is what is waited for
         try:
             self._book_all(batch, self._rows)
         except sqlite3.Error as error:

@@ -30,6 +30,7 @@ _LOOK_FOR_DEAD_EVERY_S = 1.0
 # Who waits asks again; who is stopped does not, and must not stop the others. One that is late once is not silent.
 _HEARD_EVERY_S, _SILENT_S = 10.0, 40.0
 _LONGEST_PAUSE_S = _SILENT_S / 2
+_NO_LIMITS = Limits()
 _KEPT_S = 27 * 3600.0  # no window is longer
 _PRUNE_EVERY_S = 3600.0
 _FRESH_S = _KEPT_S / 2  # what was read longer ago may lack rows that another process has pruned since
@@ -112,6 +113,9 @@ class FileQuota:
         self._known = _Known(())
 
     async def take(self, ticket: str, tokens: int, limits: Limits) -> float:
+        if limits == _NO_LIMITS:  # nothing to wait for: it is written with whatever is booked next
+            self._ledger.perform(self._in_step(lambda rows: self._take_freely(rows, ticket, tokens)))
+            return 0.0
         return await self._ledger.execute(self._in_step(lambda rows: self._take(rows, ticket, tokens, limits=limits)))
 
     def pause_s(self, wait_s: float) -> float:
@@ -160,6 +164,12 @@ class FileQuota:
         if now_s - self._known.heard_s.get(ticket, -math.inf) >= _HEARD_EVERY_S:
             self._write(rows, "ask", ticket, tokens, at_s=now_s)
         return wait_s + now_s - wall_s
+
+    def _take_freely(self, rows: sqlite3.Connection, ticket: str, tokens: int) -> None:
+        """Takes it for whoever has limits; it stands in nobody's line."""
+        now_s = self._wall()
+        self._prune(rows, now_s)
+        self._write(rows, "take", ticket, tokens, at_s=now_s)
 
     def _learn(self, rows: sqlite3.Connection, limits: Limits) -> None:
         """Counts what is asked about here for the first time, from all that is in the file."""

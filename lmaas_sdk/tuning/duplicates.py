@@ -40,20 +40,21 @@ class Duplicates:
     def __init__(self, *, deterministic: bool) -> None:
         self._deterministic = deterministic
         self._losses: dict[bytes, float] = {}
+        self._named: tuple[NDArray[np.float32], list[bytes]] | None = None
 
-    def apart(self, Z: NDArray[np.float32]) -> tuple[list[int], Twins]:
+    def apart(self, Z: NDArray[np.float32], first_n: int) -> tuple[list[int], Twins]:
         """The candidates that have to be sent, and the others.
 
         Args:
             Z: (n_candidates, d) float32, as they would be sent.
+            first_n: How many of them it is about.
         """
         if not self._deterministic:
-            return list(range(len(Z))), Twins()
+            return list(range(len(Z[:first_n]))), Twins()
         known: dict[int, float] = {}
         of: dict[int, int] = {}
         first: dict[bytes, int] = {}
-        for index, z in enumerate(Z):
-            name = _name(z)
+        for index, name in enumerate(self._names(Z)[:first_n]):
             if name in self._losses:
                 known[index] = self._losses[name]
             elif name in first:
@@ -65,7 +66,14 @@ class Duplicates:
     def learn(self, Z: NDArray[np.float32], told: Told) -> None:
         """Takes the losses of a generation."""
         if self._deterministic:
-            self._losses.update((_name(Z[index]), value) for index, value in told.scored.items())
+            names = self._names(Z)
+            self._losses.update((names[index], value) for index, value in told.scored.items())
+
+    def _names(self, Z: NDArray[np.float32]) -> list[bytes]:
+        """A name for each; those of the last array are remembered, as it is asked about before and after it is sent."""
+        if self._named is None or self._named[0] is not Z:
+            self._named = Z, [_name(z) for z in Z]
+        return self._named[1]
 
 
 def _name(z: NDArray[np.float32]) -> bytes:

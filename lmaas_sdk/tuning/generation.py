@@ -115,7 +115,7 @@ class _OneGeneration:
     async def score(self) -> Told:
         """Sends what has to be sent, and decides about what is missing."""
         first = self._needs.population + self._of.scheduling.over_ask
-        asked, twins = self._of.duplicates.apart(self._Z[:first])
+        asked, twins = self._of.duplicates.apart(self._Z, first)
         self._board.know(twins.known)
         async with self._set_aside(len(asked)):
             if asked:
