@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
 from fractions import Fraction
@@ -27,6 +26,7 @@ from lmaas_sdk.accounting.thresholds import BudgetWarning, OnWarning, Thresholds
 from lmaas_sdk.accounting.transfers import Label, Reservation, Transfer
 from lmaas_sdk.accounting.wall_time import WallTime
 from lmaas_sdk.errors import BudgetExceeded
+from lmaas_sdk.outside import outside
 
 __all__ = ["Budget", "BudgetWarning", "Reservation"]
 
@@ -379,7 +379,7 @@ def _void_all(book: Book, transfers: Sequence[Transfer]) -> None:
 
 
 def _unique(name: str) -> str:
-    return f"{name}#{uuid.uuid4().hex[:8]}"
+    return f"{name}#{outside().new_id()[:8]}"
 
 
 def _limits_or_none(limits: Budget | None) -> Limits:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ from weakref import WeakKeyDictionary
 from lmaas_sdk.accounting.ledger import Ledger
 from lmaas_sdk.accounting.ledger_file import SqliteLedger
 from lmaas_sdk.backend import Backend, Limits, ModelCard
+from lmaas_sdk.outside import outside
 from lmaas_sdk.traffic.circuit import CircuitBreaker, breaker_of
 from lmaas_sdk.traffic.concurrency import AdaptiveConcurrency, most_at_once
 from lmaas_sdk.traffic.gate import Gate
@@ -88,10 +88,14 @@ def limits_of(card: ModelCard, endpoint: str, quotas: Quotas | None) -> Limits:
     return stricter(card.limits_of(endpoint), quotas_of(quotas, endpoint))
 
 
-def loop_wall(base: Wall = time.time) -> Wall:
-    """Seconds since 1970 by the running loop's clock, which no one sets back and which may be a virtual one."""
+def loop_wall(base: Wall | None = None) -> Wall:
+    """Seconds since 1970 by the running loop's clock, which no one sets back and which may be a virtual one.
+
+    Args:
+        base: What sets it once; None: the time of day.
+    """
     clock = asyncio.get_running_loop().time
-    offset_s = base() - clock()
+    offset_s = (base or outside().wall)() - clock()
     return lambda: offset_s + clock()
 
 

@@ -15,6 +15,7 @@ import tenacity
 from lmaas_sdk.accounting.transfers import Label
 from lmaas_sdk.errors import BackendError, QuotaExceeded, RateLimited, Retryable, RetryBudgetExhausted
 from lmaas_sdk.logs import call_fields, log_event
+from lmaas_sdk.outside import outside
 from lmaas_sdk.traffic.retry_budget import RetryBudget
 
 __all__ = ["BeforeWait", "Patience", "RetryPolicy"]
@@ -202,7 +203,8 @@ class Patience:
 
     def _backoff_s(self, state: tenacity.RetryCallState) -> float:
         policy = self._policy
-        return float(tenacity.wait_random_exponential(multiplier=policy.first_wait_s, max=policy.longest_wait_s)(state))
+        longest_s = tenacity.wait_exponential(multiplier=policy.first_wait_s, max=policy.longest_wait_s)(state)
+        return outside().jitter.uniform(0.0, longest_s)
 
     def _check_patience(self, error: RateLimited, wait_s: float) -> None:
         longest = self._policy.max_wait_s

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -20,6 +19,7 @@ from lmaas_sdk.canonical import array_digest
 from lmaas_sdk.client import Client
 from lmaas_sdk.errors import BackendError, BudgetExceeded, LmaasError, QuotaExceeded
 from lmaas_sdk.logs import plain
+from lmaas_sdk.outside import outside
 from lmaas_sdk.tasks import Dataset
 from lmaas_sdk.tuning.events import RunPlanned, dev_scored_of, generations_of
 from lmaas_sdk.tuning.generation import GenerationScorer
@@ -162,8 +162,8 @@ class Fit:
         self, settings: Mapping[str, Any], versions: Mapping[str, str], plan: Mapping[str, Any]
     ) -> dict[str, Any]:
         return {
-            "run": uuid.uuid4().hex,
-            "began_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "run": outside().new_id(),
+            "began_at": datetime.fromtimestamp(outside().wall(), UTC).isoformat(timespec="seconds"),
             "settings": settings,
             "versions": versions,
             "plan": plan,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +15,7 @@ from lmaas_sdk.accounting.spend import Purpose
 from lmaas_sdk.backend import ArrayStore, Backend
 from lmaas_sdk.client import Client
 from lmaas_sdk.errors import TaskError, Unsupported
+from lmaas_sdk.outside import outside
 from lmaas_sdk.tasks import Dataset, Task
 from lmaas_sdk.tasks.intervals import Confusion, confusion_of, interval_of
 from lmaas_sdk.tasks.metrics import get_metric
@@ -90,7 +90,7 @@ class Predictor:
             prompt.check_fits(client.backend.card)
         self.task = task
         self.prompt = prompt
-        self._scheduler = Scheduler(client, uuid.uuid4().hex)
+        self._scheduler = Scheduler(client, outside().new_id())
         self._numbers = itertools.count()
         self._uploaded = False
         self.shortened = 0
