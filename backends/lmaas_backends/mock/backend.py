@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast, final
+from typing import Any, Protocol, Self, TypeVar, cast, final, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,17 @@ from lmaas_sdk.tuning.subspace import Subspace
 
 __all__ = ["Latency", "MockBackend", "open_backend"]
 
-Latency = float | Callable[[ScoreQuery | FeatureQuery, np.random.Generator], float]
+
+@runtime_checkable
+class DrawnLatency(Protocol):
+    """Seconds that depend on how much is asked, and on chance."""
+
+    def draw_s(self, pairs: int, generator: np.random.Generator) -> float:
+        """Seconds of an answer about so many texts under candidates."""
+        ...
+
+
+Latency = float | DrawnLatency | Callable[[ScoreQuery | FeatureQuery, np.random.Generator], float]
 Query = TypeVar("Query", ScoreQuery, FeatureQuery)
 _REPLIES_KEPT = 4096
 
@@ -64,7 +74,8 @@ class MockBackend:
         price: None: free.
         balance_nanousd: What the account holds; a call above the rest is `PaymentRequired`. None: no end.
         limits: Quotas, advertised and enforced.
-        latency_s: Seconds a computed answer takes, or a function of the query and a generator seeded for the attempt.
+        latency_s: Seconds a computed answer takes, a `lmaas_sdk.Latency`, or a function of the query and a generator
+            seeded for the attempt.
         max_candidates, max_texts: Most candidates and texts a call may carry.
         faults: Which attempts fail, and how.
         capabilities: What the card promises; None: everything, and deterministic where there is no noise.
@@ -169,7 +180,7 @@ class MockBackend:
         """Computes and bills first, waits then: whoever gives up waiting has been billed all the same."""
         if reply is None:
             reply = self._computed(job, attempt.key)
-        await asyncio.sleep(self._latency_s(query, attempt))
+        await asyncio.sleep(self._latency_s(query, job.pairs, attempt))
         return reply
 
     def _received(self, key: str) -> Attempt:
@@ -220,11 +231,13 @@ class MockBackend:
     def _cost_nanousd(self, job: Job[Reply]) -> int:
         return 0 if self.price is None else self.price.cost_nanousd(job.usage)
 
-    def _latency_s(self, query: ScoreQuery | FeatureQuery, attempt: Attempt) -> float:
-        if not callable(self.latency_s):
+    def _latency_s(self, query: ScoreQuery | FeatureQuery, pairs: int, attempt: Attempt) -> float:
+        if isinstance(self.latency_s, (int, float)):
             return self.latency_s
-        stream = f"mock/latency/{attempt.nth}/{attempt.key}"
-        return self.latency_s(query, np.random.Generator(bit_generator(self.seed, stream)))
+        generator = np.random.Generator(bit_generator(self.seed, f"mock/latency/{attempt.nth}/{attempt.key}"))
+        if isinstance(self.latency_s, DrawnLatency):
+            return self.latency_s.draw_s(pairs, generator)
+        return self.latency_s(query, generator)
 
     def _now_s(self) -> float:
         return asyncio.get_running_loop().time() if self.clock_s is None else self.clock_s()

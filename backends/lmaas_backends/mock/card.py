@@ -35,7 +35,7 @@ def check_options(options: MockBackend) -> None:
         check_amount(name, getattr(options, name))
     if options.precision not in get_args(Precision):
         raise ValueError(f"precision is one of {', '.join(get_args(Precision))}, not {options.precision!r}")
-    if not callable(options.latency_s):
+    if not (callable(options.latency_s) or hasattr(options.latency_s, "draw_s")):
         check_amount("latency_s", options.latency_s)
     if options.balance_nanousd is not None and options.balance_nanousd < 0:
         raise ValueError(f"balance_nanousd is at least 0, or None for no end, not {options.balance_nanousd!r}")

@@ -1,0 +1,1 @@
+"""What a run will cost, and what it would be like: estimates before it, and simulations in its place."""
