@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tuning_cases import TASK
 
-from lmaas_sdk import TunedPrompt
+from lmaas_sdk import GroupResult, TunedPrompt
 from lmaas_sdk.cli import main
+from lmaas_sdk.cli.exit_codes import exit_code_of_group
+from lmaas_sdk.errors import ServerFault
 
 
 @pytest.fixture
@@ -74,3 +77,12 @@ def test_options_of_a_run_hold_for_every_seed(command: list[str], capsys: pytest
     assert {"target"} == {run["stopped"] for run in json.loads(capsys.readouterr().out)["runs"].values()}
     for option in ("--journal", "--resume"):
         assert main([*command, "--seeds", "5,6", "--budget-evaluations", "800", option, "run.journal"]) == 2
+
+
+def test_a_fault_of_the_program_is_no_exit_code() -> None:
+    """It ends the command as it would end one run's, whatever failed before it."""
+    fault, refusal = AssertionError("a fault"), ServerFault("a 500")
+    failed = GroupResult({}, {"one": refusal, "two": fault}, {}, {}, 0.0)
+    with pytest.raises(AssertionError, match="a fault"):
+        exit_code_of_group(failed)
+    assert 4 == exit_code_of_group(replace(failed, failures={"one": refusal}))
