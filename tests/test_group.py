@@ -34,6 +34,7 @@ from lmaas_sdk import (
 from lmaas_sdk.errors import BudgetTooSmall, ServerFault
 from lmaas_sdk.testing import Faults, run_virtual
 from lmaas_sdk.tuning.events import Event
+from lmaas_sdk.tuning.optimizer import Batch
 from lmaas_sdk.tuning.pool import split
 from lmaas_sdk.tuning.random_search import RandomSearch
 
@@ -213,6 +214,21 @@ async def test_a_search_that_breaks_costs_nobody_else_anything() -> None:
     assert (None, False) == (result.get("broken"), "broken" in result)
     assert (24, 27) == (result.spend["broken"].evaluations, sum(generations(result).values()))
     assert (8 * 30, 0) == (budget.posted.evaluations, budget.pending.calls)
+
+
+class _Exhausted(RandomSearch):
+    """A search that has an iterator come to its end."""
+
+    def ask(self, extra: int = 0) -> Batch:
+        return next(iter([]))
+
+
+async def test_a_search_that_comes_to_the_end_of_an_iterator_is_heard_of() -> None:
+    """No future carries a StopIteration, and nobody may wait for one for ever."""
+    tuner = Tuner(mock(), preset=SMALL, optimizer=lambda d, seed: _Exhausted(d, population=8, sigma0=1.0, seed=seed))
+    async with asyncio.timeout(60):
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            await tuner.fit(TRAIN)
 
 
 async def test_a_listener_that_breaks_ends_the_run_that_it_was_told_of() -> None:
