@@ -216,6 +216,16 @@ async def test_a_journal_is_not_written_over(tmp_path: Path) -> None:
         await journalled(tmp_path / "nowhere" / "run.journal", inner)
 
 
+@pytest.mark.parametrize("folder", ["/proc", "/sys"])
+async def test_a_place_that_takes_no_file_is_not_said_to_be_in_use(folder: str) -> None:
+    """The message has the path and the reason of the system, by which nobody looks for another run."""
+    if not await asyncio.to_thread(Path(folder).is_dir):
+        pytest.skip(f"no {folder} here")
+    with pytest.raises(JournalError, match=f"{folder}/x.journal cannot be kept there: [A-Z]") as raised:
+        await journalled(Path(folder, "x.journal"), mock())
+    assert (JournalError, True) == (type(raised.value), isinstance(raised.value.__cause__, OSError))
+
+
 @pytest.mark.parametrize("damage", ["changed", "lost", "moved", "doubled"])
 async def test_damage_before_the_end_is_refused(damage: str, tmp_path: Path) -> None:
     """No line can be changed, lost, moved or doubled without notice; nothing is sent then."""

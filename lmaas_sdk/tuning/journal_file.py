@@ -160,12 +160,29 @@ def _locked(path: Path) -> _Lock:
     try:
         lock.acquire(blocking=False)
     except Timeout as error:
+        _check_can_be_made(beside, path)
         raise JournalInUse(
             f"the journal {path} is in use: one run at a time goes on from it, and {beside.name} is held by that one"
         ) from error
     except (OSError, ValueError) as error:
-        raise JournalError(f"the journal {path} cannot be kept there: {error}") from error
+        raise _no_place(path, error) from error
     return _Lock(lock, beside)
+
+
+def _check_can_be_made(lock: Path, path: Path) -> None:
+    """Tells a lock that somebody holds from one that cannot be made at all, where filelock says the same of both.
+
+    Raises:
+        JournalError: It cannot be made.
+    """
+    try:
+        lock.open("ab").close()
+    except OSError as error:
+        raise _no_place(path, error) from error
+
+
+def _no_place(path: Path, error: OSError | ValueError) -> JournalError:
+    return JournalError(f"the journal {path} cannot be kept there: {getattr(error, 'strerror', None) or error}")
 
 
 def _unlock(held: _Lock) -> None:
