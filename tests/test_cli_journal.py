@@ -188,6 +188,8 @@ def test_a_run_that_needs_no_more_budget_is_done(
     ("more", "said"),
     [
         (["--target", "0.9", "--no-dev"], "--no-dev"),
+        (["--target", "nan"], "target is a value of the metric on dev, such as 0.9, not nan"),
+        (["--target=-inf"], "such as 0.9, not -inf"),
         (["--over-ask", "-1"], "over_ask"),
         (["--plateau", "-1"], "plateau"),
         (["--journal", "nowhere/run.journal"], "make the folder nowhere"),

@@ -55,14 +55,22 @@ def test_seeds_go_on_from_their_journals(
 
 
 @pytest.mark.parametrize(
-    "more", [["--seeds", "5,x"], ["--seeds", "5,5"], ["--journals", "runs"], ["--seeds", "1", "--budget-usd", "-1"]]
+    "more",
+    [
+        ["--seeds", "5,x"],
+        ["--seeds", "5,5"],
+        ["--journals", "runs"],
+        ["--seeds", "1", "--budget-usd", "-1"],
+        ["--seeds", "1,2", "--target", "inf"],
+    ],
 )
 def test_seeds_that_make_no_sense_are_refused(
     command: list[str], more: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Before anything is opened, with a line that says why."""
     assert main([*command, *more]) == 2
-    assert capsys.readouterr().err.startswith("lmaas tune: ")
+    printed = capsys.readouterr().err
+    assert (True, 1) == (printed.startswith("lmaas tune: "), printed.count("\n"))
 
 
 def test_seeds_that_have_no_budget_fail_together(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:

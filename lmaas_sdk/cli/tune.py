@@ -40,6 +40,7 @@ from lmaas_sdk.registry import load_backend
 from lmaas_sdk.tasks import Dataset, Task, few_shot, get_task, read_folder, subsample
 from lmaas_sdk.tasks.source import squash
 from lmaas_sdk.traffic.cache import ReplyCache
+from lmaas_sdk.tuning.stopping import checked_target
 from lmaas_sdk.tuning.tuner import Tuner
 
 __all__ = ["add_command"]
@@ -114,6 +115,7 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError("say which task and data: --task and --data (or --resume, to go on with a run)")
     if args.target is not None and args.no_dev:
         raise ValueError("--target is a metric on dev, and --no-dev leaves it out")
+    checked_target(args.target, has_dev=not args.no_dev)
     check_same_run(args)
     preset_of(args)
     scheduling_of(args)
