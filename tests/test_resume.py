@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import operator
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cmaes
 import numpy as np
@@ -241,6 +244,62 @@ async def test_damage_before_the_end_is_refused(damage: str, tmp_path: Path) -> 
     }
     await asyncio.to_thread(path.write_bytes, b"".join(damaged[damage]()))
     with pytest.raises(JournalCorrupt, match="line"):
+        await fit(await resumed(path, inner))
+    assert received == inner.book.received
+
+
+Forge = Callable[[list[dict[str, Any]]], object]
+FORGED: dict[str, tuple[int, Forge]] = {
+    "a header without a plan": (1, lambda records: records[0].pop("plan")),
+    "a plan without generations": (1, lambda records: records[0]["plan"].pop("generations")),
+    "a budget without limits": (1, lambda records: records[0]["budget"].pop("limits")),
+    "data that are none": (1, lambda records: records[0]["settings"].update(data=["train"])),
+    "versions that are none": (1, lambda records: records[0].update(versions=7)),
+    "a setting that nobody knows": (1, lambda records: records[0]["settings"]["preset"].update(mood="good")),
+    "no kind": (3, lambda records: records[2].pop("kind")),
+    "a list in the place of a kind": (3, lambda records: records[2].update(kind=["told"])),
+    "no object": (3, lambda records: operator.setitem(records, 2, [])),  # type: ignore[arg-type, func-returns-value]
+    "no keys": (2, lambda records: records[1].pop("keys")),
+    "amounts that are none": (2, lambda records: records[1].update(worst=[None])),
+    "spans of words": (2, lambda records: records[1].update(spans=[["a", "b"]])),
+    "values that are none": (3, lambda records: records[2].update(values=[["0", None]])),
+    "a part of nothing": (3, lambda records: records[2].update(evaluations="1/0")),
+}
+
+
+async def forged(path: Path, backend: MockBackend, forge: Forge) -> Path:
+    """The journal of a whole run with something changed in it, and check sums that are right."""
+    await journalled(path, backend)
+    other = path.with_name("forged.journal")
+
+    def written() -> None:
+        with closing(JournalFile(path, exists=True)) as file:
+            records = list(file.records())
+        forge(records)
+        with closing(JournalFile(other, exists=False)) as file:
+            file.append(records, durable=False)
+
+    await asyncio.to_thread(written)
+    return other
+
+
+@pytest.mark.parametrize("what", FORGED)
+async def test_records_that_are_none_are_refused_with_their_place(what: str, tmp_path: Path) -> None:
+    """Whatever is wrong with what a right check sum stands before; nothing is sent."""
+    inner, (line, forge) = mock(), FORGED[what]
+    path = await forged(tmp_path / "run.journal", inner, forge)
+    received = inner.book.received
+    with pytest.raises(JournalCorrupt, match=rf"forged\.journal, line {line}: "):
+        await fit(await resumed(path, inner))
+    assert received == inner.book.received
+
+
+async def test_a_record_of_a_newer_version_is_not_passed_over(tmp_path: Path) -> None:
+    """What it says might matter; nothing is sent."""
+    inner = mock()
+    path = await forged(tmp_path / "run.journal", inner, lambda records: records[3].update(kind="thought"))
+    received = inner.book.received
+    with pytest.raises(JournalMismatch, match=r"line 4: .*'thought': was it written by a newer version"):
         await fit(await resumed(path, inner))
     assert received == inner.book.received
 

@@ -127,7 +127,7 @@ class Fit:
             plan = plan_run(budget, costs)
             header = self._header(settings, versions, {"generations": plan.generations, "races": races})
         else:
-            check_same_run(recorded.header["settings"], settings)
+            check_same_run(recorded.settings, settings)
             plan, header = costs.plan(recorded.generations), recorded.header
         async with self._journal(header) as journal:
             one = _OneFit(self, data, subspace, settings=settings, versions=versions, journal=journal)
@@ -277,7 +277,7 @@ class _OneFit:
         journal.follow(client.budget.ledger)
         if place.recorded is None:
             return plan
-        before = place.recorded.header["versions"]
+        before = place.recorded.versions
         self._warnings += check_same_versions(before, self._versions, despite=place.despite_changes)
         for others in journal.past.versions:
             self._warnings += check_same_versions(before, others, despite=True)

@@ -139,8 +139,22 @@ def _checked(line: bytes, before: str, *, place: str) -> tuple[str, Record]:
             f"{place}: it does not match its check sum, so this line or one before it was changed, lost or moved; "
             "use a copy from before, or begin anew"
         )
-    record = json.loads(content)  # written by `append`, as its check sum shows
-    return stated.decode(), record
+    return stated.decode(), _record(content, place=place)
+
+
+def _record(content: bytes, *, place: str) -> Record:
+    """What `append` wrote; a right check sum shows that nobody changed it since, not that it was `append` who wrote.
+
+    Raises:
+        JournalCorrupt: It is no JSON object.
+    """
+    try:
+        record = json.loads(content)
+    except (ValueError, RecursionError):
+        record = None
+    if not isinstance(record, dict):
+        raise JournalCorrupt(f"{place}: its check sum is right, but it is no JSON object: {content[:20]!r}")
+    return record
 
 
 def _sum_of(before: str, content: bytes) -> str:

@@ -13,8 +13,9 @@ from lmaas_sdk.accounting.ledger import MemoryLedger
 from lmaas_sdk.accounting.money import usd
 from lmaas_sdk.accounting.transfers import Label
 from lmaas_sdk.client import Client
-from lmaas_sdk.errors import JournalError, JournalMismatch
+from lmaas_sdk.errors import JournalCorrupt, JournalError, JournalMismatch
 from lmaas_sdk.tuning.journal import Past, header_of
+from lmaas_sdk.tuning.past import UNUSABLE
 from lmaas_sdk.tuning.presets import Preset
 from lmaas_sdk.tuning.scheduling import Scheduling
 from lmaas_sdk.tuning.versions import differences
@@ -34,36 +35,42 @@ class Recorded:
     Args:
         path: The journal; this reads its first line.
 
+    Attributes:
+        header: All of that line.
+        generations: How far its budget was planned to reach; None: only time limits it.
+        races: Whether its candidates are raced.
+        has_ledger: Whether its spend is booked in a ledger file.
+
     Raises:
         JournalError: It cannot be read, or is none of this version.
+        JournalCorrupt: The line does not say how the run was set up.
     """
 
     def __init__(self, path: Path) -> None:
         self.header = header_of(path)
         try:
-            settings = self.header["settings"]
-            self.run, self.seed = str(self.header["run"]), int(settings["seed"])
-            self.preset = Preset(**settings["preset"])
-            self.scheduling = Scheduling(**settings["scheduling"])
-            self.options: dict[str, Any] = dict(self.header["options"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise JournalError(f"{path} does not say how its run was set up ({error!r:.120})") from error
+            self._take(self.header)
+        except UNUSABLE as error:
+            raise JournalCorrupt(
+                f"{path}, line 1: its check sum is right, but it does not say how its run was set up as this version "
+                f"does ({error!r:.120}); go on with the version that wrote it, or begin anew"
+            ) from error
 
-    @property
-    def generations(self) -> int | None:
-        """How far its budget was planned to reach."""
-        planned: int | None = self.header["plan"]["generations"]
-        return planned
-
-    @property
-    def races(self) -> bool:
-        """Whether its candidates are raced."""
-        return bool(self.header["plan"]["races"])
-
-    @property
-    def has_ledger(self) -> bool:
-        """Whether its spend is booked in a ledger file."""
-        return bool(self.header["budget"]["in_file"])
+    def _take(self, header: Mapping[str, Any]) -> None:
+        """Reads all that is ever asked for, so that what is not there is told now."""
+        settings, plan = header["settings"], header["plan"]
+        self.run, self.seed = str(header["run"]), int(settings["seed"])
+        self.preset = Preset(**settings["preset"])
+        self.scheduling = Scheduling(**settings["scheduling"])
+        self.options: dict[str, Any] = dict(header["options"])
+        self.generations = None if plan["generations"] is None else int(plan["generations"])
+        self.races = bool(plan["races"])
+        self.settings: dict[str, Any] = dict(settings, data=dict(settings["data"]))
+        self.versions: dict[str, str] = dict(header["versions"])
+        self._budget: dict[str, Any] = dict(header["budget"])
+        self.has_ledger = bool(self._budget["in_file"])
+        if not self.has_ledger:
+            self.budget()
 
     def is_booked_in(self, budget: Budget) -> bool:
         """Whether a budget has the run's spend: it is in a ledger file, as the run's was."""
@@ -75,7 +82,7 @@ class Recorded:
         Raises:
             JournalError: It is in a ledger file, which has to be opened.
         """
-        record = self.header["budget"]
+        record = self._budget
         if self.has_ledger:
             raise JournalError(
                 f"the budget {record['name']!r} of this run is booked in a ledger file: open that one, and give "
