@@ -121,7 +121,7 @@ def test_a_model_in_a_folder_is_kept_by_its_whole_path(folder: Path) -> None:
         (["--over-ask", "1"], "--over-ask was 0"),
         (["--target", "0.9"], "--target was None"),
         (["--data", "other"], "(--data)"),
-        (["--budget-evaluations", "30"], "30 evaluations"),
+        (["--budget-evaluations", "30"], "has spent 40 evaluations before, which counts"),
     ],
 )
 def test_what_would_be_another_run_is_refused(

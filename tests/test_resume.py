@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import operator
+import re
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -16,8 +17,10 @@ import pytest
 from tuning_cases import DEV, SMALL, TEST, TRAIN, examples, mock
 
 from lmaas_backends.mock import MockBackend
-from lmaas_sdk import AskTell, Budget, Optimizer, ScoreReply, Tuner, TuningResult
-from lmaas_sdk.errors import JournalCorrupt, JournalError, JournalInUse, JournalMismatch
+from lmaas_sdk import AskTell, Budget, Optimizer, Price, ScoreReply, Tuner, TuningResult, open_ledger
+from lmaas_sdk.accounting.amounts import Amounts
+from lmaas_sdk.accounting.money import format_usd
+from lmaas_sdk.errors import BudgetTooSmall, JournalCorrupt, JournalError, JournalInUse, JournalMismatch
 from lmaas_sdk.tuning.events import Event, GenerationDone, Resumed
 from lmaas_sdk.tuning.journal_file import JournalFile
 
@@ -133,6 +136,69 @@ async def test_a_larger_budget_goes_further(tmp_path: Path) -> None:
     assert before.core.losses == result.core.losses[:10]
     whole = await fit(Tuner(mock(), budget=Budget(evaluations=160), **options()))  # type: ignore[arg-type]
     assert whole.core.losses == result.core.losses
+
+
+async def test_a_budget_that_is_too_small_for_what_was_spent_says_so(tmp_path: Path) -> None:
+    """How much that was, what it allows, and that it counts; nothing is sent, and nothing posted."""
+    inner, path = mock(price=Price(1_000_000_000)), tmp_path / "run.journal"
+    before = await journalled(path, inner)
+    received, money = inner.book.received, format_usd(before.spent.nanousd)
+    for limits, said in (
+        (
+            {"evaluations": 79},
+            "allows 79 evaluations: 0 posted.* has spent 80 evaluations before, which counts: .*than",
+        ),
+        ({"usd": "0.000001"}, rf"allows 1000 nanousd: .* has spent {re.escape(money)} before, which counts"),
+    ):
+        budget = Budget(**limits)  # type: ignore[arg-type]
+        with pytest.raises(BudgetTooSmall, match=said):
+            await fit(await resumed(path, inner, budget=budget))
+        assert (Amounts(), Amounts(), received) == (budget.posted, budget.pending, inner.book.received)
+
+
+async def test_a_budget_of_the_same_process_is_charged_once(tmp_path: Path) -> None:
+    """The run goes on with what is left of it, whatever it was interrupted by; so does one below another."""
+    inner, above = mock(), Budget(evaluations=100)
+    budget = above.child("run", Budget(evaluations=80))
+    expected = await undisturbed()
+
+    def breaks(event: Event) -> None:
+        if isinstance(event, GenerationDone) and event.generation in (2, 5):
+            raise ZeroDivisionError
+
+    tuner = Tuner(inner, budget=budget, journal=tmp_path / "run.journal", **options())  # type: ignore[arg-type]
+    for done in (24, 48):
+        with pytest.raises(ZeroDivisionError):
+            await fit(tuner, on_event=breaks)
+        assert (done, done) == (budget.posted.evaluations, above.posted.evaluations)
+        tuner = await resumed(tmp_path / "run.journal", inner, budget=budget)
+    result = await fit(tuner)
+    assert expected.core.to_bytes() == result.core.to_bytes()
+    assert expected.spent.tokens == result.spent.tokens == budget.posted.tokens == above.posted.tokens
+
+
+async def test_a_budget_that_has_a_part_of_the_spend_is_refused(tmp_path: Path) -> None:
+    """Gone on with elsewhere, or from below: it is told to be of no use, before anything is counted twice."""
+    inner, path, old = mock(), tmp_path / "run.journal", Budget(evaluations=80)
+    await fit(Tuner(inner, budget=old, journal=path, **options()))  # type: ignore[arg-type]
+    await fit(await resumed(path, inner, budget=Budget(evaluations=160)))
+    posted, received = old.posted, inner.book.received
+    for budget in (old, old.child("run")):
+        with pytest.raises(JournalError, match=r"count it twice: give Tuner\.resume a fresh budget"):
+            await fit(await resumed(path, inner, budget=budget))
+    assert (posted, received) == (old.posted, inner.book.received)
+
+
+async def test_a_ledger_file_that_takes_a_run_over_counts_it_once(tmp_path: Path) -> None:
+    """Begun on a budget in memory, gone on with twice on one in a file, each time by another process."""
+    inner, path = mock(), tmp_path / "run.journal"
+    await journalled(path, inner)
+    for _ in range(2):
+        async with open_ledger(tmp_path / "ledger") as ledger:
+            budget = Budget(evaluations=120, ledger=ledger)
+            result = await fit(await resumed(path, inner, budget=budget))
+            assert (120, 15) == (budget.posted.evaluations, len(result.generations))
+            assert inner.book.tokens == budget.posted.tokens == result.spent.tokens
 
 
 async def test_what_is_replayed_is_told_once(tmp_path: Path) -> None:

@@ -70,8 +70,7 @@ class Journals:
             return None
         with closing(JournalFile(path, exists=True)) as file:
             past = read_past(file)
-        lost = sum((past.sent[key].worst for key in past.unanswered), Amounts())
-        return Begun(Recorded(path), sum(past.paid.values(), Amounts()), lost)
+        return Begun(Recorded(path), past.spent, past.lost)
 
     def place(self, name: str, begun: Begun | None, *, is_booked: bool, options: Mapping[str, Any]) -> JournalPlace:
         """The place of a run's journal.

@@ -123,6 +123,16 @@ class Past:
         begun = [one.generation for one in self.sent.values() if one.generation is not None]
         return max([*self.told, *begun], default=-1) + 1
 
+    @property
+    def spent(self) -> Amounts:
+        """What was posted, for whatever purpose."""
+        return sum(self.paid.values(), Amounts())
+
+    @property
+    def lost(self) -> Amounts:
+        """The worst case of what was on its way when it ended."""
+        return sum((self.sent[key].worst for key in self.unanswered), Amounts())
+
     def keys_of(self, generation: int) -> set[str]:
         """Of the calls of a generation that went out before it was told."""
         return {key for key, one in self.sent.items() if one.generation == generation}

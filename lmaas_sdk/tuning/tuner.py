@@ -116,7 +116,9 @@ class Tuner:
         Args:
             journal: The file.
             backend: The model.
-            budget: The run's; it may be larger than it was. None: one like it in memory, if it was in no ledger file.
+            budget: The run's; it may be larger than it was, and what the journal says was spent counts. In memory: a
+                fresh one, or that of this process that has the run's spend already, which is not counted again. None:
+                one like the run's in memory, if that was in no ledger file.
             optimizer: As it was given when the run began.
             durability: As of `Tuner`.
             despite_changes: Go on although packages or the engine are not those that the run began with; the result
