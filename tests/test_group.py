@@ -280,6 +280,8 @@ async def test_what_makes_no_sense_is_refused_at_once() -> None:
     ):
         with pytest.raises(ValueError, match=r"run|priority"):
             group.add(name, mock(), TRAIN, preset=SMALL, priority=priority)
+    with pytest.raises(ValueError, match="test set, and there is none"):
+        group.add("x", mock(), TRAIN, DEV, preset=SMALL, compare_manual=True)
     with pytest.raises(TypeError, match="dev set"):
         group.add("x", mock(), TRAIN, [("text", 0)], preset=SMALL)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="budget"):

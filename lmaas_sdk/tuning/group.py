@@ -20,6 +20,7 @@ from lmaas_sdk.tuning.group_journals import Journals
 from lmaas_sdk.tuning.group_result import GroupResult
 from lmaas_sdk.tuning.group_run import GroupRun, Job
 from lmaas_sdk.tuning.journal import Durability
+from lmaas_sdk.tuning.preparation import check_comparison
 from lmaas_sdk.tuning.presets import DEFAULT_PRESET, Preset
 from lmaas_sdk.tuning.scheduling import Scheduling
 from lmaas_sdk.tuning.tuner import Tuner
@@ -91,13 +92,14 @@ class TunerGroup:
             priority: Its part of budget and quota, in relation to those of the others.
 
         Raises:
-            ValueError: The name is taken or cannot be that of a file, the priority is not above 0 and finite, or the
-                preset is unknown.
+            ValueError: The name is taken or cannot be that of a file, the priority is not above 0 and finite, the
+                preset is unknown, or there is no test set to compare on.
             TypeError: A set of examples is no `Dataset`.
             Unsupported: The backend takes no such soft prompts.
         """
         self._check(name, priority)
         _check_data(train=train, dev=dev, test=test)
+        check_comparison(compare_manual=compare_manual, has_test=test is not None)
         tuner = Tuner(
             backend,
             preset=preset,
