@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,8 +13,10 @@ from rich.console import Console
 
 from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.cli.exit_codes import exit_code_of_group
+from lmaas_sdk.cli.journal_options import how_to_go_on, options_to_keep
 from lmaas_sdk.cli.run_options import Splits, budget_of, opened_cache, opened_ledger, preset_of, scheduling_of
 from lmaas_sdk.cli.session import OutputFiles, stopping_on_signals
+from lmaas_sdk.errors import BackendError, QuotaExceeded
 from lmaas_sdk.registry import load_backend
 from lmaas_sdk.reporting.curves import draw_run
 from lmaas_sdk.tuning.events import DevScored, Event, Resumed, Waiting
@@ -67,6 +71,7 @@ async def tune_seeds(args: argparse.Namespace, splits: Mapping[int, Splits], fil
             durability=args.durability,
             despite_changes=args.despite_changes,
         )
+        options = await asyncio.to_thread(options_to_keep, args)
         for seed, data in splits.items():
             group.add(
                 f"seed-{seed}",
@@ -81,11 +86,20 @@ async def tune_seeds(args: argparse.Namespace, splits: Mapping[int, Splits], fil
                 seed=seed,
                 quotas=args.quotas,
                 cache=cache,
+                options=options,
             )
         with stopping_on_signals(group):
             result = await group.fit(max_wait_s=args.max_wait_s, on_event=_Lines().show)
     _report(result, {f"seed-{seed}": one for seed, one in files.items()}, as_json=args.json)
+    if _goes_on(result) and (hint := await asyncio.to_thread(how_to_go_on, args)) is not None:
+        print(hint, file=sys.stderr)
     return exit_code_of_group(result)
+
+
+def _goes_on(result: GroupResult) -> bool:
+    """Whether there is something left to do that another day or a working backend would allow."""
+    is_cut_short = any(run.stopped in ("interrupted", "quota") for run in result.values())
+    return is_cut_short or any(isinstance(error, BackendError | QuotaExceeded) for error in result.failures.values())
 
 
 class _Lines:

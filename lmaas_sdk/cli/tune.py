@@ -15,6 +15,7 @@ from lmaas_sdk.backend import Backend
 from lmaas_sdk.cli.exit_codes import exit_code_of_run
 from lmaas_sdk.cli.journal_options import (
     add_journal_options,
+    again,
     check_same_run,
     how_to_go_on,
     noting_how_to_go_on,
@@ -79,7 +80,9 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
     add_budget_options(parser)
     add_traffic_options(parser)
     add_journal_options(parser)
-    parser.set_defaults(run=_run, recall=partial(take_options_of_journal, parser), kept={})
+    parser.set_defaults(
+        run=_run, recall=partial(take_options_of_journal, parser), again=partial(again, parser), kept={}
+    )
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -153,7 +156,8 @@ def _run_seeds(args: argparse.Namespace, task: Task, seeds: list[int]) -> int:
     splits = {seed: _splits(argparse.Namespace(**{**vars(args), "seed": seed}), task) for seed in seeds}
     stems = {seed: f"{squash(task.name)}-{args.preset}-{seed}" for seed in seeds}
     files = {seed: OutputFiles.checked(args.out, stem, picture=args.plot) for seed, stem in stems.items()}
-    return asyncio.run(tune_seeds(args, splits, files))
+    with noting_how_to_go_on(args):
+        return asyncio.run(tune_seeds(args, splits, files))
 
 
 def _task(args: argparse.Namespace) -> Task:
