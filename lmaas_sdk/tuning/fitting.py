@@ -40,6 +40,7 @@ from lmaas_sdk.tuning.resumption import (
     budget_record,
     check_same_run,
     check_same_versions,
+    note_booked,
     restore_spend,
     settings_record,
 )
@@ -66,7 +67,7 @@ class JournalPlace:
         recorded: What it says of the run that began it; None: it is to be made.
         despite_changes: Whether to go on under other versions or on another engine.
         options: What else to write into its first line.
-        is_booked: Whether the budget has what was spent before; None: it has if both are in ledger files.
+        is_booked: Whether the budget has what was spent before; None: its ledger tells.
     """
 
     path: Path
@@ -127,7 +128,7 @@ class Fit:
             plan = plan_run(budget, costs)
             header = self._header(settings, versions, {"generations": plan.generations, "races": races})
         else:
-            check_same_run(recorded.header["settings"], settings)
+            check_same_run(recorded.settings, settings)
             plan, header = costs.plan(recorded.generations), recorded.header
         async with self._journal(header) as journal:
             one = _OneFit(self, data, subspace, settings=settings, versions=versions, journal=journal)
@@ -204,6 +205,7 @@ class _OneFit:
         self._settings, self._versions, self._journal = settings, versions, journal
         self._health = Health()
         self._warnings: list[str] = []
+        self._is_booked = False  # whether the budget has what the journal has
 
     async def result(
         self, budget: Budget, costs: RunCosts, plan: Plan, *, racing: Racing | None, run_id: str
@@ -214,6 +216,9 @@ class _OneFit:
         except (LmaasError, asyncio.CancelledError):
             await self._note_left(client)
             raise
+        finally:
+            if self._is_booked:
+                note_booked(client.budget, run_id, client.spend.total)
 
     async def _note_left(self, client: Client) -> None:
         """Has the journal say what calls cost that were cut short."""
@@ -268,7 +273,8 @@ class _OneFit:
 
         Raises:
             JournalMismatch: The run was begun under other versions or on another engine.
-            BudgetExceeded: The budget allows less than was spent already.
+            JournalError: The budget has a part of what was spent already.
+            BudgetTooSmall: The budget allows less than was spent already.
         """
         journal, place = self._journal, self._fit.place
         if journal is None or place is None:
@@ -276,13 +282,17 @@ class _OneFit:
         client.spend.by_key = {}
         journal.follow(client.budget.ledger)
         if place.recorded is None:
+            self._is_booked = True
             return plan
-        before = place.recorded.header["versions"]
+        before = place.recorded.versions
         self._warnings += check_same_versions(before, self._versions, despite=place.despite_changes)
         for others in journal.past.versions:
             self._warnings += check_same_versions(before, others, despite=True)
-        is_booked = place.recorded.is_booked_in(client.budget) if place.is_booked is None else place.is_booked
-        await restore_spend(client, journal.past, is_booked=is_booked)
+        is_booked = place.is_booked
+        if is_booked is None:
+            is_booked = await place.recorded.is_booked_in(client.budget, journal.past)
+        await restore_spend(client, journal.past, run=place.recorded.run, is_booked=is_booked)
+        self._is_booked = True
         await journal.resumed(self._versions)
         if plan.generations is not None:
             plan = costs.plan(max(plan.generations, journal.past.reached))

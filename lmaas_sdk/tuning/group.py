@@ -20,6 +20,7 @@ from lmaas_sdk.tuning.group_journals import Journals
 from lmaas_sdk.tuning.group_result import GroupResult
 from lmaas_sdk.tuning.group_run import GroupRun, Job
 from lmaas_sdk.tuning.journal import Durability
+from lmaas_sdk.tuning.preparation import check_comparison
 from lmaas_sdk.tuning.presets import DEFAULT_PRESET, Preset
 from lmaas_sdk.tuning.scheduling import Scheduling
 from lmaas_sdk.tuning.tuner import Tuner
@@ -91,13 +92,14 @@ class TunerGroup:
             priority: Its part of budget and quota, in relation to those of the others.
 
         Raises:
-            ValueError: The name is taken or cannot be that of a file, the priority is not above 0 and finite, or the
-                preset is unknown.
+            ValueError: The name is taken or cannot be that of a file, the priority is not above 0 and finite, the
+                preset is unknown, or there is no test set to compare on.
             TypeError: A set of examples is no `Dataset`.
             Unsupported: The backend takes no such soft prompts.
         """
         self._check(name, priority)
         _check_data(train=train, dev=dev, test=test)
+        check_comparison(compare_manual=compare_manual, has_test=test is not None)
         tuner = Tuner(
             backend,
             preset=preset,
@@ -131,20 +133,23 @@ class TunerGroup:
     ) -> GroupResult:
         """Runs them all, side by side.
 
-        What ends one of them is in `failures` and the others go on; if every one has failed, the first one's error is
-        raised, with notes of the others. A run that has come to the end of its share waits for what others may leave,
-        and only then looks at dev for the last time and at test; so all end at about the same time.
+        What ends one of them is in `failures` and the others go on, whatever it is: what a search or a listener of your
+        own raises, too. If every one has failed, the first one's error is raised, with notes of the others. A run that
+        has come to the end of its share waits for what others may leave, and only then looks at dev for the last time
+        and at test; so all end at about the same time.
 
         When it returns, shares are no more: predictions made from a result are paid from what is left of the budget.
 
         Args:
             max_wait_s: As of `Tuner.fit`.
-            on_event: Called with the name of a run and each of its events, on the event loop's thread.
+            on_event: Called with the name of a run and each of its events, on the event loop's thread. What it raises
+                ends that run.
 
         Raises:
             ValueError: There is nothing to run, or it is under way already.
             LmaasError: Every run has failed; or the budget or the folder of journals cannot be used, and nothing was
                 sent.
+            Exception: Every run has failed, and the first one by what code of your own has raised.
         """
         if not self._jobs:
             raise ValueError("the group has no runs: add some")

@@ -36,7 +36,7 @@ from lmaas_sdk.accounting.ledger import Ledger
 from lmaas_sdk.accounting.spend import Taken
 from lmaas_sdk.errors import JournalError, LedgerError
 from lmaas_sdk.tuning.journal_file import JournalFile, first_record
-from lmaas_sdk.tuning.past import Moment, Past, Spans
+from lmaas_sdk.tuning.past import Moment, Past, Spans, read_past
 from lmaas_sdk.tuning.told import Told
 
 __all__ = ["FORMAT", "Durability", "Journal", "Moment", "Past", "header_of"]
@@ -85,6 +85,7 @@ class Journal:
 
         Raises:
             JournalCorrupt: It is damaged.
+            JournalMismatch: A newer version wrote it.
             JournalInUse: Another run has it open.
             JournalError: It cannot be read.
         """
@@ -112,8 +113,7 @@ class Journal:
             raise
 
     def _read(self) -> None:
-        for record in self._file.records():
-            self.past.add(record)
+        self.past = read_past(self._file)
 
     def follow(self, ledger: Ledger) -> None:
         """Writes nothing of what calls cost before the ledger has it.
@@ -221,6 +221,7 @@ def header_of(path: Path) -> dict[str, Any]:
 
     Raises:
         JournalError: It cannot be read, or is of another format.
+        JournalCorrupt: It was changed.
     """
     header = first_record(path)
     if header.get("kind") != "run" or header.get("format") != FORMAT:

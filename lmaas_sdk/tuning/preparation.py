@@ -25,7 +25,7 @@ from lmaas_sdk.tuning.scheduler import Scheduler, Scorable
 from lmaas_sdk.tuning.selection import MOST_RESCORED
 from lmaas_sdk.tuning.subspace import Subspace
 
-__all__ = ["LabelledTexts", "effective_budget", "prepare", "run_costs", "worst_of_generation"]
+__all__ = ["LabelledTexts", "check_comparison", "effective_budget", "prepare", "run_costs", "worst_of_generation"]
 
 _logger = logging.getLogger("lmaas_sdk.tuning")
 _DEV_CANDIDATES = 2  # the generation's best and the mean
@@ -77,6 +77,16 @@ def _check(datasets: Mapping[str, Any]) -> None:
         if dataset.task != train.task:
             raise TaskError(f"the {name} set is of task {dataset.task.name!r}, the train set of {train.task.name!r}")
         _ = dataset.digest, dataset.text_set.digest  # rendered and hashed here, off the event loop's thread
+
+
+def check_comparison(*, compare_manual: bool, has_test: bool) -> None:
+    """Refuses a comparison of prompts on nothing.
+
+    Raises:
+        ValueError: The manual prompt is to be evaluated, and there is no test set.
+    """
+    if compare_manual and not has_test:
+        raise ValueError("compare_manual evaluates the manual prompt on the test set, and there is none: give test=")
 
 
 def run_costs(

@@ -21,7 +21,7 @@ from lmaas_sdk.tuning.horizon import Horizon
 from lmaas_sdk.tuning.interruption import Interrupted, unless_stopped
 from lmaas_sdk.tuning.journal import Moment
 from lmaas_sdk.tuning.looks import Looks
-from lmaas_sdk.tuning.optimizer import Batch, Optimizer
+from lmaas_sdk.tuning.optimizer import Batch, Optimizer, check_over_ask
 from lmaas_sdk.tuning.pace import spare_s
 from lmaas_sdk.tuning.preparation import LabelledTexts, worst_of_generation
 from lmaas_sdk.tuning.presets import Preset
@@ -127,6 +127,7 @@ class Run:
 
         Raises:
             LmaasError: What ended it before the first generation was done.
+            ValueError: The search gives no more candidates than its population, and more are asked for.
         """
         async with Worker() as worker:
             optimizer = await worker.run(make_optimizer)
@@ -250,6 +251,8 @@ class Run:
         began_s, is_new = self.elapsed_s, not self._is_replayed
         extra = self._scorer.scheduling.extra
         batch = await worker.run(lambda: optimizer.ask(extra))
+        if self._last is None:
+            check_over_ask(optimizer, batch, self._scorer.scheduling.over_ask)
         needs = Needs(optimizer.population_size, optimizer.min_tell, optimizer.must_have)
         told, at = await self._scored(batch, needs, is_new=is_new)
         mean = await worker.run(lambda: self._learn(optimizer, batch, told))

@@ -32,7 +32,7 @@ class Scheduling:
         slow_factor: A call is a straggler when it takes this many times as long as nine in ten calls did.
         most_hedged: Most calls sent again because they are slow, as a part of all calls of the run so far.
         over_ask: Candidates asked for beyond the population; a generation goes on as soon as a population of them is
-            answered.
+            answered. A search that gives none, as `AskTell`, is refused before anything is sent.
         failed: What happens to a candidate that gets no usable answer, tried again though it was: `drop`: the
             optimiser is told without it; `impute`: it is told the worst value of the generation; `resample`: another
             candidate is scored in its place. Where too few are left to be told, the rest are imputed.

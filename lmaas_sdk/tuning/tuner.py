@@ -22,6 +22,7 @@ from lmaas_sdk.tuning.events import Event, Listener, Waiting
 from lmaas_sdk.tuning.fitting import Fit, JournalPlace, MakeOptimizer
 from lmaas_sdk.tuning.journal import Durability
 from lmaas_sdk.tuning.optimizer import Optimizer
+from lmaas_sdk.tuning.preparation import check_comparison
 from lmaas_sdk.tuning.presets import DEFAULT_PRESET, Preset, get_preset
 from lmaas_sdk.tuning.result import TuningResult
 from lmaas_sdk.tuning.resumption import Recorded
@@ -116,7 +117,9 @@ class Tuner:
         Args:
             journal: The file.
             backend: The model.
-            budget: The run's; it may be larger than it was. None: one like it in memory, if it was in no ledger file.
+            budget: The run's; it may be larger than it was, and what the journal says was spent counts. In memory: a
+                fresh one, or that of this process that has the run's spend already, which is not counted again. None:
+                one like the run's in memory, if that was in no ledger file.
             optimizer: As it was given when the run began.
             durability: As of `Tuner`.
             despite_changes: Go on although packages or the engine are not those that the run began with; the result
@@ -164,7 +167,7 @@ class Tuner:
             train: Labelled examples, at least one of each class. They carry their task.
             dev: Others, to choose by.
             test: Others again, which the chosen prompt is evaluated on once, at the end.
-            compare_manual: Evaluate the manual prompt on `test` as well.
+            compare_manual: Evaluate the manual prompt on `test` as well, which then has to be there.
             max_wait_s: Most seconds a call may wait for the provider's rate limit before the run stops with "quota".
             target: The run ends when a look at dev comes up to this value of the metric; None: it never does.
             on_event: Called with every event of the run, on the event loop's thread.
@@ -177,12 +180,14 @@ class Tuner:
             BudgetTooSmall: The budget cannot pay for one generation; nothing was sent.
             EmptyClass: A class has no training example.
             TaskError: The data are unusable otherwise; nothing was sent.
-            ValueError: `target` is no finite number, or there is no dev set to reach it on.
+            ValueError: `target` is no finite number, there is no dev set to reach it on, no test set to compare on, or
+                the search gives no more candidates than its population, and `over_ask` more are asked for.
             LedgerConflict: The budget is in its ledger with other limits.
             JournalError: The journal cannot be kept or gone on with; the type says why. Nothing was sent.
             BudgetExceeded, QuotaExceeded, BackendError: It ended before the first generation was done.
         """
         target = checked_target(target, has_dev=dev is not None)
+        check_comparison(compare_manual=compare_manual, has_test=test is not None)
         retry = self._retry if max_wait_s is None else replace(self._retry, max_wait_s=max_wait_s)
         datasets = {"train": train, "dev": dev, "test": test, "manual": test if compare_manual else None}
         listen = on_event or _ignore
