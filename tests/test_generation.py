@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tuning_cases import DEV, SMALL, TEST, TRAIN, examples, mock
 
 from lmaas_backends.mock import MockBackend
-from lmaas_sdk import Budget, Dataset, Preset, Scheduling, Tuner, TuningResult
+from lmaas_sdk import Budget, Dataset, Preset, Scheduling, Task, Tuner, TuningResult
 from lmaas_sdk.backend import ScoreQuery, ScoreReply
 from lmaas_sdk.errors import ProtocolError
 from lmaas_sdk.testing import Faults
@@ -210,6 +210,22 @@ async def test_a_run_races_by_itself_where_tokens_bind(budget: dict[str, int], e
     told_to, _ = await raced(expected, Budget(**budget))
     assert by_itself.core.losses == told_to.core.losses
     assert (by_itself.spent, by_itself.core.curve) == (told_to.spent, told_to.core.curve)
+
+
+@pytest.mark.parametrize("racing", ["on", "auto"])
+@pytest.mark.parametrize(("texts_a_class", "expected"), [(2, False), (3, True)])
+async def test_a_race_that_can_drop_nobody_is_not_begun(
+    racing: RacingChoice, texts_a_class: int, expected: bool
+) -> None:
+    """With two texts of each class it would only take more calls; the run is that of who asked for no race."""
+    words = ["bad", "great", "fine", "dull", "sour", "warm", "big", "small"]
+    task = Task("eight things", template="{text} It was <mask> .", labels=words, words=words)
+    train = task.examples([(f"a {words[n % 8]} thing, number {n}", n % 8) for n in range(8 * texts_a_class)])
+    found, backend = await raced(racing, Budget(tokens=60_000), train, None)
+    assert expected is any(len(rows) < len(train) for _, rows in backend.asked)
+    whole, _ = await raced("off", Budget(tokens=60_000), train, None)
+    assert expected is (found.core.losses != whole.core.losses)
+    assert expected is (found.spent.calls > whole.spent.calls)
 
 
 async def test_all_that_are_left_of_a_race_may_fail() -> None:

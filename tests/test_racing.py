@@ -28,7 +28,7 @@ from lmaas_sdk.tuning.journal import Moment
 from lmaas_sdk.tuning.objective import Objective, losses, text_losses
 from lmaas_sdk.tuning.optimizer import Batch
 from lmaas_sdk.tuning.preparation import LabelledTexts
-from lmaas_sdk.tuning.racing import Racing, pays, rungs, values
+from lmaas_sdk.tuning.racing import Racing, can_drop, pays, rungs, values
 from lmaas_sdk.tuning.scheduler import Scheduler
 from lmaas_sdk.tuning.scheduling import Needs
 from lmaas_sdk.tuning.strata import survivors
@@ -44,6 +44,7 @@ _parts = st.lists(st.integers(1, 99), min_size=1, max_size=4, unique=True).map(
     lambda percents: (*sorted(percent / 100 for percent in percents), 1.0)
 )
 _labels = st.lists(st.integers(0, 4), min_size=1, max_size=60).map(lambda labels: np.array(labels, dtype=np.int64))
+_two_labels = st.lists(st.integers(0, 1), min_size=1, max_size=12).map(lambda labels: np.array(labels, dtype=np.int64))
 _seeds = st.integers(0, 2**32 - 1)
 
 
@@ -395,6 +396,30 @@ def test_values_need_one_that_was_scored_whole() -> None:
     per_text[:, 0] = np.nan
     with pytest.raises(ValueError, match="no candidate was scored on all rows"):
         values("ce", per_text, LABELS, metric="accuracy")
+
+
+# who can be dropped
+
+
+@given(labels=_two_labels, parts=_parts, seed=_seeds)
+def test_somebody_can_be_dropped_where_a_race_does_drop_the_worst(
+    labels: NDArray[np.int64], parts: tuple[float, ...], seed: int
+) -> None:
+    """Of two candidates the one that is far worse on every text, unless the rows are too few to tell."""
+    logits = np.zeros((2, len(labels), 2), np.float32)
+    logits[0, np.arange(len(labels)), labels] = 9.0
+    racing, needs = Racing(parts), Needs(2, 1, frozenset())
+    found = _scored(logits, racing, labels=labels, needs=needs, generation=seed % 100)
+    assert can_drop(racing, labels) is bool(found.told.fates)
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [((1,), False), ((1, 1), False), ((2, 2), False), ((2,) * 14, False), ((3, 1), True), ((3, 3), True), ((3,), True)],
+)
+def test_three_rows_of_some_class_are_the_least(counts: tuple[int, ...], expected: bool) -> None:
+    """With fewer, what is seen before the last rung is one row of each class."""
+    assert expected is can_drop(RACING, np.repeat(np.arange(len(counts)), counts))
 
 
 # when it pays

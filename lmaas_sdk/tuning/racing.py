@@ -23,7 +23,7 @@ from lmaas_sdk.seeding import permutation
 from lmaas_sdk.tuning.objective import Objective, total
 from lmaas_sdk.tuning.subspace import positive_number
 
-__all__ = ["FEWEST_ROWS", "Racing", "compared", "pays", "rungs", "values"]
+__all__ = ["FEWEST_ROWS", "Racing", "can_drop", "compared", "pays", "rungs", "values"]
 
 FEWEST_ROWS = 16  # with fewer, the first rung is hardly more than one row of each class
 _MINUTES_A_DAY = 24 * 60
@@ -85,6 +85,19 @@ def _ends(parts: tuple[float, ...], count: int) -> list[int]:
         least, left_for_others = min(ends[-1] + 1, count), len(parts) - rung
         ends.append(max(least, min(floor(part * count + 0.5), count - left_for_others)))
     return ends
+
+
+def can_drop(racing: Racing, labels: NDArray[np.int64]) -> bool:
+    """Whether a race can drop anybody: before the last rung there are more rows than classes, as variances need.
+
+    With the usual parts that takes three rows of some class.
+
+    Args:
+        racing: Its parts.
+        labels: (n_texts,) class indices, at least one.
+    """
+    *before, _ = rungs(racing, labels, seed=0, generation=0)  # how large rungs are is the same in all generations
+    return sum(map(len, before)) > len(np.unique(labels))
 
 
 def compared(objective: Objective, per_text: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
