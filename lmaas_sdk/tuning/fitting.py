@@ -30,10 +30,10 @@ from lmaas_sdk.tuning.optimizer import Optimizer
 from lmaas_sdk.tuning.persistence import Health
 from lmaas_sdk.tuning.plan import Plan, RunCosts, plan_run
 from lmaas_sdk.tuning.predictor import Evaluation, Predictor, evaluation
-from lmaas_sdk.tuning.preparation import LabelledTexts, effective_budget, prepare, run_costs, worst_of_generation
+from lmaas_sdk.tuning.preparation import LabelledTexts, effective_budget, prepare, run_costs, will_race
 from lmaas_sdk.tuning.presets import Preset
 from lmaas_sdk.tuning.prompt import TunedPrompt
-from lmaas_sdk.tuning.racing import Racing, pays
+from lmaas_sdk.tuning.racing import Racing
 from lmaas_sdk.tuning.result import ResultCore, Stopped, TuningResult, limits_in_force
 from lmaas_sdk.tuning.resumption import (
     Recorded,
@@ -119,7 +119,9 @@ class Fit:
         settings = self._settings(subspace, data)
         versions = await asyncio.to_thread(versions_of, card)
         recorded = None if self.place is None else self.place.recorded
-        races = self._races(data["train"]) if recorded is None else recorded.races
+        races = (
+            will_race(self.client, self.preset, data["train"], given=self.given) if recorded is None else recorded.races
+        )
         racing = Racing() if races else None
         candidates = self.preset.population + self.scheduling.over_ask
         costs = run_costs(self.client.backend, self.preset, data, candidates=candidates, racing=racing)
@@ -142,22 +144,6 @@ class Fit:
         if self.client.backend.card.capabilities.precise:
             settings["losses"] = "fewer bits than float32"
         return settings
-
-    def _races(self, train: LabelledTexts) -> bool:
-        """Whether candidates are raced: where the preset says so, or it pays."""
-        if self.preset.racing != "auto":
-            return self.preset.racing == "on"
-        budget = self.given or Budget()
-        scheduler = Scheduler(self.client, "pricing")
-        return pays(
-            Racing(),
-            objective=self.preset.objective,
-            n_texts=len(train.dataset),
-            generation=worst_of_generation(scheduler, train, self.preset.population, racing=None),
-            free={unit: budget.least_free(unit) for unit in ("calls", "tokens", "nanousd")},
-            limits=self.client.limits("score"),
-            price=self.client.backend.card.price,
-        )
 
     def _header(
         self, settings: Mapping[str, Any], versions: Mapping[str, str], plan: Mapping[str, Any]

@@ -20,12 +20,20 @@ from lmaas_sdk.tasks import Dataset, check_metric
 from lmaas_sdk.texts import TextSet
 from lmaas_sdk.tuning.plan import DEFAULT_EVALUATIONS, RunCosts, is_limited
 from lmaas_sdk.tuning.presets import Preset
-from lmaas_sdk.tuning.racing import Racing, rungs
+from lmaas_sdk.tuning.racing import Racing, can_drop, pays, rungs
 from lmaas_sdk.tuning.scheduler import Scheduler, Scorable
 from lmaas_sdk.tuning.selection import MOST_RESCORED
 from lmaas_sdk.tuning.subspace import Subspace
 
-__all__ = ["LabelledTexts", "check_comparison", "effective_budget", "prepare", "run_costs", "worst_of_generation"]
+__all__ = [
+    "LabelledTexts",
+    "check_comparison",
+    "effective_budget",
+    "prepare",
+    "run_costs",
+    "will_race",
+    "worst_of_generation",
+]
 
 _logger = logging.getLogger("lmaas_sdk.tuning")
 _DEV_CANDIDATES = 2  # the generation's best and the mean
@@ -87,6 +95,48 @@ def check_comparison(*, compare_manual: bool, has_test: bool) -> None:
     """
     if compare_manual and not has_test:
         raise ValueError("compare_manual evaluates the manual prompt on the test set, and there is none: give test=")
+
+
+def will_race(client: Client, preset: Preset, train: LabelledTexts, *, given: Budget | None) -> bool:
+    """Whether candidates are raced: where the preset says so or it pays, and somebody can be dropped.
+
+    Args:
+        client: Sends.
+        preset: The settings.
+        train: The training set.
+        given: The budget that the run was given; None: none.
+    """
+    if preset.racing == "off":
+        return False
+    if can_drop(Racing(), train.dataset.labels):
+        return preset.racing == "on" or _pays_to_race(client, preset, train, given or Budget())
+    if preset.racing == "on":
+        _log_no_race(train.dataset)
+    return False
+
+
+def _pays_to_race(client: Client, preset: Preset, train: LabelledTexts, budget: Budget) -> bool:
+    scheduler = Scheduler(client, "pricing")
+    return pays(
+        Racing(),
+        objective=preset.objective,
+        n_texts=len(train.dataset),
+        generation=worst_of_generation(scheduler, train, preset.population, racing=None),
+        free={unit: budget.least_free(unit) for unit in ("calls", "tokens", "nanousd")},
+        limits=client.limits("score"),
+        price=client.backend.card.price,
+    )
+
+
+def _log_no_race(train: Dataset) -> None:
+    log_event(
+        _logger,
+        logging.WARNING,
+        "no_race",
+        "%(texts)d texts of %(classes)d classes are too few for a race: it takes three of some class",
+        texts=len(train),
+        classes=len(set(train.labels.tolist())),
+    )
 
 
 def run_costs(
