@@ -31,7 +31,7 @@ from lmaas_sdk.tuning.searches import make_optimizer
 from lmaas_sdk.tuning.sharing import Sharing
 from lmaas_sdk.tuning.stopping import checked_target
 
-__all__ = ["Tuner"]
+__all__ = ["Tuner", "one_of_several"]
 
 
 class Tuner:
@@ -223,18 +223,6 @@ class Tuner:
     def _own_optimizer(self, d: int, seed: int) -> Optimizer:
         return make_optimizer(self.preset, d, seed)
 
-    def one_of_several(self, sharing: Sharing, budget: Budget, place: JournalPlace | None) -> Tuner:
-        """The same, in the place that a `TunerGroup` gives it.
-
-        Args:
-            sharing: How it goes with the others.
-            budget: Its share.
-            place: Where its journal is kept; None: nowhere.
-        """
-        other = copy.copy(self)
-        other._sharing, other.budget, other._place, other._stops = sharing, budget, place, set()
-        return other
-
     def stop(self) -> None:
         """Ends every `fit` that is under way after its generation; the result says "interrupted".
 
@@ -253,6 +241,20 @@ class Tuner:
             yield stop
         finally:
             self._stops.discard(stop)
+
+
+def one_of_several(tuner: Tuner, sharing: Sharing, *, budget: Budget, place: JournalPlace | None) -> Tuner:
+    """The same tuner, in the place that a `TunerGroup` gives it.
+
+    Args:
+        tuner: As it was added.
+        sharing: How it goes with the others.
+        budget: Its share.
+        place: Where its journal is kept; None: nowhere.
+    """
+    other = copy.copy(tuner)
+    other._sharing, other.budget, other._place, other._stops = sharing, budget, place, set()
+    return other
 
 
 @contextmanager
