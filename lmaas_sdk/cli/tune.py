@@ -15,7 +15,7 @@ from lmaas_sdk.backend import Backend
 from lmaas_sdk.cli.exit_codes import exit_code_of_run
 from lmaas_sdk.cli.journal_options import (
     add_journal_options,
-    check_same_run,
+    check_same_options,
     how_to_go_on,
     noting_how_to_go_on,
     options_to_keep,
@@ -114,7 +114,7 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError("say which task and data: --task and --data (or --resume, to go on with a run)")
     if args.target is not None and args.no_dev:
         raise ValueError("--target is a metric on dev, and --no-dev leaves it out")
-    check_same_run(args)
+    check_same_options(args)
     preset_of(args)
     scheduling_of(args)
 

@@ -38,7 +38,7 @@ from lmaas_sdk.tuning.result import ResultCore, Stopped, TuningResult, limits_in
 from lmaas_sdk.tuning.resumption import (
     Recorded,
     budget_record,
-    check_same_run,
+    check_same_settings,
     check_same_versions,
     restore_spend,
     settings_record,
@@ -127,7 +127,7 @@ class Fit:
             plan = plan_run(budget, costs)
             header = self._header(settings, versions, {"generations": plan.generations, "races": races})
         else:
-            check_same_run(recorded.header["settings"], settings)
+            check_same_settings(recorded.header["settings"], settings)
             plan, header = costs.plan(recorded.generations), recorded.header
         async with self._journal(header) as journal:
             one = _OneFit(self, data, subspace, settings=settings, versions=versions, journal=journal)

@@ -20,6 +20,7 @@ from lmaas_sdk.tuning.group_journals import Journals
 from lmaas_sdk.tuning.group_result import GroupResult
 from lmaas_sdk.tuning.group_run import GroupRun, Job
 from lmaas_sdk.tuning.journal import Durability
+from lmaas_sdk.tuning.preparation import given_datasets
 from lmaas_sdk.tuning.presets import DEFAULT_PRESET, Preset
 from lmaas_sdk.tuning.scheduling import Scheduling
 from lmaas_sdk.tuning.tuner import Tuner
@@ -97,7 +98,7 @@ class TunerGroup:
             Unsupported: The backend takes no such soft prompts.
         """
         self._check(name, priority)
-        _check_data(train=train, dev=dev, test=test)
+        given_datasets({"train": train, "dev": dev, "test": test})
         tuner = Tuner(
             backend,
             preset=preset,
@@ -160,14 +161,6 @@ class TunerGroup:
         """Ends every run after its generation, as `Tuner.stop` does; one that has done none yet does one."""
         if self._run is not None:
             self._run.stop()
-
-
-def _check_data(train: object, **others: object) -> None:
-    if not isinstance(train, Dataset):
-        raise TypeError(f"the train set is a Dataset, made by task.examples([...]), not {train!r:.80}")
-    for kind, dataset in others.items():
-        if dataset is not None and not isinstance(dataset, Dataset):
-            raise TypeError(f"the {kind} set is a Dataset or left out, not {dataset!r:.80}")
 
 
 def _ignore(name: str, event: Event) -> None:

@@ -25,7 +25,14 @@ _WHAT_TO_GIVE = {
     "subspace": ": it was begun on a model of another width",
 }
 
-__all__ = ["Recorded", "budget_record", "check_same_run", "check_same_versions", "restore_spend", "settings_record"]
+__all__ = [
+    "Recorded",
+    "budget_record",
+    "check_same_settings",
+    "check_same_versions",
+    "restore_spend",
+    "settings_record",
+]
 
 
 class Recorded:
@@ -103,7 +110,7 @@ def budget_record(given: Budget | None) -> dict[str, object]:
     return {"name": given.name, "limits": limits, "in_file": not isinstance(given.ledger, MemoryLedger)}
 
 
-def check_same_run(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def check_same_settings(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Refuses to go on with other settings or data.
 
     Raises:
