@@ -26,7 +26,7 @@ from lmaas_sdk.tuning.generation import GenerationScorer
 from lmaas_sdk.tuning.horizon import Horizon
 from lmaas_sdk.tuning.interruption import Interrupted, unless_stopped
 from lmaas_sdk.tuning.journal import Durability, Journal
-from lmaas_sdk.tuning.optimizer import Optimizer
+from lmaas_sdk.tuning.optimizer import Optimizer, check_is_search
 from lmaas_sdk.tuning.persistence import Health
 from lmaas_sdk.tuning.plan import Plan, RunCosts, plan_run
 from lmaas_sdk.tuning.predictor import Evaluation, Predictor, evaluation
@@ -243,7 +243,7 @@ class _OneFit:
             around=fit.around,
         )
         try:
-            stopped = await run.search(lambda: fit.make_optimizer(self._subspace.d, fit.seed))
+            stopped = await run.search(self._search)
             side = side.paying_from(client.with_budget(horizon.aside, spare=budget))
             return await self._finished(run, stopped, main=main, side=side)
         finally:
@@ -251,6 +251,11 @@ class _OneFit:
 
     def _scheduler(self, client: Client, run_id: str, *, is_aside: bool = False) -> Scheduler:
         return Scheduler(client, run_id, journal=self._journal, is_aside=is_aside, health=self._health)
+
+    def _search(self) -> Optimizer:
+        search = self._fit.make_optimizer(self._subspace.d, self._fit.seed)
+        check_is_search(search)
+        return search
 
     def _scorer(self, scheduler: Scheduler, racing: Racing | None) -> GenerationScorer:
         fit = self._fit

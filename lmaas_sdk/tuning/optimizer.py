@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Batch", "Optimizer", "StepSize", "check_covariance_size", "check_values"]
+__all__ = ["Batch", "Optimizer", "StepSize", "check_covariance_size", "check_is_search", "check_values"]
 
 StepSize = Literal["csa", "tpa"]
 _MOST_FULL_DIMENSIONS = 4000  # 128 MB a matrix; a decomposition of it takes a minute
@@ -86,6 +86,20 @@ class Optimizer(Protocol):
     def warnings(self) -> tuple[str, ...]:
         """Reasons the algorithm gives why it might stop here; a budgeted run records them and goes on."""
         ...
+
+
+def check_is_search(made: object) -> None:
+    """Refuses what was made in the place of a search, before anything is asked of it.
+
+    Raises:
+        TypeError: It lacks what an `Optimizer` has; the message says what to do.
+    """
+    missing = [name for name in ("ask", "tell", "population_size") if not hasattr(made, name)]
+    if missing:
+        raise TypeError(
+            f"optimizer= made {made!r:.80} of {type(made).__name__}, which has no {', '.join(missing)}: have it return "
+            "a search (see lmaas_sdk.Optimizer), or AskTell(it, d=d, population=...) around an object with ask and tell"
+        )
 
 
 def check_values(optimizer: Optimizer, batch: Batch, values: Mapping[int, float]) -> None:
