@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -26,7 +26,7 @@ from lmaas_sdk.tuning.generation import GenerationScorer
 from lmaas_sdk.tuning.horizon import Horizon
 from lmaas_sdk.tuning.interruption import Interrupted, unless_stopped
 from lmaas_sdk.tuning.journal import Durability, Journal
-from lmaas_sdk.tuning.optimizer import Optimizer, check_is_search
+from lmaas_sdk.tuning.optimizer import MakeOptimizer, Optimizer, check_is_search
 from lmaas_sdk.tuning.persistence import Health
 from lmaas_sdk.tuning.plan import Plan, RunCosts, plan_run
 from lmaas_sdk.tuning.predictor import Evaluation, Predictor, evaluation
@@ -50,9 +50,8 @@ from lmaas_sdk.tuning.selection import Choice, ChosenBy
 from lmaas_sdk.tuning.subspace import Subspace
 from lmaas_sdk.tuning.versions import versions_of
 
-__all__ = ["Fit", "JournalPlace", "MakeOptimizer"]
+__all__ = ["Fit", "JournalPlace"]
 
-MakeOptimizer = Callable[[int, int], Optimizer]
 _Data = Mapping[str, LabelledTexts]
 
 

@@ -13,11 +13,11 @@ from lmaas_sdk.tasks import Dataset
 from lmaas_sdk.traffic.cache import ReplyCache
 from lmaas_sdk.traffic.retry import RetryPolicy
 from lmaas_sdk.tuning.events import Event
-from lmaas_sdk.tuning.fitting import MakeOptimizer
 from lmaas_sdk.tuning.group_journals import Journals
 from lmaas_sdk.tuning.group_result import GroupResult
 from lmaas_sdk.tuning.group_run import GroupRun, Job
 from lmaas_sdk.tuning.journal import Durability, check_durability
+from lmaas_sdk.tuning.optimizer import MakeOptimizer
 from lmaas_sdk.tuning.options import check_kinds, checked_priority, plain_options
 from lmaas_sdk.tuning.preparation import given_datasets
 from lmaas_sdk.tuning.presets import DEFAULT_PRESET, Preset

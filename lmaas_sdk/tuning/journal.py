@@ -43,6 +43,7 @@ __all__ = ["FORMAT", "Durability", "Journal", "Moment", "Past", "check_durabilit
 
 FORMAT = "lmaas-journal/1"
 Durability = Literal["generation", "always", "never"]
+"""When a journal waits for the disk: after each generation that is told, after every record, or never."""
 _Values = NDArray[np.float64] | NDArray[np.float32]
 _T = TypeVar("_T")
 

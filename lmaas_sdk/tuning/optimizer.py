@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Batch", "Optimizer", "StepSize", "check_covariance_size", "check_is_search", "check_values"]
+__all__ = [
+    "Batch",
+    "MakeOptimizer",
+    "Optimizer",
+    "StepSize",
+    "check_covariance_size",
+    "check_is_search",
+    "check_values",
+]
 
 StepSize = Literal["csa", "tpa"]
 _MOST_FULL_DIMENSIONS = 4000  # 128 MB a matrix; a decomposition of it takes a minute
@@ -86,6 +94,10 @@ class Optimizer(Protocol):
     def warnings(self) -> tuple[str, ...]:
         """Reasons the algorithm gives why it might stop here; a budgeted run records them and goes on."""
         ...
+
+
+MakeOptimizer = Callable[[int, int], Optimizer]
+"""Makes a fresh search of its dimension d and a seed: `Tuner(optimizer=)`."""
 
 
 def check_is_search(made: object) -> None:
