@@ -54,7 +54,7 @@ class GenerationScorer:
     ) -> None:
         self.scheduler, self.train, self.objective = scheduler, train, objective
         self.scheduling, self.racing, self.seed = scheduling, racing, seed
-        self.latencies = LatencyRecord(scheduling.slow_factor)
+        self.latencies = LatencyRecord()
         capabilities = scheduler.client.backend.card.capabilities
         self.duplicates = Duplicates(deterministic=capabilities.deterministic)
 
