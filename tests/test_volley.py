@@ -19,7 +19,8 @@ from lmaas_sdk.client import Client
 from lmaas_sdk.errors import BudgetExceeded, OutcomeUnknown, ProtocolError, QuotaExceeded
 from lmaas_sdk.testing import Attempt, Fault, Faults, run_virtual
 from lmaas_sdk.traffic.retry import RetryPolicy
-from lmaas_sdk.tuning.scheduler import Part, Scheduler
+from lmaas_sdk.tuning.parts import Part
+from lmaas_sdk.tuning.scheduler import Scheduler
 from lmaas_sdk.tuning.scheduling import LatencyRecord, Scheduling
 from lmaas_sdk.tuning.volley import Answer, Volley
 

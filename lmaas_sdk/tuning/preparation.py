@@ -17,10 +17,11 @@ from lmaas_sdk.errors import TaskError
 from lmaas_sdk.logs import log_event
 from lmaas_sdk.tasks import Dataset, check_metric
 from lmaas_sdk.texts import TextSet
+from lmaas_sdk.tuning.parts import Scorable
 from lmaas_sdk.tuning.plan import DEFAULT_EVALUATIONS, RunCosts, is_limited
 from lmaas_sdk.tuning.presets import Preset
 from lmaas_sdk.tuning.racing import Racing, rungs
-from lmaas_sdk.tuning.scheduler import Scheduler, Scorable
+from lmaas_sdk.tuning.scheduler import Scheduler
 from lmaas_sdk.tuning.selection import MOST_RESCORED
 from lmaas_sdk.tuning.subspace import Subspace
 

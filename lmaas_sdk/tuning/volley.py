@@ -11,7 +11,8 @@ from typing import Any
 
 from lmaas_sdk.accounting.budget import Reservation
 from lmaas_sdk.errors import BackendError, BudgetExceeded, OutcomeUnknown, ProtocolError, QuotaExceeded
-from lmaas_sdk.tuning.scheduler import Part, Read, Scheduler, first_failure
+from lmaas_sdk.tuning.parts import Part, Read
+from lmaas_sdk.tuning.scheduler import Scheduler, first_failure
 from lmaas_sdk.tuning.scheduling import LatencyRecord, Scheduling
 
 __all__ = ["Answer", "Volley"]
