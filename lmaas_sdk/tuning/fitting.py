@@ -43,11 +43,12 @@ from lmaas_sdk.tuning.resumption import (
     restore_spend,
     settings_record,
 )
-from lmaas_sdk.tuning.run import Run, Surroundings
+from lmaas_sdk.tuning.run import Run
 from lmaas_sdk.tuning.scheduler import Scheduler
 from lmaas_sdk.tuning.scheduling import Scheduling
 from lmaas_sdk.tuning.selection import Choice, ChosenBy
 from lmaas_sdk.tuning.subspace import Subspace
+from lmaas_sdk.tuning.surroundings import Surroundings
 from lmaas_sdk.tuning.versions import versions_of
 
 __all__ = ["Fit", "JournalPlace"]

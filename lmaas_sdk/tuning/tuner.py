@@ -27,11 +27,11 @@ from lmaas_sdk.tuning.options import check_backend, check_cache, check_factory, 
 from lmaas_sdk.tuning.presets import DEFAULT_PRESET, Preset, get_preset
 from lmaas_sdk.tuning.result import TuningResult
 from lmaas_sdk.tuning.resumption import Recorded
-from lmaas_sdk.tuning.run import Surroundings
 from lmaas_sdk.tuning.scheduling import Scheduling
 from lmaas_sdk.tuning.searches import make_optimizer
 from lmaas_sdk.tuning.sharing import Sharing
 from lmaas_sdk.tuning.stopping import checked_target
+from lmaas_sdk.tuning.surroundings import Surroundings
 
 __all__ = ["Tuner", "one_of_several"]
 
