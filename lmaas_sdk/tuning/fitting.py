@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +23,8 @@ from lmaas_sdk.tuning.events import RunPlanned, dev_scored_of, generations_of
 from lmaas_sdk.tuning.generation import GenerationScorer
 from lmaas_sdk.tuning.horizon import Horizon
 from lmaas_sdk.tuning.interruption import Interrupted, unless_stopped
-from lmaas_sdk.tuning.journal import Durability, Journal
+from lmaas_sdk.tuning.journal import Journal
+from lmaas_sdk.tuning.journal_place import JournalPlace, opened_journal
 from lmaas_sdk.tuning.optimizer import MakeOptimizer, Optimizer, check_is_search
 from lmaas_sdk.tuning.persistence import Health
 from lmaas_sdk.tuning.plan import Plan, RunCosts, plan_run
@@ -36,7 +35,6 @@ from lmaas_sdk.tuning.prompt import TunedPrompt
 from lmaas_sdk.tuning.racing import Racing, pays
 from lmaas_sdk.tuning.result import ResultCore, Stopped, TuningResult, limits_in_force
 from lmaas_sdk.tuning.resumption import (
-    Recorded,
     budget_record,
     check_same_settings,
     check_same_versions,
@@ -51,30 +49,9 @@ from lmaas_sdk.tuning.subspace import Subspace
 from lmaas_sdk.tuning.surroundings import Surroundings
 from lmaas_sdk.tuning.versions import versions_of
 
-__all__ = ["Fit", "JournalPlace"]
+__all__ = ["Fit"]
 
 _Data = Mapping[str, LabelledTexts]
-
-
-@dataclass(frozen=True, slots=True)
-class JournalPlace:
-    """Where a run's journal is kept.
-
-    Args:
-        path: The file.
-        durability: When to wait for the disk.
-        recorded: What it says of the run that began it; None: it is to be made.
-        despite_changes: Whether to go on under other versions or on another engine.
-        options: What else to write into its first line.
-        is_booked: Whether the budget has what was spent before; None: it has if both are in ledger files.
-    """
-
-    path: Path
-    durability: Durability = "generation"
-    recorded: Recorded | None = None
-    despite_changes: bool = False
-    options: Mapping[str, Any] = field(default_factory=dict)
-    is_booked: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,7 +106,7 @@ class Fit:
         else:
             check_same_settings(recorded.header["settings"], settings)
             plan, header = costs.plan(recorded.generations), recorded.header
-        async with self._journal(header) as journal:
+        async with opened_journal(self.place, header) as journal:
             one = _OneFit(self, data, subspace, settings=settings, versions=versions, journal=journal)
             return await one.result(budget, costs, plan, racing=racing, run_id=str(header["run"]))
 
@@ -170,21 +147,6 @@ class Fit:
             "budget": budget_record(self.given),
             "options": {} if self.place is None else dict(self.place.options),
         }
-
-    @asynccontextmanager
-    async def _journal(self, header: Mapping[str, Any]) -> AsyncIterator[Journal | None]:
-        place = self.place
-        if place is None:
-            yield None
-            return
-        if place.recorded is None:
-            journal = await Journal.begin(place.path, header, place.durability)
-        else:
-            journal = await Journal.resume(place.path, place.durability)
-        try:
-            yield journal
-        finally:
-            await journal.close()
 
 
 class _OneFit:

@@ -10,9 +10,9 @@ from typing import Any
 
 from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.errors import JournalError
-from lmaas_sdk.tuning.fitting import JournalPlace
 from lmaas_sdk.tuning.journal import Durability, Past
 from lmaas_sdk.tuning.journal_file import LONGEST_HEADER, JournalFile, has_sent
+from lmaas_sdk.tuning.journal_place import JournalPlace
 from lmaas_sdk.tuning.resumption import Recorded
 
 __all__ = ["Begun", "Journals"]

@@ -22,9 +22,9 @@ from lmaas_sdk.traffic.concurrency import most_at_once
 from lmaas_sdk.traffic.lane import limits_of, scope_of
 from lmaas_sdk.traffic.quota_presets import Quotas
 from lmaas_sdk.tuning.events import Event
-from lmaas_sdk.tuning.fitting import JournalPlace
 from lmaas_sdk.tuning.group_journals import Begun, Journals
 from lmaas_sdk.tuning.group_result import GroupResult
+from lmaas_sdk.tuning.journal_place import JournalPlace
 from lmaas_sdk.tuning.pool import Member, Pool, split
 from lmaas_sdk.tuning.result import TuningResult, limits_in_force
 from lmaas_sdk.tuning.sharing import Sharing

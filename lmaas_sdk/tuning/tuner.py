@@ -20,8 +20,9 @@ from lmaas_sdk.traffic.cache import ReplyCache
 from lmaas_sdk.traffic.quota_presets import quotas_of
 from lmaas_sdk.traffic.retry import RetryPolicy
 from lmaas_sdk.tuning.events import Event, Listener, Waiting
-from lmaas_sdk.tuning.fitting import Fit, JournalPlace
+from lmaas_sdk.tuning.fitting import Fit
 from lmaas_sdk.tuning.journal import Durability, check_durability
+from lmaas_sdk.tuning.journal_place import JournalPlace
 from lmaas_sdk.tuning.optimizer import MakeOptimizer, Optimizer
 from lmaas_sdk.tuning.options import check_backend, check_cache, check_factory, check_kinds, plain_options
 from lmaas_sdk.tuning.presets import DEFAULT_PRESET, Preset, get_preset
