@@ -25,9 +25,8 @@ import numpy as np
 
 from benchmarks.figures import tell
 from lmaas_backends.mock import MockBackend
-from lmaas_sdk import PRESETS, Budget, Dataset, GenerationDone, Limits, Preset, Scheduling, Task, Tuner
+from lmaas_sdk import PRESETS, Budget, Dataset, Event, GenerationDone, Limits, Preset, Scheduling, Task, Tuner
 from lmaas_sdk.testing import run_virtual
-from lmaas_sdk.tuning.events import Event
 
 TASK = Task("things", template="{text} It was <mask> .", labels=["no", "yes"], words=["bad", "great"])
 TEXTS, MEDIAN_S, SIGMA = 32, 1.0, 0.25

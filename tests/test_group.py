@@ -282,6 +282,17 @@ async def test_what_makes_no_sense_is_refused_at_once() -> None:
             group.add(name, mock(), TRAIN, preset=SMALL, priority=priority)
     with pytest.raises(ValueError, match="test set, and there is none"):
         group.add("x", mock(), TRAIN, DEV, preset=SMALL, compare_manual=True)
+    for name, priority, named in (
+        (7, 1.0, "name is a string.* 7 of int"),
+        (None, 1.0, "name is a string.*None of NoneType"),
+        ("x", "high", "priority is a finite number above 0.*'high' of str"),
+        ("x", None, "priority is a finite number above 0.*None of NoneType"),
+        ("x", True, "priority is a finite number above 0.*True of bool"),
+    ):
+        with pytest.raises(TypeError, match=named):
+            group.add(name, mock(), TRAIN, preset=SMALL, priority=priority)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"journals is the path of a folder.* 7 of int"):
+        TunerGroup(budget=Budget(), journals=7)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="dev set"):
         group.add("x", mock(), TRAIN, [("text", 0)], preset=SMALL)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="budget"):

@@ -16,7 +16,7 @@ from lmaas_sdk.tuning.journal import Durability, header_of
 __all__ = [
     "add_journal_options",
     "again",
-    "check_same_run",
+    "check_same_options",
     "how_to_go_on",
     "noting_how_to_go_on",
     "options_to_keep",
@@ -93,7 +93,7 @@ def take_options_of_journal(parser: argparse.ArgumentParser, args: argparse.Name
     return True
 
 
-def check_same_run(args: argparse.Namespace) -> None:
+def check_same_options(args: argparse.Namespace) -> None:
     """Refuses options that would make it another run.
 
     Raises:

@@ -16,7 +16,7 @@ from lmaas_sdk.cli.exit_codes import exit_code_of_run
 from lmaas_sdk.cli.journal_options import (
     add_journal_options,
     again,
-    check_same_run,
+    check_same_options,
     how_to_go_on,
     noting_how_to_go_on,
     options_to_keep,
@@ -119,7 +119,7 @@ def _check(args: argparse.Namespace) -> None:
     if args.target is not None and args.no_dev:
         raise ValueError("--target is a metric on dev, and --no-dev leaves it out")
     checked_target(args.target, has_dev=not args.no_dev)
-    check_same_run(args)
+    check_same_options(args)
     preset_of(args)
     scheduling_of(args)
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,8 +23,9 @@ from lmaas_sdk.tuning.events import RunPlanned, dev_scored_of, generations_of
 from lmaas_sdk.tuning.generation import GenerationScorer
 from lmaas_sdk.tuning.horizon import Horizon
 from lmaas_sdk.tuning.interruption import Interrupted, unless_stopped
-from lmaas_sdk.tuning.journal import Durability, Journal
-from lmaas_sdk.tuning.optimizer import Optimizer
+from lmaas_sdk.tuning.journal import Journal
+from lmaas_sdk.tuning.journal_place import JournalPlace, opened_journal
+from lmaas_sdk.tuning.optimizer import MakeOptimizer, Optimizer, check_is_search
 from lmaas_sdk.tuning.persistence import Health
 from lmaas_sdk.tuning.plan import Plan, RunCosts, plan_run
 from lmaas_sdk.tuning.predictor import Evaluation, Predictor, evaluation
@@ -36,46 +35,24 @@ from lmaas_sdk.tuning.prompt import TunedPrompt
 from lmaas_sdk.tuning.racing import Racing
 from lmaas_sdk.tuning.result import ResultCore, Stopped, TuningResult, limits_in_force
 from lmaas_sdk.tuning.resumption import (
-    Recorded,
     budget_record,
-    check_same_run,
+    check_same_settings,
     check_same_versions,
     note_booked,
     restore_spend,
     settings_record,
 )
-from lmaas_sdk.tuning.run import Run, Surroundings
+from lmaas_sdk.tuning.run import Run
 from lmaas_sdk.tuning.scheduler import Scheduler
 from lmaas_sdk.tuning.scheduling import Scheduling
 from lmaas_sdk.tuning.selection import Choice, ChosenBy
 from lmaas_sdk.tuning.subspace import Subspace
+from lmaas_sdk.tuning.surroundings import Surroundings
 from lmaas_sdk.tuning.versions import versions_of
 
-__all__ = ["Fit", "JournalPlace", "MakeOptimizer"]
+__all__ = ["Fit"]
 
-MakeOptimizer = Callable[[int, int], Optimizer]
 _Data = Mapping[str, LabelledTexts]
-
-
-@dataclass(frozen=True, slots=True)
-class JournalPlace:
-    """Where a run's journal is kept.
-
-    Args:
-        path: The file.
-        durability: When to wait for the disk.
-        recorded: What it says of the run that began it; None: it is to be made.
-        despite_changes: Whether to go on under other versions or on another engine.
-        options: What else to write into its first line.
-        is_booked: Whether the budget has what was spent before; None: its ledger tells.
-    """
-
-    path: Path
-    durability: Durability = "generation"
-    recorded: Recorded | None = None
-    despite_changes: bool = False
-    options: Mapping[str, Any] = field(default_factory=dict)
-    is_booked: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,9 +107,9 @@ class Fit:
             plan = plan_run(budget, costs)
             header = self._header(settings, versions, {"generations": plan.generations, "races": races})
         else:
-            check_same_run(recorded.settings, settings)
+            check_same_settings(recorded.settings, settings)
             plan, header = costs.plan(recorded.generations), recorded.header
-        async with self._journal(header) as journal:
+        async with opened_journal(self.place, header) as journal:
             one = _OneFit(self, data, subspace, settings=settings, versions=versions, journal=journal)
             return await one.result(budget, costs, plan, racing=racing, run_id=str(header["run"]))
 
@@ -157,21 +134,6 @@ class Fit:
             "budget": budget_record(self.given),
             "options": {} if self.place is None else dict(self.place.options),
         }
-
-    @asynccontextmanager
-    async def _journal(self, header: Mapping[str, Any]) -> AsyncIterator[Journal | None]:
-        place = self.place
-        if place is None:
-            yield None
-            return
-        if place.recorded is None:
-            journal = await Journal.begin(place.path, header, place.durability)
-        else:
-            journal = await Journal.resume(place.path, place.durability)
-        try:
-            yield journal
-        finally:
-            await journal.close()
 
 
 class _OneFit:
@@ -234,7 +196,7 @@ class _OneFit:
             around=fit.around,
         )
         try:
-            stopped = await run.search(lambda: fit.make_optimizer(self._subspace.d, fit.seed))
+            stopped = await run.search(self._search)
             side = side.paying_from(client.with_budget(horizon.aside, spare=budget))
             return await self._finished(run, stopped, main=main, side=side)
         finally:
@@ -242,6 +204,11 @@ class _OneFit:
 
     def _scheduler(self, client: Client, run_id: str, *, is_aside: bool = False) -> Scheduler:
         return Scheduler(client, run_id, journal=self._journal, is_aside=is_aside, health=self._health)
+
+    def _search(self) -> Optimizer:
+        search = self._fit.make_optimizer(self._subspace.d, self._fit.seed)
+        check_is_search(search)
+        return search
 
     def _scorer(self, scheduler: Scheduler, racing: Racing | None) -> GenerationScorer:
         fit = self._fit

@@ -10,9 +10,9 @@ from typing import Any
 
 from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.errors import JournalError
-from lmaas_sdk.tuning.fitting import JournalPlace
 from lmaas_sdk.tuning.journal import Durability
 from lmaas_sdk.tuning.journal_file import LONGEST_HEADER, JournalFile, has_sent
+from lmaas_sdk.tuning.journal_place import JournalPlace
 from lmaas_sdk.tuning.past import read_past
 from lmaas_sdk.tuning.resumption import Recorded
 

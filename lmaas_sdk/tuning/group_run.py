@@ -22,13 +22,13 @@ from lmaas_sdk.traffic.concurrency import most_at_once
 from lmaas_sdk.traffic.lane import limits_of, scope_of
 from lmaas_sdk.traffic.quota_presets import Quotas
 from lmaas_sdk.tuning.events import Event
-from lmaas_sdk.tuning.fitting import JournalPlace
 from lmaas_sdk.tuning.group_journals import Begun, Journals
 from lmaas_sdk.tuning.group_result import GroupResult, in_words
+from lmaas_sdk.tuning.journal_place import JournalPlace
 from lmaas_sdk.tuning.pool import Member, Pool, split
 from lmaas_sdk.tuning.result import TuningResult, limits_in_force
 from lmaas_sdk.tuning.sharing import Sharing
-from lmaas_sdk.tuning.tuner import Tuner
+from lmaas_sdk.tuning.tuner import Tuner, one_of_several
 from lmaas_sdk.tuning.turns import Flow, Turns
 
 __all__ = ["GroupRun", "Job", "Tell"]
@@ -225,7 +225,7 @@ class GroupRun:
         job = entry.job
         flow = self._flow(job, member.share.budget)
         sharing = Sharing(flow.turn, functools.partial(pool.more, member), flow.in_flight)
-        tuner = job.tuner.one_of_several(sharing, member.share.budget, self._place(entry))
+        tuner = one_of_several(job.tuner, sharing, budget=member.share.budget, place=self._place(entry))
         self._tuners.append(tuner)
         listen = functools.partial(self._heard, tuner, job.name)
         try:

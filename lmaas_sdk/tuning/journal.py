@@ -39,12 +39,23 @@ from lmaas_sdk.tuning.journal_file import JournalFile, first_record
 from lmaas_sdk.tuning.past import Moment, Past, Spans, read_past
 from lmaas_sdk.tuning.told import Told
 
-__all__ = ["FORMAT", "Durability", "Journal", "Moment", "Past", "header_of"]
+__all__ = ["FORMAT", "Durability", "Journal", "Moment", "Past", "check_durability", "header_of"]
 
 FORMAT = "lmaas-journal/1"
 Durability = Literal["generation", "always", "never"]
+"""When a journal waits for the disk: after each generation that is told, after every record, or never."""
 _Values = NDArray[np.float64] | NDArray[np.float32]
 _T = TypeVar("_T")
+
+
+def check_durability(durability: object) -> None:
+    """Refuses what is no `Durability`.
+
+    Raises:
+        ValueError: It says what there is.
+    """
+    if durability not in get_args(Durability):
+        raise ValueError(f"durability is {' or '.join(map(repr, get_args(Durability)))}, not {durability!r:.80}")
 
 
 class Journal:
@@ -99,8 +110,7 @@ class Journal:
 
     @classmethod
     async def _opened(cls, path: Path, durability: Durability, *, exists: bool) -> Journal:
-        if durability not in get_args(Durability):
-            raise ValueError(f"durability is {' or '.join(map(repr, get_args(Durability)))}, not {durability!r:.80}")
+        check_durability(durability)
         pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lmaas-journal")
         loop = asyncio.get_running_loop()
         opening = loop.run_in_executor(pool, lambda: JournalFile(path, exists=exists))

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Batch", "Optimizer", "StepSize", "check_covariance_size", "check_over_ask", "check_values"]
+__all__ = [
+    "Batch",
+    "MakeOptimizer",
+    "Optimizer",
+    "StepSize",
+    "check_covariance_size",
+    "check_is_search",
+    "check_over_ask",
+    "check_values",
+]
 
 StepSize = Literal["csa", "tpa"]
 _MOST_FULL_DIMENSIONS = 4000  # 128 MB a matrix; a decomposition of it takes a minute
@@ -86,6 +95,24 @@ class Optimizer(Protocol):
     def warnings(self) -> tuple[str, ...]:
         """Reasons the algorithm gives why it might stop here; a budgeted run records them and goes on."""
         ...
+
+
+MakeOptimizer = Callable[[int, int], Optimizer]
+"""Makes a fresh search of its dimension d and a seed: `Tuner(optimizer=)`."""
+
+
+def check_is_search(made: object) -> None:
+    """Refuses what was made in the place of a search, before anything is asked of it.
+
+    Raises:
+        TypeError: It lacks what an `Optimizer` has; the message says what to do.
+    """
+    missing = [name for name in ("ask", "tell", "population_size") if not hasattr(made, name)]
+    if missing:
+        raise TypeError(
+            f"optimizer= made {made!r:.80} of {type(made).__name__}, which has no {', '.join(missing)}: have it return "
+            "a search (see lmaas_sdk.Optimizer), or AskTell(it, d=d, population=...) around an object with ask and tell"
+        )
 
 
 def check_values(optimizer: Optimizer, batch: Batch, values: Mapping[int, float]) -> None:

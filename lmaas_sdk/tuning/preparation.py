@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.budget import Budget
@@ -18,10 +17,11 @@ from lmaas_sdk.errors import TaskError
 from lmaas_sdk.logs import log_event
 from lmaas_sdk.tasks import Dataset, check_metric
 from lmaas_sdk.texts import TextSet
+from lmaas_sdk.tuning.parts import Scorable
 from lmaas_sdk.tuning.plan import DEFAULT_EVALUATIONS, RunCosts, is_limited
 from lmaas_sdk.tuning.presets import Preset
 from lmaas_sdk.tuning.racing import Racing, can_drop, pays, rungs
-from lmaas_sdk.tuning.scheduler import Scheduler, Scorable
+from lmaas_sdk.tuning.scheduler import Scheduler
 from lmaas_sdk.tuning.selection import MOST_RESCORED
 from lmaas_sdk.tuning.subspace import Subspace
 
@@ -29,6 +29,7 @@ __all__ = [
     "LabelledTexts",
     "check_comparison",
     "effective_budget",
+    "given_datasets",
     "prepare",
     "run_costs",
     "will_race",
@@ -58,10 +59,8 @@ async def prepare(
         EmptyClass: A class has no training example.
         TaskError: The sets are of different tasks, or one is empty.
     """
-    given: dict[str, Any] = {
-        name: dataset for name, dataset in datasets.items() if dataset is not None or name == "train"
-    }
-    await asyncio.to_thread(_check, given)
+    given = given_datasets(datasets)
+    await asyncio.to_thread(_check_they_fit, given)
     scheduler = Scheduler(client, "counting")
 
     async def ready(name: str, texts: TextSet) -> Scorable:
@@ -70,12 +69,25 @@ async def prepare(
     return {name: LabelledTexts(dataset, await ready(name, dataset.text_set)) for name, dataset in given.items()}
 
 
-def _check(datasets: Mapping[str, Any]) -> None:
+def given_datasets(datasets: Mapping[str, object]) -> dict[str, Dataset]:
+    """Those that there are, by name; the train set must be one of them.
+
+    Raises:
+        TypeError: One is no `Dataset`.
+    """
+    found: dict[str, Dataset] = {}
     for name, dataset in datasets.items():
-        if not isinstance(dataset, Dataset):
+        if isinstance(dataset, Dataset):
+            found[name] = dataset
+        elif dataset is not None or name == "train":
             raise TypeError(
-                f"the {name} set is a Dataset, made by task.examples([...]) or read_folder, not {dataset!r:.80}"
+                f"the {name} set is a Dataset, made by task.examples([...]) or read_folder, not {dataset!r:.80} of "
+                f"{type(dataset).__name__}"
             )
+    return found
+
+
+def _check_they_fit(datasets: Mapping[str, Dataset]) -> None:
     train = datasets["train"]
     train.require_every_class()
     check_metric(train.task.metric, train.labels)

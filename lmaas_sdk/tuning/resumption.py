@@ -31,7 +31,7 @@ _WHAT_TO_GIVE = {
 __all__ = [
     "Recorded",
     "budget_record",
-    "check_same_run",
+    "check_same_settings",
     "check_same_versions",
     "note_booked",
     "restore_spend",
@@ -137,7 +137,7 @@ def budget_record(given: Budget | None) -> dict[str, object]:
     return {"name": given.name, "limits": limits, "in_file": not isinstance(given.ledger, MemoryLedger)}
 
 
-def check_same_run(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def check_same_settings(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Refuses to go on with other settings or data.
 
     Raises:
