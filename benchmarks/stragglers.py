@@ -8,7 +8,8 @@ in virtual time: waiting is all that takes time there. A call takes a second, or
 time, and tokens, those of abandoned calls and of calls sent twice included, over as many generations. `lowest` is the
 lowest train loss, as candidates that are dropped teach nothing. Bars, for `drop`, in the median over the seeds: at most
 1.15 times the wall time, and at most 1.02 times the tokens. Above that are runs with a generation of which six calls or
-more are slow: three quarters of it (`Scheduling.quorum`) are waited for.
+more are slow: three quarters of it (`Scheduling.quorum`) are waited for. `hedge` sends a call again when it takes 1.5
+times as long as nine in ten did (`Scheduling.hedge_factor`), so that it pays twice for hardly any but the slow ones.
 """
 
 from __future__ import annotations
