@@ -92,6 +92,7 @@ from lmaas_sdk.tuning.ask_tell import AskTell
 from lmaas_sdk.tuning.events import DevScored, GenerationDone, Resumed, RunPlanned, Waiting
 from lmaas_sdk.tuning.group import TunerGroup
 from lmaas_sdk.tuning.group_result import GroupResult
+from lmaas_sdk.tuning.listening import RunEvents
 from lmaas_sdk.tuning.optimizer import Batch, Optimizer
 from lmaas_sdk.tuning.predictor import Evaluation, Predictor
 from lmaas_sdk.tuning.presets import PRESETS, Preset
@@ -174,6 +175,7 @@ __all__ = [
     "RetryBudgetExhausted",
     "RetryPolicy",
     "Retryable",
+    "RunEvents",
     "RunPlanned",
     "Scheduling",
     "ScoreQuery",

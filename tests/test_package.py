@@ -95,6 +95,7 @@ PUBLIC = [
     "RetryBudgetExhausted",
     "RetryPolicy",
     "Retryable",
+    "RunEvents",
     "RunPlanned",
     "Scheduling",
     "ScoreQuery",

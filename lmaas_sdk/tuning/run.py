@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -205,7 +206,8 @@ class Run:
         try:
             async with asyncio.timeout(self._spare_s):
                 wanted = self._horizon.wanted(self._generation)
-                has_more = await unless_stopped(more(wanted), self._around.stop, grace_s=0)
+                with self._scheduler.client.waits.during("turn"):
+                    has_more = await unless_stopped(more(wanted), self._around.stop, grace_s=0)
         except TimeoutError:
             return False
         return has_more and not self._is_stopped
@@ -268,7 +270,9 @@ class Run:
         return await self._unless_stopped(self._in_turn(batch, needs))
 
     async def _in_turn(self, batch: Batch, needs: Needs) -> tuple[Told, Moment]:
-        async with self._around.sharing.turn():
+        async with AsyncExitStack() as stack:
+            with self._scheduler.client.waits.during("turn"):
+                await stack.enter_async_context(self._around.sharing.turn())
             return await self._scorer.score(batch, needs, self._moment)
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, _T]) -> _T:
@@ -303,6 +307,7 @@ class Run:
             missing=len(told.fates),
             spent=at.spent,
             elapsed_s=at.elapsed_s,
+            waits=self._scheduler.client.waits.seconds(),
         )
         self._emit(done, is_new=is_new)
 
