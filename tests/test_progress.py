@@ -196,6 +196,19 @@ def test_what_others_left_counts_as_planned() -> None:
     assert [line.split()[0] for line in out.getvalue().splitlines()] == ["20/20", "40/40"]
 
 
+def test_the_last_look_is_told_too() -> None:
+    """It comes after the last generation, when no line would be due any more."""
+    out, clock = io.StringIO(), Clock()
+    with RunProgress(None, console(out, width=None), wall=clock, zone=ZONE) as progress:
+        progress.show(RunPlanned(1, 20))
+        progress.show(done(0))
+        progress.show(scored(0.75))
+    assert out.getvalue().splitlines() == [
+        "20/20 evaluations  loss 0.4000  spent $0.005",
+        "20/20 evaluations  loss 0.4000  dev 0.750  spent $0.005",
+    ]
+
+
 # -- when it ends
 
 

@@ -36,6 +36,7 @@ class Display:
         self._total: float | None = None
         self._parts: Sequence[str] = ("waiting for the first ones",)
         self._shown: float = -1  # of `done`, in the latest plain line
+        self._shown_parts: Sequence[str] = self._parts
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
@@ -49,6 +50,8 @@ class Display:
     ) -> None:
         if self._live is not None:
             self._live.stop()
+        elif self._shown >= 0 and self._parts != self._shown_parts:
+            self._show()
 
     @property
     def is_live(self) -> bool:
@@ -64,12 +67,15 @@ class Display:
         """
         self._done, self._total, self._parts = done, total, [part for part in parts if part]
         if self._live is None and self._is_due():
-            self._shown = done
-            self.line(_GAP.join((self._counted(), *self._parts)))
+            self._show()
 
     def line(self, text: str) -> None:
         """A line that stays: above what changes, on a terminal."""
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def _show(self) -> None:
+        self._shown, self._shown_parts = self._done, self._parts
+        self.line(_GAP.join((self._counted(), *self._parts)))
 
     def _is_due(self) -> bool:
         """Whether a plain line is: some twenty of them in a run."""

@@ -78,6 +78,7 @@ class _Progress:
                 run.total = None if event.generations is None else event.generations * event.population
             case DevScored():
                 run.dev = run.dev if event.choice.dev is None else event.choice.dev.value
+                self._update()
             case GenerationDone():
                 run.done, run.spent = event.evaluations, event.spent
                 run.loss, run.waits = event.lowest_loss, event.waits

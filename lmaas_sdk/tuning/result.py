@@ -75,8 +75,8 @@ class TuningResult:
         wall_s: Seconds from start to end.
         waits: Seconds of this process by cause, during which at least one call waited for it: "quota", by the client's
             own count; "rate_limit", as a 429 asked for it; "retry", after another failure; "outage", for a backend
-            that was away; "turn", for other runs of a group. Waits side by side count once, so that each of the five is
-            a part of the wall time.
+            that was away; "turn", for other runs of a group. Waits side by side count once, so that none of the five
+            is more than `fit` took.
         versions: Packages, and the engine's fingerprint.
         warnings: Reasons the optimiser gave why it might have stopped, and what could not be scored.
         shortened: Texts that lost words to fit the model, by data set.
@@ -101,6 +101,18 @@ class TuningResult:
     shortened: dict[str, int]
     history: tuple[GenerationDone | DevScored, ...] = field(repr=False)
     predictor: Predictor = field(repr=False)
+
+    def __str__(self) -> str:
+        """The essentials, in a few lines."""
+        from lmaas_sdk.reporting.result_tables import result_lines  # noqa: PLC0415  (only people need it)
+
+        return "\n".join(result_lines(self))
+
+    def _repr_html_(self) -> str:
+        """The same and the spend, for a notebook."""
+        from lmaas_sdk.reporting.result_tables import result_html  # noqa: PLC0415  (only people need it)
+
+        return result_html(self)
 
     @property
     def evaluations(self) -> int | float:
