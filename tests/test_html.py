@@ -102,7 +102,7 @@ def test_a_result_as_text_says_the_essentials() -> None:
     assert lines[1].startswith(f"test accuracy: tuned prompt {100 * found.test.value:.1f} % (")
     assert ", manual prompt " in lines[1]
     assert lines[2].startswith("chosen by dev_metric: ")
-    assert "stopped by budget after 40 evaluations and 1 min" == lines[3]
+    assert "stopped: budget, after 40 evaluations and 1 min" == lines[3]
     assert lines[4].startswith("spent 8 calls, ")
     assert lines[4].endswith(" of $3.00")
     assert "waited: quota 1 min" == lines[5]

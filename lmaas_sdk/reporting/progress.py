@@ -76,6 +76,7 @@ class _Progress:
         match event:
             case RunPlanned():
                 run.total = None if event.generations is None else event.generations * event.population
+                self._outlook.goes_on(self._done)  # what came before it was no part of the search
             case DevScored():
                 run.dev = run.dev if event.choice.dev is None else event.choice.dev.value
                 self._update()
