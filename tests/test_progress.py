@@ -14,7 +14,7 @@ from rich.console import Console
 
 from lmaas_sdk import Amounts, Budget, Evaluation
 from lmaas_sdk.reporting.outlook import Outlook, calendar_time, per_time, span
-from lmaas_sdk.reporting.progress import GroupProgress, RunProgress
+from lmaas_sdk.reporting.progress import CountProgress, GroupProgress, RunProgress
 from lmaas_sdk.tuning.events import DevScored, GenerationDone, Resumed, RunPlanned, Waiting
 from lmaas_sdk.tuning.selection import Choice
 
@@ -207,6 +207,34 @@ def test_the_last_look_is_told_too() -> None:
         "20/20 evaluations  loss 0.4000  spent $0.005",
         "20/20 evaluations  loss 0.4000  dev 0.750  spent $0.005",
     ]
+
+
+@pytest.mark.parametrize("width", [None, 60])
+def test_anything_that_is_counted_can_be_shown(width: int | None) -> None:
+    """Its own parts, rate and end; twenty lines where there is no terminal."""
+    out, clock = io.StringIO(), Clock()
+    with CountProgress("simulations", 200, console(out, width=width), wall=clock, zone=ZONE) as progress:
+        for number in range(150):
+            clock.now_s += 60
+            progress.show(number + 1, f"seed {number}")
+    lines = [re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", line) for line in out.getvalue().splitlines()]
+    if width is None:
+        assert 16 == len(lines)
+        assert "150/200 simulations  seed 149  1/min  ends about 15:20" == lines[-1]
+    else:
+        assert "seed 149  1/min  ends about 15:20" == [line for line in lines if line][-1]
+        assert 60 >= max(map(len, lines))
+
+
+def test_a_terminal_shows_at_once_what_a_wait_does_to_the_end() -> None:
+    """Before another generation is done, which a wait keeps from being done."""
+    out, clock = io.StringIO(), Clock()
+    with RunProgress(None, console(out, width=80), wall=clock, zone=ZONE) as progress:
+        progress.show(RunPlanned(10, 20))
+        clock.now_s += 60
+        progress.show(done(0))
+        progress.show(Waiting(5 * 3600.0, "away", "outage"))
+    assert "ends about 17:10" in out.getvalue().splitlines()[-2]
 
 
 # -- when it ends

@@ -19,7 +19,7 @@ from lmaas_sdk.reporting.outlook import Outlook, calendar_time, per_time, span
 from lmaas_sdk.traffic.waits import CAUSES, Cause
 from lmaas_sdk.tuning.events import DevScored, Event, GenerationDone, Resumed, RunPlanned, Waiting
 
-__all__ = ["GroupProgress", "RunProgress"]
+__all__ = ["CountProgress", "GroupProgress", "RunProgress"]
 
 _WORTH_A_LINE_S = 2.0  # waits that are shorter are not told one by one,
 _PART_WORTH_A_LINE = 0.1  # nor are those that are short beside the time that has gone by
@@ -106,8 +106,8 @@ class _Progress:
             self._loss(),
             self._dev(),
             _spend(self._budget, sum((run.spent for run in self._runs.values()), Amounts())),
-            self._rate(),
-            self._end(),
+            _rate(self._outlook),
+            _end(self._outlook, self._zone, left_s=None if self._budget is None else self._budget.remaining_s()),
             self._waited(),
         ]
 
@@ -136,16 +136,6 @@ class _Progress:
             return ""
         return f"dev {dev[0]:.3f}" + (f" ({dev[1]})" if len(self._runs) > 1 else "")
 
-    def _rate(self) -> str:
-        per_s = self._outlook.per_s
-        return "" if per_s is None else per_time(per_s)
-
-    def _end(self) -> str:
-        now_s, ends_s = self._outlook.now_s, self._outlook.ends_s
-        left_s = None if self._budget is None else self._budget.remaining_s()
-        bounds = [at_s for at_s in (ends_s, None if left_s is None else now_s + left_s) if at_s is not None]
-        return f"ends about {calendar_time(min(bounds), now_s, self._zone)}" if bounds else ""
-
     def _waited(self) -> str:
         """What was waited for so far; of several runs, by the one that has waited longest."""
         longest = {cause: max(run.waits.get(cause, 0.0) for run in self._runs.values()) for cause in CAUSES}
@@ -159,6 +149,8 @@ class _Progress:
         now_s = outlook.now_s
         until_s = now_s + event.seconds
         outlook.waits(event.seconds, for_quota=event.cause in ("quota", "rate_limit"))
+        if self._display.is_live:  # elsewhere lines come by generations
+            self._update()
         is_short = event.seconds < max(_WORTH_A_LINE_S, _PART_WORTH_A_LINE * (now_s - outlook.began_s))
         if is_short or until_s < self._told_until_s + _WORTH_A_LINE_S:
             return
@@ -192,6 +184,55 @@ class GroupProgress(_Progress):
     def show(self, name: str, event: Event) -> None:
         """Takes one event of one run."""
         self._take(name, event)
+
+
+class CountProgress:
+    """Shows how far something is that is no run and can be counted.
+
+    Args:
+        unit: What is counted: "simulated runs".
+        total: How many there will be.
+        console, wall, zone: As of `RunProgress`.
+    """
+
+    def __init__(
+        self,
+        unit: str,
+        total: int,
+        console: Console | None = None,
+        *,
+        wall: Callable[[], float] | None = None,
+        zone: tzinfo | None = None,
+    ) -> None:
+        self._outlook = outlook = Outlook(wall or outside().wall)
+        outlook.total, self._total, self._zone = total, total, zone
+        self._display = Display(unit, console, elapsed_s=lambda: outlook.now_s - outlook.began_s)
+
+    def __enter__(self) -> Self:
+        self._display.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._display.__exit__(kind, error, trace)
+
+    def show(self, done: int, *parts: str) -> None:
+        """So many are done; `parts` are what else is to be said."""
+        self._outlook.saw(done)
+        self._display.update(done, self._total, [*parts, _rate(self._outlook), _end(self._outlook, self._zone)])
+
+
+def _rate(outlook: Outlook) -> str:
+    per_s = outlook.per_s
+    return "" if per_s is None else per_time(per_s)
+
+
+def _end(outlook: Outlook, zone: tzinfo | None, *, left_s: float | None = None) -> str:
+    """When it ends: by what is left to do, or by the seconds that are left for it."""
+    now_s, ends_s = outlook.now_s, outlook.ends_s
+    bounds = [at_s for at_s in (ends_s, None if left_s is None else now_s + left_s) if at_s is not None]
+    return f"ends about {calendar_time(min(bounds), now_s, zone)}" if bounds else ""
 
 
 def _of(name: str) -> str:
