@@ -15,6 +15,7 @@ from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.errors import BackendUnavailable
 from lmaas_sdk.testing import run_virtual
 from lmaas_sdk.tuning.events import Event
+from lmaas_sdk.tuning.listening import Listening
 
 NOTHING = Amounts()
 Callback = Callable[[Event], Awaitable[None] | None]
@@ -107,17 +108,24 @@ def test_what_a_callback_raises_ends_the_run(
     run_virtual(main())
 
 
-def test_a_callback_that_fails_hears_no_more() -> None:
-    """Its first error is its last event."""
-    heard: list[Event] = []
+async def test_a_callback_that_fails_hears_no_more() -> None:
+    """Its first error is its last event, though the work that tells them goes on until it can be cancelled."""
+    heard: list[int] = []
 
-    def callback(event: Event) -> None:
-        heard.append(event)
-        raise LookupError("mine")
+    def callback(number: int) -> None:
+        heard.append(number)
+        raise LookupError(number)
 
-    with pytest.raises(LookupError):
-        run_virtual(new_tuner().fit(TRAIN, on_event=callback))
-    assert 1 == len(heard)
+    listening = Listening(callback)
+
+    async def work() -> None:
+        for number in range(3):
+            listening.tell(number)
+        await asyncio.sleep(3600)
+
+    with pytest.raises(LookupError, match="0"):
+        await listening.during(work())
+    assert [0] == heard
 
 
 def test_what_a_callback_raises_about_a_wait_is_not_tried_again() -> None:
@@ -316,6 +324,9 @@ def test_the_error_of_a_run_comes_out_once() -> None:
         with pytest.raises(BudgetTooSmall):
             async with broke.events(TRAIN):
                 await asyncio.sleep(1)
+        async with broke.events(TRAIN) as run:
+            with pytest.raises(BudgetTooSmall):
+                await anext(run)
         with pytest.raises(LookupError):
             async with broke.events(TRAIN):
                 await sleep_and_fail()

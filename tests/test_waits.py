@@ -70,22 +70,23 @@ def test_a_cancelled_wait_counts_until_then() -> None:
 
 
 def test_who_stands_in_line_behind_a_wait_waits_too() -> None:
-    """Each client counts its own: one is told of the wait, the other stands behind it and came half a minute later."""
+    """Each client counts its own: one is told of the wait, the others stand behind it and came half a minute later."""
 
     async def main() -> list[dict[str, float]]:
         gate = Gate(MemoryQuota(loop_wall()), AdaptiveConcurrency(16, asyncio.get_running_loop().time))
-        limits, meters = Limits(requests_per_minute=1), (WaitMeter(), WaitMeter(), WaitMeter())
+        limits, meters = Limits(requests_per_minute=1), [WaitMeter() for _ in range(4)]
         for permit in [await gate.enter(1, limits, meter=meters[0])]:
             permit.settle(1)
         async with asyncio.TaskGroup() as group:
             group.create_task(gate.enter(1, limits, meter=meters[1]))
             await asyncio.sleep(30)
-            group.create_task(gate.enter(1, limits, meter=meters[2]))
+            for meter in meters[2:]:
+                group.create_task(gate.enter(1, limits, meter=meter))
         return [waited(meter.seconds()) for meter in meters]
 
-    none, first, second = run_virtual(main())
+    none, first, second, third = run_virtual(main())
     assert (none, first) == ({}, {"quota": MINUTE})
-    assert second == {"quota": 2 * MINUTE - 30}
+    assert (second, third) == ({"quota": 2 * MINUTE - 30}, {"quota": 3 * MINUTE - 30})
 
 
 def test_a_wait_for_the_quota_that_ends_early_counts_as_long_as_it_was() -> None:
