@@ -93,6 +93,7 @@ from lmaas_sdk.tuning.events import DevScored, Event, GenerationDone, Listener, 
 from lmaas_sdk.tuning.group import TunerGroup
 from lmaas_sdk.tuning.group_result import GroupResult
 from lmaas_sdk.tuning.journal import Durability
+from lmaas_sdk.tuning.listening import RunEvents
 from lmaas_sdk.tuning.optimizer import Batch, MakeOptimizer, Optimizer
 from lmaas_sdk.tuning.predictor import Evaluation, Predictor
 from lmaas_sdk.tuning.presets import PRESETS, Preset
@@ -181,6 +182,7 @@ __all__ = [
     "RetryBudgetExhausted",
     "RetryPolicy",
     "Retryable",
+    "RunEvents",
     "RunPlanned",
     "Scheduling",
     "ScoreQuery",

@@ -103,6 +103,7 @@ PUBLIC = [
     "RetryBudgetExhausted",
     "RetryPolicy",
     "Retryable",
+    "RunEvents",
     "RunPlanned",
     "Scheduling",
     "ScoreQuery",
