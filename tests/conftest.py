@@ -56,6 +56,7 @@ _AT_THE_START = (
     ("lmaas_sdk/tuning/cmaes.py", "__init__"),
     ("lmaas_sdk/tuning/prompt.py", "save"),
     ("lmaas_sdk/tuning/prompt.py", "load"),
+    ("lmaas_sdk/tuning/run_file.py", "save_record"),
     ("lmaas_sdk/reporting/curves.py", "draw_run"),
     ("lmaas_sdk/cli/session.py", "report"),
 )

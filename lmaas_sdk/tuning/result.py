@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.budget import Budget
@@ -19,6 +19,7 @@ from lmaas_sdk.tasks.template import Fields
 from lmaas_sdk.tuning.events import DevScored, GenerationDone, dev_scored_of, generations_of
 from lmaas_sdk.tuning.predictor import Evaluation, Predictor
 from lmaas_sdk.tuning.prompt import TunedPrompt
+from lmaas_sdk.tuning.run_file import record_of
 from lmaas_sdk.tuning.selection import Choice, ChosenBy
 
 __all__ = ["ResultCore", "Stopped", "TuningResult", "limits_in_force"]
@@ -161,6 +162,10 @@ class TuningResult:
             "versions": self.versions,
             "warnings": list(self.warnings),
         }
+
+    def to_record(self) -> dict[str, Any]:
+        """The run as plain values for a run file: `to_dict`, `core`, and `history`, what happened and when."""
+        return record_of(self)
 
 
 def _interval(found: Evaluation | None) -> list[float] | None:
