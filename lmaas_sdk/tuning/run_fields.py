@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -11,12 +10,12 @@ from typing import Any, TypeVar
 from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.errors import RunFileError
 from lmaas_sdk.tuning.run_file import load_fields
-from lmaas_sdk.tuning.run_record import DevRow, EstimatedQuantity, GenerationRow, RunRecord, TestScore
+from lmaas_sdk.tuning.run_record import DevRow, EstimatedQuantity, GenerationRow, RunRecord, ScoredOnTest
 
 __all__ = ["record_of_file"]
 
 _T = TypeVar("_T")
-_LARGEST = 10**18  # of whole numbers: what is larger is a slip or worse
+_LARGEST = 10**18  # what is larger is a slip or worse
 
 
 def record_of_file(path: Path) -> RunRecord:
@@ -58,7 +57,7 @@ class _Fields:
 
     def number(self, name: str) -> int | float:
         value = self._value(name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not _is_sane(value):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= _LARGEST:
             raise self._unfit(name, "a number", value)
         return value
 
@@ -120,10 +119,6 @@ class _Fields:
         return _Unfit(f"{self._place}{name} is {wanted}, not {value!r:.80}")
 
 
-def _is_sane(value: float) -> bool:
-    return abs(value) <= _LARGEST if isinstance(value, int) else math.isfinite(value)
-
-
 def _record(run: _Fields) -> RunRecord:
     history, core = list(run.parts("history")), run.part("core").part("settings")
     spend = {name: amounts for name, amounts in _spend(run.part("spend")).items() if name != "total"}
@@ -174,9 +169,9 @@ def _spent(row: _Fields) -> Amounts:
     )
 
 
-def _score(run: _Fields, prompt: str) -> TestScore | None:
+def _score(run: _Fields, prompt: str) -> ScoredOnTest | None:
     value = run.maybe(f"{prompt}_accuracy", run.number)
-    return None if value is None else TestScore(value, run.maybe(f"{prompt}_interval", run.pair))
+    return None if value is None else ScoredOnTest(value, run.maybe(f"{prompt}_interval", run.pair))
 
 
 def _estimate(estimate: _Fields | None) -> dict[str, EstimatedQuantity | None] | None:

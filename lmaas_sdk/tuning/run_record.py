@@ -8,7 +8,7 @@ from typing import Literal
 
 from lmaas_sdk.accounting.amounts import Amounts
 
-__all__ = ["DevRow", "EstimatedQuantity", "GenerationRow", "RunRecord", "TestScore"]
+__all__ = ["DevRow", "EstimatedQuantity", "GenerationRow", "RunRecord", "ScoredOnTest"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class DevRow:
 
 
 @dataclass(frozen=True, slots=True)
-class TestScore:
+class ScoredOnTest:
     """The metric on the test set, and its 95 % interval where there is one."""
 
     value: float
@@ -98,8 +98,8 @@ class RunRecord:
     stopped: str | None
     chosen_by: str | None
     evaluations: int | float
-    manual: TestScore | None
-    tuned: TestScore | None
+    manual: ScoredOnTest | None
+    tuned: ScoredOnTest | None
     spend: Mapping[str, Amounts]
     unknown_outcomes: int
     budget: Mapping[str, float | None]
