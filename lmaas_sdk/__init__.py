@@ -61,6 +61,7 @@ from lmaas_sdk.errors import (
     RateLimited,
     Retryable,
     RetryBudgetExhausted,
+    RunFileError,
     ServerFault,
     ServerUntrusted,
     TaskError,

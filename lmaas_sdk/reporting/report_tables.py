@@ -48,7 +48,7 @@ _MIDDLE, _LEFT, _WIDTH = 56, 16, 80  # of the picture of a range: between the le
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column; `draws`: its cells are the width of a "bar" in %, or a "range"; "": they are text, perhaps sentences."""
+    """A column of numbers, words or sentences (`is_prose`), or one that `draws` a "bar" (in %) or a "range"."""
 
     title: str
     is_number: bool = False
