@@ -101,8 +101,8 @@ def loss_figure(runs: Sequence[NamedRun]) -> Figure:
     rows = runs[0].run.generations
     lines = [
         _Lines("median of a generation", rows, lambda row: row.median_loss, Look(5, width=1)),
-        _Lines("lowest so far", rows, lambda row: row.lowest_loss, Look(1, width=3)),
-        _Lines("best of a generation", rows, lambda row: row.best_loss, Look(0, dash=1)),
+        _Lines("lowest so far", rows, lambda row: row.lowest_loss, Look(1, width=4)),
+        _Lines("best of a generation", rows, lambda row: row.best_loss, Look(0)),
     ]
     return _figure("train-loss", "Train loss", runs, lines)
 

@@ -6,6 +6,7 @@ from lmaas_sdk.tuning.run_record import RunRecord, ScoredOnTest
 
 __all__ = ["CAUSES", "NOT_RECORDED", "budget_words", "cause_words", "duration", "number", "quantity", "score_words"]
 
+_UNBROKEN = "\N{NO-BREAK SPACE}"
 NOT_RECORDED = "not recorded"
 CAUSES = {
     "quota": "the client's own quota",
@@ -53,8 +54,11 @@ def score_words(score: ScoredOnTest | None) -> str:
     """`66.5 % (61.7 .. 70.9)`."""
     if score is None:
         return NOT_RECORDED
-    ends = "" if score.interval is None else " ({:.1f} .. {:.1f})".format(*(100 * end for end in score.interval))
-    return f"{100 * score.value:.1f} %{ends}"
+    value = f"{100 * score.value:.1f} %".replace(" ", _UNBROKEN)
+    if score.interval is None:
+        return value
+    ends = "({:.1f} .. {:.1f})".format(*(100 * end for end in score.interval)).replace(" ", _UNBROKEN)
+    return f"{value} {ends}"
 
 
 def budget_words(run: RunRecord) -> str:
