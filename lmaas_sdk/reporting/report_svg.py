@@ -16,9 +16,10 @@ __all__ = ["HEIGHT", "LEFT", "WIDTH", "DrawnCurve", "DrawnPanel", "Tick", "draw_
 
 WIDTH, HEIGHT = 360, 232
 LEFT, _RIGHT, _TOP, _BOTTOM = 48, 338, 10, 184
-_MOST_TICKS = 5
+_MOST_X_TICKS, _MOST_Y_TICKS = 5, 6
 _ROOM = 0.06  # above and below the curves, as a part of their height
 _BARE = 1e-9
+_LEAST_SPAN = 1e-6  # as a part of the values: what lies closer together is shown as equal
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +61,14 @@ class _Scale:
     high: float
     start: float
     end: float
+    most_ticks: int
 
     def at(self, value: float) -> float:
         return round(self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start), 1)
 
     @property
     def ticks(self) -> tuple[Tick, ...]:
-        step = _step(self.high - self.low)
+        step = _step(self.high - self.low, self.most_ticks)
         digits = max(0, -math.floor(math.log10(step) + _BARE))
         first, last = math.ceil(self.low / step - _BARE), math.floor(self.high / step + _BARE)
         shown = step * 10.0**digits
@@ -76,8 +78,9 @@ class _Scale:
 
 def draw_panel(title: str, panel: Panel) -> DrawnPanel:
     """Where everything of a panel is."""
-    x = _Scale(0, max((value for curve in panel.curves for value in curve.x), default=0) or 1, LEFT, _RIGHT)
-    y = _Scale(*span_of(panel), _BOTTOM, _TOP)
+    last = max((value for curve in panel.curves for value in curve.x), default=0.0)
+    x = _Scale(0, last if last > _BARE else 1, LEFT, _RIGHT, _MOST_X_TICKS)
+    y = _Scale(*span_of(panel), _BOTTOM, _TOP, _MOST_Y_TICKS)
     levels = [Curve(one.label, (x.low, x.high), (one.y, one.y), one.look) for one in panel.levels]
     said = [_in_words(curve, panel.x_label) for curve in panel.curves] + [
         f"{one.label}: {one.y:.4g}." for one in panel.levels
@@ -96,7 +99,8 @@ def span_of(panel: Panel) -> tuple[float, float]:
     """Between what and what y is shown: everything, and some room."""
     values = [value for curve in panel.curves for value in curve.y] + [level.y for level in panel.levels]
     low, high = min(values, default=0.0), max(values, default=1.0)
-    room = _ROOM * (high - low) or max(abs(high) * _ROOM, 0.01)
+    largest = max(abs(low), abs(high), _LEAST_SPAN)
+    room = _ROOM * (high - low if high - low > _LEAST_SPAN * largest else largest)
     return low - room, high + room
 
 
@@ -106,11 +110,11 @@ def _drawn(curve: Curve, x: _Scale, y: _Scale) -> DrawnCurve:
     return DrawnCurve(path, tuple(points) if curve.look.marker else (), curve.look)
 
 
-def _step(span: float) -> float:
+def _step(span: float, most_ticks: int) -> float:
     """The least of 1, 2, 2.5, 5 times a power of ten that makes few enough ticks."""
-    power = 10.0 ** math.floor(math.log10(span / _MOST_TICKS))
+    power = 10.0 ** math.floor(math.log10(span / most_ticks))
     steps: Sequence[float] = (1, 2, 2.5, 5, 10)
-    return next(power * one for one in steps if span / (power * one) <= _MOST_TICKS)
+    return next(power * one for one in steps if span / (power * one) <= most_ticks)
 
 
 def _in_words(curve: Curve, unit: str) -> str:
