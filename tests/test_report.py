@@ -104,14 +104,16 @@ async def test_the_summary_is_the_result_s(tmp_path: Path) -> None:
 
 async def test_waits_and_estimate_are_told(tmp_path: Path) -> None:
     """The longest wait first; an estimate that did not hold says on which side."""
-    page = page_of(saved(await tuned(16), tmp_path / "a.run.json", waits=WAITS, estimate=ESTIMATE))
+    path = saved(await tuned(16), tmp_path / "a.run.json", waits=WAITS, estimate=ESTIMATE, wall_s=180.0)
+    page = page_of(path)
     assert [
-        ["the client's own quota", "2 min 11 s", "97.6 %"],
-        ["the provider refused (429)", "3.2 s", "2.4 %"],
+        ["the client's own quota", "2 min 11 s", "73.0 %"],
+        ["the provider refused (429)", "3.6 s", "2.0 %"],
         ["the backend was away", "0.0 s", "0.0 %"],
     ] == table(page, "a: waits by cause").rows
     assert [
         ["calls", "6", "7", "8", "7", "yes", ""],
+        ["attempts", "6", "7", "9", "not known", "not known", ""],
         ["tokens", "100", "120", "130", "140", "no, above", ""],
         ["cost", "$0.0512", "$0.0512", "$0.0512", "$0.0512", "yes", ""],
         ["time", "not estimated", "", "", "", "", ""],

@@ -168,7 +168,7 @@ def spend_table(one: NamedRun) -> Table:
     priced, spend = is_priced([one]), one.run.spend
     rows = (*sorted(spend.items()), ("total", one.run.spent))
     columns = ("calls", "evaluations", "tokens", "cost")
-    share = Column(f"part of the {'cost' if priced else 'tokens'}", draws="bar")
+    share = Column(f"share of {'cost' if priced else 'tokens'}", draws="bar")
     return Table(
         f"{one.name}: spend by purpose",
         (Column("purpose"), *(Column(name, True) for name in columns), share),
@@ -194,10 +194,10 @@ def _share(part: Amounts, whole: Amounts, *, priced: bool) -> float:
 def waits_table(one: NamedRun) -> Table:
     """How long was waited for what, the longest first."""
     waits = sorted((one.run.waits or {}).items(), key=lambda wait: (-wait[1], wait[0]))
-    together = sum(seconds for _, seconds in waits) or 1.0
-    columns = (Column("waited for"), Column("time", True), Column("part of all waits", draws="bar"))
+    wall_s = one.run.wall_s or 1.0
+    columns = (Column("waited for"), Column("time", True), Column("share of time", draws="bar"))
     rows = tuple(
-        (printable(cause_words(cause)), duration(seconds), round(100 * seconds / together, 1))
+        (printable(cause_words(cause)), duration(seconds), round(100 * min(1.0, seconds / wall_s), 1))
         for cause, seconds in waits
     )
     return Table(f"{one.name}: waits by cause", columns, rows)
@@ -221,19 +221,21 @@ def _estimate_row(name: str, found: EstimatedQuantity | None) -> tuple[object, .
     title = printable(_QUANTITIES.get(name, name))
     if found is None:
         return (title, "not estimated", "", "", "", "", None)
-    shown = tuple(quantity(name, amount) for amount in (found.low, found.expected, found.high, found.actual))
+    shown = [quantity(name, amount) for amount in (found.low, found.expected, found.high)]
+    if found.actual is None:
+        return (title, *shown, "not known", "not known", None)
     within = "yes" if found.is_within else "no, above" if found.actual > found.high else "no, below"
-    return (title, *shown, within, _range(found))
+    return (title, *shown, quantity(name, found.actual), within, _range(found, found.actual))
 
 
-def _range(found: EstimatedQuantity) -> Range:
-    least, most = min(found.low, found.actual), max(found.high, found.actual)
+def _range(found: EstimatedQuantity, actual: float) -> Range:
+    least, most = min(found.low, actual), max(found.high, actual)
 
     def at(amount: float) -> float:
         return round(_LEFT + _WIDTH * (amount - least) / (most - least), 1) if most > least else _MIDDLE
 
     low, high = at(found.low), at(found.high)
-    return Range(low - 1, round(high - low + 2, 1), at(found.expected), at(found.actual))
+    return Range(low - 1, round(high - low + 2, 1), at(found.expected), at(actual))
 
 
 def warnings_table(runs: Sequence[NamedRun]) -> Table:

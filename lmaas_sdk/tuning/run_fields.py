@@ -181,8 +181,9 @@ def _estimate(estimate: _Fields | None) -> dict[str, EstimatedQuantity | None] |
 def _quantity_of(estimate: _Fields) -> Callable[[str], EstimatedQuantity]:
     def quantity(name: str) -> EstimatedQuantity:
         found = estimate.part(name)
-        low, expected, high, actual = map(found.amount, ("low", "expected", "high", "actual"))
-        return EstimatedQuantity(low, expected, high, actual, found.flag("is_within"))
+        low, expected, high = map(found.amount, ("low", "expected", "high"))
+        actual, is_within = found.maybe("actual", found.amount), found.maybe("is_within", found.flag)
+        return EstimatedQuantity(low, expected, high, actual, is_within)
 
     return quantity
 

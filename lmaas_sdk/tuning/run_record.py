@@ -57,13 +57,13 @@ class ScoredOnTest:
 
 @dataclass(frozen=True, slots=True)
 class EstimatedQuantity:
-    """A quantity as it was estimated before the run, and as it came."""
+    """A quantity as it was estimated before the run, and as it came; None: nobody knows."""
 
     low: float
     expected: float
     high: float
-    actual: float
-    is_within: bool
+    actual: float | None
+    is_within: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class RunRecord:
         unknown_outcomes: Attempts that are in `spend` at their worst case.
         budget: The limits of the run, by unit; None: no limit.
         wall_s: Seconds from start to end.
-        waits: Seconds waited, by cause; None: that was not recorded.
+        waits: Seconds of the last process in which something waited, by cause; None: that was not recorded.
         estimate: By quantity; None: there was none. A quantity is None where it could not be estimated.
         warnings: What the run said, and what the file does not hold.
         versions: Packages, and the engine's fingerprint.
