@@ -61,6 +61,7 @@ from lmaas_sdk.errors import (
     RateLimited,
     Retryable,
     RetryBudgetExhausted,
+    RunFileError,
     ServerFault,
     ServerUntrusted,
     TaskError,
@@ -71,6 +72,8 @@ from lmaas_sdk.errors import (
     VerbalizerError,
 )
 from lmaas_sdk.registry import load_backend
+from lmaas_sdk.reporting.report import write_report
+from lmaas_sdk.reporting.report_runs import read_run
 from lmaas_sdk.tasks import (
     Dataset,
     Task,
@@ -99,6 +102,7 @@ from lmaas_sdk.tuning.predictor import Evaluation, Predictor
 from lmaas_sdk.tuning.presets import PRESETS, Preset
 from lmaas_sdk.tuning.prompt import TunedPrompt
 from lmaas_sdk.tuning.result import TuningResult
+from lmaas_sdk.tuning.run_record import RunRecord
 from lmaas_sdk.tuning.scheduling import Scheduling
 from lmaas_sdk.tuning.selection import Choice
 from lmaas_sdk.tuning.subspace import Subspace
@@ -183,7 +187,9 @@ __all__ = [
     "RetryPolicy",
     "Retryable",
     "RunEvents",
+    "RunFileError",
     "RunPlanned",
+    "RunRecord",
     "Scheduling",
     "ScoreQuery",
     "ScoreReply",
@@ -221,8 +227,10 @@ __all__ = [
     "read_dataset",
     "read_folder",
     "read_price_table",
+    "read_run",
     "register_metric",
     "state_ledger",
     "subsample",
     "verify_ledger",
+    "write_report",
 ]

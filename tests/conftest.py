@@ -56,6 +56,12 @@ _AT_THE_START = (
     ("lmaas_sdk/tuning/cmaes.py", "__init__"),
     ("lmaas_sdk/tuning/prompt.py", "save"),
     ("lmaas_sdk/tuning/prompt.py", "load"),
+    ("lmaas_sdk/tuning/run_file.py", "save_record"),
+    ("lmaas_sdk/tuning/run_file.py", "load_fields"),
+    ("lmaas_sdk/reporting/report_runs.py", "read_run"),
+    ("lmaas_sdk/reporting/report_runs.py", "read_runs"),
+    ("lmaas_sdk/reporting/report_page.py", "render_page"),
+    ("lmaas_sdk/reporting/report.py", "write_report"),
     ("lmaas_sdk/reporting/curves.py", "draw_run"),
     ("lmaas_sdk/cli/session.py", "report"),
 )

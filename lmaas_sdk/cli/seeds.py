@@ -18,7 +18,6 @@ from lmaas_sdk.cli.run_options import Splits, budget_of, opened_cache, opened_le
 from lmaas_sdk.cli.session import OutputFiles, stopping_on_signals
 from lmaas_sdk.errors import BackendError, QuotaExceeded
 from lmaas_sdk.registry import load_backend
-from lmaas_sdk.reporting.curves import draw_run
 from lmaas_sdk.reporting.progress import GroupProgress
 from lmaas_sdk.tuning.group import TunerGroup
 from lmaas_sdk.tuning.group_result import GroupResult, in_words
@@ -101,13 +100,7 @@ def _goes_on(result: GroupResult) -> bool:
 
 
 def _report(result: GroupResult, files: Mapping[str, OutputFiles], *, as_json: bool) -> None:
-    written: dict[str, dict[str, str | None]] = {}
-    for name, run in result.items():
-        picture = files[name].picture
-        if picture is not None:
-            draw_run(run, picture)
-        saved = run.prompt.save(files[name].prompt)
-        written[name] = {"prompt_file": str(saved), "picture": None if picture is None else str(picture)}
+    written = {name: files[name].write(run) for name, run in result.items()}
     if as_json:
         told = result.to_dict()
         runs = {name: run.to_dict() | written[name] for name, run in result.items()}

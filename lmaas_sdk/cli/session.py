@@ -22,6 +22,7 @@ from lmaas_sdk.reporting.progress import RunProgress
 from lmaas_sdk.reporting.result_tables import accuracy_table, spend_table
 from lmaas_sdk.tuning.group import TunerGroup
 from lmaas_sdk.tuning.result import TuningResult
+from lmaas_sdk.tuning.run_file import save_record
 from lmaas_sdk.tuning.tuner import Tuner
 
 __all__ = ["OutputFiles", "report", "stopping_on_signals", "tune"]
@@ -70,6 +71,7 @@ class OutputFiles:
     """Where a run writes; `checked` before anything is spent."""
 
     prompt: Path
+    run: Path
     picture: Path | None
 
     @classmethod
@@ -88,16 +90,23 @@ class OutputFiles:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-        return cls(folder / f"{stem}.prompt", folder / f"{stem}.png" if picture else None)
+        prompt, run, drawn = (folder / f"{stem}.{ending}" for ending in ("prompt", "run.json", "png"))
+        return cls(prompt, run, drawn if picture else None)
+
+    def write(self, result: TuningResult) -> dict[str, str | None]:
+        """Writes them; what is where, for JSON."""
+        result.prompt.save(self.prompt)
+        save_record(result.to_record() | {"prompt_file": self.prompt.name}, self.run)
+        if self.picture is not None:
+            draw_run(result, self.picture)
+        picture = None if self.picture is None else str(self.picture)
+        return {"prompt_file": str(self.prompt), "run_file": str(self.run), "picture": picture}
 
 
 def report(result: TuningResult, files: OutputFiles, *, as_json: bool) -> None:
     """Writes the files and prints the result, as a table or as one JSON object."""
-    prompt_file, picture = result.prompt.save(files.prompt), files.picture
-    if picture is not None:
-        draw_run(result, picture)
+    written = files.write(result)
     if as_json:
-        written = {"prompt_file": str(prompt_file), "picture": None if picture is None else str(picture)}
         print(json.dumps(result.to_dict() | written, indent=2))
         return
     console = Console()
@@ -106,4 +115,6 @@ def report(result: TuningResult, files: OutputFiles, *, as_json: bool) -> None:
     console.print(f"stopped: {result.stopped} after {result.wall_s:.1f} s; chosen by {result.chosen_by}")
     for warning in (*result.warnings, *([] if result.failure is None else [f"the backend failed: {result.failure}"])):
         console.print(f"note: {warning}", soft_wrap=True, highlight=False)
-    console.print(f"prompt file: {prompt_file}" + ("" if picture is None else f"\npicture: {picture}"), soft_wrap=True)
+    for name, path in written.items():
+        if path is not None:
+            console.print(f"{name.replace('_', ' ')}: {path}", soft_wrap=True, highlight=False, markup=False)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.budget import Budget
@@ -20,6 +21,7 @@ from lmaas_sdk.traffic.waits import Cause
 from lmaas_sdk.tuning.events import DevScored, GenerationDone, dev_scored_of, generations_of
 from lmaas_sdk.tuning.predictor import Evaluation, Predictor
 from lmaas_sdk.tuning.prompt import TunedPrompt
+from lmaas_sdk.tuning.run_file import record_of, save_record
 from lmaas_sdk.tuning.selection import Choice, ChosenBy
 
 __all__ = ["ResultCore", "Stopped", "TuningResult", "limits_in_force"]
@@ -180,6 +182,18 @@ class TuningResult:
             "versions": self.versions,
             "warnings": list(self.warnings),
         }
+
+    def to_record(self) -> dict[str, Any]:
+        """The run as plain values for a run file: `to_dict`, `core`, and `history`, what happened and when."""
+        return record_of(self)
+
+    def save(self, path: str | Path) -> Path:
+        """Writes the run file, which `read_run` and `lmaas report` read; the prompt has a file of its own.
+
+        Raises:
+            RunFileError: It cannot be written there.
+        """
+        return save_record(self.to_record(), path)
 
 
 def _interval(found: Evaluation | None) -> list[float] | None:
