@@ -132,7 +132,7 @@ def _add_landscape(group: argparse._ArgumentGroup) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     scenario, seeds = _scenario(args), _numbers("--seeds", args.seeds)
-    settings = dict(_swept(setting) for setting in args.sweep)
+    settings: dict[str, Any] = dict(_swept(setting) for setting in args.sweep)
     with SimulationProgress(seeds) as progress:
         options: dict[str, Any] = {"seeds": seeds, "compare": not args.no_compare, "on_moment": progress.show}
         found = sweep(scenario, **options, **settings) if settings else simulate(scenario, **options)

@@ -21,37 +21,40 @@ class SimulationProgress:
     Args:
         seeds: Of the runs.
         console: None: stderr.
+
+    Attributes:
+        status: The line of a terminal; None elsewhere.
     """
 
     def __init__(self, seeds: Sequence[int], console: Console | None = None) -> None:
         self._seeds = list(seeds)
         self._console = console or Console(stderr=True)
-        self._status: Status | None = None
+        self.status: Status | None = None
         self._planned = ""
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
-            self._status = self._console.status("checking")
-            self._status.start()
+            self.status = self._console.status("checking")
+            self.status.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._status is not None:
-            self._status.stop()
+        if self.status is not None:
+            self.status.stop()
 
     def show(self, moment: SimulatedMoment) -> None:
         """Takes one moment."""
         match moment.event:
             case RunPlanned(generations, population):
                 self._planned = "" if generations is None else f"/{generations * population}"
-                if self._status is None:
+                if self.status is None:
                     self._console.print(f"simulating {self._run(moment)}", highlight=False, soft_wrap=True)
-            case GenerationDone() if self._status is not None:
+            case GenerationDone() if self.status is not None:
                 at = moment.at.strftime("%Y-%m-%d %H:%M")
                 done = f"{moment.event.evaluations:g}{self._planned} evaluations, loss {moment.event.lowest_loss:.4f}"
-                self._status.update(f"{self._run(moment)}: {at}, {done}")
+                self.status.update(f"{self._run(moment)}: {at}, {done}")
 
     def _run(self, moment: SimulatedMoment) -> str:
         number = self._seeds.index(moment.seed) + 1
