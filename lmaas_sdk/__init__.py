@@ -70,6 +70,11 @@ from lmaas_sdk.errors import (
     Unsupported,
     VerbalizerError,
 )
+from lmaas_sdk.planning.conditions import Conditions, Failures, Latency, Outage
+from lmaas_sdk.planning.scenario import Scenario, price_named
+from lmaas_sdk.planning.simulate import simulate, simulate_async, sweep, sweep_async
+from lmaas_sdk.planning.simulation import Simulation, Sweep
+from lmaas_sdk.planning.synthetic import SyntheticLandscape, SyntheticTexts
 from lmaas_sdk.registry import load_backend
 from lmaas_sdk.tasks import (
     Dataset,
@@ -124,11 +129,13 @@ __all__ = [
     "Capabilities",
     "CircuitOpen",
     "Client",
+    "Conditions",
     "CorruptModel",
     "Dataset",
     "DevScored",
     "EmptyClass",
     "Evaluation",
+    "Failures",
     "FeatureQuery",
     "FeatureReply",
     "FileCache",
@@ -141,6 +148,7 @@ __all__ = [
     "JournalMismatch",
     "Label",
     "LabelWords",
+    "Latency",
     "Ledger",
     "LedgerConflict",
     "LedgerError",
@@ -155,6 +163,7 @@ __all__ = [
     "NoLanguageModelHead",
     "NotFinite",
     "Optimizer",
+    "Outage",
     "OutcomeUnknown",
     "PaymentRequired",
     "Piece",
@@ -175,13 +184,18 @@ __all__ = [
     "RetryPolicy",
     "Retryable",
     "RunPlanned",
+    "Scenario",
     "Scheduling",
     "ScoreQuery",
     "ScoreReply",
     "ServerFault",
     "ServerUntrusted",
+    "Simulation",
     "SqliteLedger",
     "Subspace",
+    "Sweep",
+    "SyntheticLandscape",
+    "SyntheticTexts",
     "Task",
     "TaskError",
     "Template",
@@ -209,11 +223,16 @@ __all__ = [
     "load_backend",
     "open_cache",
     "open_ledger",
+    "price_named",
     "read_dataset",
     "read_folder",
     "read_price_table",
     "register_metric",
+    "simulate",
+    "simulate_async",
     "state_ledger",
     "subsample",
+    "sweep",
+    "sweep_async",
     "verify_ledger",
 ]
