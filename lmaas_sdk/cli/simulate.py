@@ -7,9 +7,10 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from rich.console import Console
 
@@ -23,7 +24,7 @@ from lmaas_sdk.planning.simulation import Simulation, Sweep
 from lmaas_sdk.planning.synthetic import SyntheticLandscape, SyntheticTexts
 from lmaas_sdk.reporting.simulation_progress import SimulationProgress
 from lmaas_sdk.tasks import few_shot, get_task, read_folder
-from lmaas_sdk.traffic.quota_presets import QUOTA_PRESETS
+from lmaas_sdk.traffic.quota_presets import QUOTA_PRESETS, quotas_of
 from lmaas_sdk.tuning.presets import DEFAULT_PRESET, PRESETS
 
 __all__ = ["add_command"]
@@ -240,8 +241,11 @@ def _began(args: argparse.Namespace) -> datetime | None:
         moment = datetime.fromisoformat(args.began)
     except ValueError as error:
         raise ValueError(f"--began is a time like 2026-03-01T09:30, not {args.began!r}") from error
-    scenario = Scenario(conditions=Conditions(quotas=_quotas(args)))
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=scenario.zone)
+    if moment.tzinfo is not None:
+        return moment
+    limits = quotas_of(_quotas(args), "score")
+    zone = None if limits is None else limits.day_time_zone
+    return moment.replace(tzinfo=UTC if zone is None else ZoneInfo(zone))
 
 
 def _outage(text: str) -> Outage:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, tzinfo
 from zoneinfo import ZoneInfo
 
@@ -149,6 +149,9 @@ class Scenario:
             "requests_per_day": self.limits.requests_per_day,
             "day_time_zone": self.limits.day_time_zone,
             "max_wait_s": self.max_wait_s,
+            "latency": None if self.conditions.latency is None else asdict(self.conditions.latency),
+            "failures": asdict(self.conditions.failures),
+            "landscape": _told_landscape(self.landscape),
         }
 
 
@@ -160,6 +163,10 @@ def _told(texts: Texts) -> Mapping[str, object]:
     if isinstance(texts, SyntheticTexts):
         return {"texts": texts.count, "tokens": texts.tokens, "classes": texts.classes}
     return {"texts": len(texts), "name": texts.name}
+
+
+def _told_landscape(landscape: Landscape) -> object:
+    return asdict(landscape) if isinstance(landscape, SyntheticLandscape) else type(landscape).__name__
 
 
 def price_named(name: str) -> Price:

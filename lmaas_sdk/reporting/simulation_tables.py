@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lmaas_sdk.accounting.money import NANOUSD_PER_USD, format_usd
-from lmaas_sdk.planning.simulation import SimulatedRun, Simulation, Spread, Sweep, summary_of
+from lmaas_sdk.planning.simulation import SimulatedRun, Simulation, Spread, Sweep, summary_of, told_setting
 
 __all__ = ["as_text", "shown_duration", "simulation_table", "sweep_table"]
 
@@ -118,4 +118,4 @@ def _moment(moment: datetime) -> str:
 
 
 def _setting(setting: Mapping[str, object]) -> str:
-    return ", ".join(f"{name} {getattr(value, 'name', value)}" for name, value in setting.items())
+    return ", ".join(f"{name} {value}" for name, value in told_setting(setting).items())
