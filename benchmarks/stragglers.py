@@ -8,7 +8,8 @@ in virtual time: waiting is all that takes time there. A call takes a second, or
 time, and tokens, those of abandoned calls and of calls sent twice included, over as many generations. `lowest` is the
 lowest train loss, as candidates that are dropped teach nothing. Bars, for `drop`, in the median over the seeds: at most
 1.15 times the wall time, and at most 1.02 times the tokens. Above that are runs with a generation of which six calls or
-more are slow: three quarters of it (`Scheduling.quorum`) are waited for.
+more are slow: three quarters of it (`Scheduling.quorum`) are waited for. `hedge` sends a call again when it takes 1.5
+times as long as nine in ten did (`Scheduling.hedge_factor`), so that it pays twice for hardly any but the slow ones.
 """
 
 from __future__ import annotations
@@ -25,9 +26,8 @@ import numpy as np
 
 from benchmarks.figures import tell
 from lmaas_backends.mock import MockBackend
-from lmaas_sdk import PRESETS, Budget, Dataset, GenerationDone, Limits, Preset, Scheduling, Task, Tuner
+from lmaas_sdk import PRESETS, Budget, Dataset, Event, GenerationDone, Limits, Preset, Scheduling, Task, Tuner
 from lmaas_sdk.testing import run_virtual
-from lmaas_sdk.tuning.events import Event
 
 TASK = Task("things", template="{text} It was <mask> .", labels=["no", "yes"], words=["bad", "great"])
 TEXTS, MEDIAN_S, SIGMA = 32, 1.0, 0.25

@@ -94,15 +94,17 @@ from lmaas_sdk.traffic.cache_file import FileCache, open_cache
 from lmaas_sdk.traffic.quota_presets import QUOTA_PRESETS
 from lmaas_sdk.traffic.retry import RetryPolicy
 from lmaas_sdk.tuning.ask_tell import AskTell
-from lmaas_sdk.tuning.events import DevScored, GenerationDone, Resumed, RunPlanned, Waiting
+from lmaas_sdk.tuning.events import DevScored, Event, GenerationDone, Listener, Resumed, RunPlanned, Waiting
 from lmaas_sdk.tuning.group import TunerGroup
 from lmaas_sdk.tuning.group_result import GroupResult
-from lmaas_sdk.tuning.optimizer import Batch, Optimizer
+from lmaas_sdk.tuning.journal import Durability
+from lmaas_sdk.tuning.optimizer import Batch, MakeOptimizer, Optimizer
 from lmaas_sdk.tuning.predictor import Evaluation, Predictor
 from lmaas_sdk.tuning.presets import PRESETS, Preset
 from lmaas_sdk.tuning.prompt import TunedPrompt
 from lmaas_sdk.tuning.result import TuningResult
 from lmaas_sdk.tuning.scheduling import Scheduling
+from lmaas_sdk.tuning.selection import Choice
 from lmaas_sdk.tuning.subspace import Subspace
 from lmaas_sdk.tuning.tuner import Tuner
 
@@ -127,14 +129,17 @@ __all__ = [
     "BudgetWarning",
     "Call",
     "Capabilities",
+    "Choice",
     "CircuitOpen",
     "Client",
     "Conditions",
     "CorruptModel",
     "Dataset",
     "DevScored",
+    "Durability",
     "EmptyClass",
     "Evaluation",
+    "Event",
     "Failures",
     "FeatureQuery",
     "FeatureReply",
@@ -154,7 +159,9 @@ __all__ = [
     "LedgerError",
     "LedgerReader",
     "Limits",
+    "Listener",
     "LmaasError",
+    "MakeOptimizer",
     "MemoryCache",
     "MemoryLedger",
     "MissingExtra",

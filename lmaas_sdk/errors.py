@@ -8,7 +8,7 @@ LmaasError
 ├── LedgerError               a ledger file cannot be read or written
 │   └── LedgerConflict        a budget of that name has other limits there (also ValueError)
 ├── JournalError              a run's journal cannot be read, written or gone on with (also ValueError)
-│   ├── JournalCorrupt        a line of it was changed, lost or moved
+│   ├── JournalCorrupt        a line of it was changed, lost or moved, or is no record of a run
 │   ├── JournalInUse          another run has it open
 │   └── JournalMismatch       it was written under other settings, versions or on another engine
 ├── MissingExtra              an optional package is not installed (also ImportError)
@@ -162,7 +162,7 @@ class JournalError(LmaasError, ValueError):
 
 
 class JournalCorrupt(JournalError):
-    """A line of a journal was changed, lost or moved; a last line that is cut short is no such thing."""
+    """A line of a journal was changed, lost or moved, or is no record; a last line that is cut short is neither."""
 
 
 class JournalInUse(JournalError):

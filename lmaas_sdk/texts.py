@@ -53,6 +53,7 @@ class Piece:
 
 MASK = Piece("mask")
 Text = tuple[Piece, ...]
+"""A text for a model: its pieces, in order."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,7 @@ import pytest
 from benchmarks import client_overhead, figures, ledger, load, load_figures, loop_stall, racing, round_trip
 from benchmarks.load_client import Attempt, Call, Offer, Shape
 from benchmarks.load_server import Sample, Spent
-from lmaas_backends.roberta.loading import load_engine
-from lmaas_sdk import Preset, get_task
+from lmaas_sdk import Budget, Preset, Tuner, get_task, load_backend
 
 
 @pytest.fixture(scope="module")
@@ -87,25 +87,40 @@ async def test_overload_is_measured_on_a_real_server() -> None:
     assert min(*found["capacity_tokens_a_second"], found["goodput_of_capacity"], found["cores_used"]["server"]) > 0
 
 
-def test_racing_is_measured_beside_the_whole_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many generations in fewer tokens, and more generations in no more tokens, of the same search."""
-    monkeypatch.setattr(racing, "LOOK_EVERY", 1)
+async def test_racing_is_measured_beside_the_whole_run() -> None:
+    """As many generations in fewer tokens, and more generations in no more tokens, of the product's own runs."""
     texts = [(f"a {('dull', 'lovely')[n % 2]} scene, {'very ' * (n % 3)}long, number {n}", n % 2) for n in range(64)]
     data = (get_task("sst2").examples(texts[:32]), get_task("sst2").examples(texts[32:]))
     preset = Preset("tiny", d=4, prompt_tokens=2, layout="cat", population=12)
-    engine = load_engine("roberta-tiny", threads=1)
-    try:
-        found = racing.compare(racing.Search(engine, preset, data, seed=1), 3, fixed=True)
-    finally:
-        engine.close()
-    whole = found["whole"]["end"]
-    for way in ("raced", "fixed"):
-        at_equal_generations = found[f"{way}_at_equal_generations"]
-        assert 3 == whole["generations"] == at_equal_generations["generations"] <= found[way]["end"]["generations"]
-        assert at_equal_generations["tokens"] <= found[way]["end"]["tokens"] <= whole["tokens"]
-        assert 1 - at_equal_generations["tokens"] / whole["tokens"] == found[way]["tokens_saved"] > 0
+    async with load_backend("roberta-tiny", in_process=True, threads=1) as backend:
+        found = await racing.compare(backend, preset, data, seed=1, evaluations=60)
+        budget = Budget(evaluations=60)
+        result = await Tuner(backend, budget=budget, preset=replace(preset, dev_every=5), seed=1).fit(*data)
+    whole, raced, at_equal = found["whole"], found["raced"], found["raced_at_equal_generations"]
+    assert 5 == whole["end"]["generations"] == at_equal["generations"] < raced["end"]["generations"]
+    assert at_equal["tokens"] < raced["end"]["tokens"] <= whole["end"]["tokens"]
+    assert 1 - at_equal["tokens"] / whole["end"]["tokens"] == found["tokens_saved"]
+    assert result.spend.by_purpose["train"].tokens == whole["end"]["tokens"] == whole["tokens"][-1]
+    assert result.generations[-1].lowest_loss == whole["end"]["lowest_train"]
+    on_dev = {choice.kind: choice.dev.cross_entropy for choice in result.dev_scored if choice.dev is not None}
+    assert (on_dev["mean"], min(on_dev.values())) == (whole["end"]["dev_of_mean"], whole["end"]["lowest_dev"])
     figures_of = racing.summary([{"preset": "tiny", "task": "sst2"} | found])["tiny, sst2"]
-    assert round(found["raced"]["tokens_saved"], 4) == figures_of["raced: tokens saved"]
+    assert [round(found["tokens_saved"], 4), None] == figures_of["tokens saved"]
+
+
+def test_pairs_that_were_measured_alike_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those in the file are not measured again; with other settings it is begun anew."""
+    path = tmp_path / "racing.json"
+    end = {"generations": 5, "lowest_train": 0.5, "dev_of_mean": 0.7, "lowest_dev": 0.6}
+    key = {"preset": "paper", "task": "mr", "seed": 13, "evaluations": 60}
+    row = key | {"whole": {"end": end}, "raced": {"end": end}, "raced_at_equal_generations": end, "tokens_saved": 0.25}
+    racing.Results(path).keep(row)
+    kept = racing.Results(path)
+    assert kept.has(key)
+    assert not kept.has(key | {"seed": 21})
+    assert {"paper, mr": 1} == {name: found["seeds"] for name, found in json.loads(path.read_text())["summary"].items()}
+    monkeypatch.setattr(racing, "SHOTS", 8)
+    assert not racing.Results(path).has(key)
 
 
 def test_an_offer_comes_at_random_and_is_bounded() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tuning_cases import TASK
 
-from lmaas_sdk import TunedPrompt
+from lmaas_sdk import PRESETS, TunedPrompt
 from lmaas_sdk.cli import main
 from lmaas_sdk.cli.demo import demo_splits
 from lmaas_sdk.cli.exit_codes import exit_code_of
@@ -269,3 +269,15 @@ def test_demo_data_is_what_the_demo_needs() -> None:
     for split, least in ((splits.train, 32), (splits.dev, 32), (splits.test, 400)):
         assert len(split) >= least
         assert split.class_counts == (len(split) // 2, len(split) // 2)
+
+
+@pytest.mark.parametrize("command", ["tune", "demo"])
+def test_help_names_the_presets_and_the_default(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever gives none knows what they get."""
+    monkeypatch.setenv("COLUMNS", "300")
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    helped = " ".join(capsys.readouterr().out.split())
+    assert f"--preset {{{','.join(sorted(PRESETS))}}} settings of the search (default: default)" in helped

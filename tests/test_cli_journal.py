@@ -121,7 +121,7 @@ def test_a_model_in_a_folder_is_kept_by_its_whole_path(folder: Path) -> None:
         (["--over-ask", "1"], "--over-ask was 0"),
         (["--target", "0.9"], "--target was None"),
         (["--data", "other"], "(--data)"),
-        (["--budget-evaluations", "30"], "30 evaluations"),
+        (["--budget-evaluations", "30"], "has spent 40 evaluations before, which counts"),
     ],
 )
 def test_what_would_be_another_run_is_refused(
@@ -188,6 +188,8 @@ def test_a_run_that_needs_no_more_budget_is_done(
     ("more", "said"),
     [
         (["--target", "0.9", "--no-dev"], "--no-dev"),
+        (["--target", "nan"], "target is a value of the metric on dev, such as 0.9, not nan"),
+        (["--target=-inf"], "such as 0.9, not -inf"),
         (["--over-ask", "-1"], "over_ask"),
         (["--plateau", "-1"], "plateau"),
         (["--journal", "nowhere/run.journal"], "make the folder nowhere"),

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from test_cli_journal import run, until
 from tuning_cases import TASK
 
-from lmaas_sdk import TunedPrompt
+from lmaas_sdk import GroupResult, TunedPrompt
 from lmaas_sdk.cli import main
+from lmaas_sdk.cli.exit_codes import exit_code_of_group
+from lmaas_sdk.errors import ServerFault
 
 
 @pytest.fixture
@@ -52,14 +59,22 @@ def test_seeds_go_on_from_their_journals(
 
 
 @pytest.mark.parametrize(
-    "more", [["--seeds", "5,x"], ["--seeds", "5,5"], ["--journals", "runs"], ["--seeds", "1", "--budget-usd", "-1"]]
+    "more",
+    [
+        ["--seeds", "5,x"],
+        ["--seeds", "5,5"],
+        ["--journals", "runs"],
+        ["--seeds", "1", "--budget-usd", "-1"],
+        ["--seeds", "1,2", "--target", "inf"],
+    ],
 )
 def test_seeds_that_make_no_sense_are_refused(
     command: list[str], more: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Before anything is opened, with a line that says why."""
     assert main([*command, *more]) == 2
-    assert capsys.readouterr().err.startswith("lmaas tune: ")
+    printed = capsys.readouterr().err
+    assert (True, 1) == (printed.startswith("lmaas tune: "), printed.count("\n"))
 
 
 def test_seeds_that_have_no_budget_fail_together(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,3 +89,69 @@ def test_options_of_a_run_hold_for_every_seed(command: list[str], capsys: pytest
     assert {"target"} == {run["stopped"] for run in json.loads(capsys.readouterr().out)["runs"].values()}
     for option in ("--journal", "--resume"):
         assert main([*command, "--seeds", "5,6", "--budget-evaluations", "800", option, "run.journal"]) == 2
+
+
+def test_a_fault_of_the_program_is_no_exit_code() -> None:
+    """It ends the command as it would end one run's, whatever failed before it."""
+    fault, refusal = AssertionError("a fault"), ServerFault("a 500")
+    failed = GroupResult({}, {"one": refusal, "two": fault}, {}, {}, 0.0)
+    with pytest.raises(AssertionError, match="a fault"):
+        exit_code_of_group(failed)
+    assert 4 == exit_code_of_group(replace(failed, failures={"one": refusal}))
+
+
+def hinted(printed: str) -> list[str]:
+    """The arguments of the command that goes on, which the last line names."""
+    return shlex.split(printed.splitlines()[-1].split("go on with: ")[-1].removeprefix("lmaas "))
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_interrupted_seeds_say_how_to_go_on(
+    times: int,
+    command: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Once: with their files; twice: at once. Both name the whole command, which holds in every folder."""
+    monkeypatch.chdir(tmp_path)
+    more = ["--seeds", "5,6", "--journals", "the runs", "--plateau", "0", "--no-cache", "--json"]
+    process = run([*command, *more, "--budget-evaluations", "2000000"])
+    with process:
+        until(process, "seed-6: generation")
+        os.kill(process.pid, signal.SIGSTOP)  # so that both signals are there when it looks
+        for number in (signal.SIGINT, signal.SIGTERM)[:times]:
+            os.kill(process.pid, number)
+        os.kill(process.pid, signal.SIGCONT)
+        out, err = process.communicate(timeout=60)
+    assert (130, times == 1) == (process.returncode, bool(out))
+    again = hinted(err)
+    assert ["tune", "2000000", str(tmp_path / "the runs"), "0"] == [
+        again[0],
+        *(again[again.index(option) + 1] for option in ("--budget-evaluations", "--journals", "--plateau")),
+    ]
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    smaller = [*again, "--budget-evaluations", "4000", "--json"]
+    assert 3 == main(smaller)
+    assert "seed-5: resumed after" in capsys.readouterr().err
+
+
+def test_the_journal_of_one_seed_is_gone_on_with_by_all_of_them(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What it names for that tells the same result again."""
+    more = ["--seeds", "5,6", "--journals", str(tmp_path / "runs"), "--target=-1.5", "--budget-evaluations", "80"]
+    assert 3 == main([*command, *more])
+    expected = capsys.readouterr().out
+    assert 2 == main(["tune", "--resume", str(tmp_path / "runs" / "seed-5.journal")])
+    printed = capsys.readouterr().err
+    assert "is one of several, which share a budget: go on with all of them by lmaas tune --task things" in printed
+    assert 3 == main(shlex.split(printed.split("all of them by lmaas ")[1]))
+    assert expected == capsys.readouterr().out
+
+
+def test_seeds_without_journals_have_no_way_to_go_on(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is named that would begin anew."""
+    assert 4 == main([*command, "--seeds", "5,6", "--model", "http://127.0.0.1:9"])
+    assert "go on with" not in capsys.readouterr().err

@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 from tuning_cases import DEV, SMALL, TEST, TRAIN, examples, mock
 
 from lmaas_backends.mock import MockBackend
-from lmaas_sdk import Budget, Preset, Scheduling, Tuner, TuningResult
+from lmaas_sdk import Budget, Dataset, Preset, Scheduling, Task, Tuner, TuningResult
+from lmaas_sdk.backend import ScoreQuery, ScoreReply
 from lmaas_sdk.errors import ProtocolError
 from lmaas_sdk.testing import Faults
+from lmaas_sdk.texts import TextSet
 from lmaas_sdk.tuning.optimizer import Batch, check_values
+from lmaas_sdk.tuning.presets import RacingChoice
 
 POPULATION = 8
 RACED = replace(SMALL, racing="on")
@@ -136,6 +139,93 @@ async def test_who_equals_a_candidate_that_was_dropped_in_a_race_is_told_alike()
     assert any(None in row for row in result.core.losses)
     assert {8} == set(map(len, told))
     assert all(values[2] == values[3] for values in told)
+
+
+class Watching:
+    """A mock, with the candidates and rows of each call.
+
+    Attributes:
+        asked: How many candidates on which rows of the training set.
+    """
+
+    def __init__(self, texts: TextSet) -> None:
+        self.inner, self._texts = MockBackend(), texts
+        self.card = self.inner.card
+        self.asked: list[tuple[int, tuple[int, ...]]] = []
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.inner, name)
+
+    async def score(self, query: ScoreQuery, *, key: str) -> ScoreReply:
+        if query.texts == self._texts:
+            rows = tuple(range(len(query.texts))) if query.rows is None else query.rows
+            self.asked.append((query.n_candidates, rows))
+        return await self.inner.score(query, key=key)
+
+
+async def raced(
+    racing: RacingChoice, budget: Budget, train: Dataset = MANY, dev: Dataset | None = DEV
+) -> tuple[TuningResult, Watching]:
+    """A run of the product's own search, and what it asked for of the training set."""
+    backend = Watching(train.text_set)
+    preset = replace(SMALL, racing=racing, dev_every=3)
+    return await Tuner(backend, budget=budget, preset=preset).fit(train, dev), backend  # type: ignore[arg-type]
+
+
+async def test_a_race_is_billed_for_what_it_asked_for() -> None:
+    """In calls, evaluations and tokens, to the last one; and a race takes fewer tokens a generation than none."""
+    tokens_a_generation = {}
+    for racing in ("on", "off"):
+        result, backend = await raced(racing, Budget(evaluations=15 * POPULATION))
+        registered = await backend.inner.register(MANY.text_set, result.prompt.subspace)
+        counts, train = np.array(registered.token_counts), result.spend.by_purpose["train"]
+        assert len(backend.asked) == train.calls
+        assert sum(count * len(rows) for count, rows in backend.asked) == len(MANY) * train.evaluations
+        assert sum(count * int(counts[list(rows)].sum()) for count, rows in backend.asked) == train.tokens
+        assert backend.inner.book.tokens == result.spent.tokens == train.tokens + result.spend.by_purpose["dev"].tokens
+        assert result.evaluations == train.evaluations
+        tokens_a_generation[racing] = train.tokens / len(result.generations)
+    assert tokens_a_generation["on"] < 0.9 * tokens_a_generation["off"]
+
+
+async def test_a_race_scores_whom_it_keeps_as_they_would_be_without() -> None:
+    """The first generation has the same candidates either way: what is saved goes into generations, not into losses."""
+    on, _ = await raced("on", Budget(evaluations=15 * POPULATION))
+    off, _ = await raced("off", Budget(evaluations=15 * POPULATION))
+    first, whole = on.core.losses[0], off.core.losses[0]
+    assert None in first
+    assert [loss for loss in first if loss is not None] == [
+        loss for loss, kept in zip(whole, first, strict=True) if kept is not None
+    ]
+    assert min(whole) == min(loss for loss in first if loss is not None)
+    assert len(on.generations) > len(off.generations) == 15
+
+
+@pytest.mark.parametrize(
+    ("budget", "expected"), [({"tokens": 150_000}, "on"), ({"calls": 24}, "off"), ({"evaluations": 120}, "off")]
+)
+async def test_a_run_races_by_itself_where_tokens_bind(budget: dict[str, int], expected: RacingChoice) -> None:
+    """It then is the run that was told to, or told not to."""
+    by_itself, _ = await raced("auto", Budget(**budget))
+    told_to, _ = await raced(expected, Budget(**budget))
+    assert by_itself.core.losses == told_to.core.losses
+    assert (by_itself.spent, by_itself.core.curve) == (told_to.spent, told_to.core.curve)
+
+
+@pytest.mark.parametrize("racing", ["on", "auto"])
+@pytest.mark.parametrize(("texts_a_class", "expected"), [(2, False), (3, True)])
+async def test_a_race_that_can_drop_nobody_is_not_begun(
+    racing: RacingChoice, texts_a_class: int, expected: bool
+) -> None:
+    """With two texts of each class it would only take more calls; the run is that of who asked for no race."""
+    words = ["bad", "great", "fine", "dull", "sour", "warm", "big", "small"]
+    task = Task("eight things", template="{text} It was <mask> .", labels=words, words=words)
+    train = task.examples([(f"a {words[n % 8]} thing, number {n}", n % 8) for n in range(8 * texts_a_class)])
+    found, backend = await raced(racing, Budget(tokens=60_000), train, None)
+    assert expected is any(len(rows) < len(train) for _, rows in backend.asked)
+    whole, _ = await raced("off", Budget(tokens=60_000), train, None)
+    assert expected is (found.core.losses != whole.core.losses)
+    assert expected is (found.spent.calls > whole.spent.calls)
 
 
 async def test_all_that_are_left_of_a_race_may_fail() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from lmaas_sdk import (
     GenerationDone,
     GroupResult,
     Limits,
+    Optimizer,
     Preset,
     Price,
     RetryPolicy,
@@ -32,7 +34,9 @@ from lmaas_sdk import (
 from lmaas_sdk.errors import BudgetTooSmall, ServerFault
 from lmaas_sdk.testing import Faults, run_virtual
 from lmaas_sdk.tuning.events import Event
+from lmaas_sdk.tuning.optimizer import Batch
 from lmaas_sdk.tuning.pool import split
+from lmaas_sdk.tuning.random_search import RandomSearch
 
 PLATEAU: Preset = replace(SMALL, plateau=3)
 GONE = Faults(plan=lambda attempt: "server_fault" if attempt.number >= 2 else None)
@@ -143,10 +147,10 @@ def test_a_budget_is_never_exceeded_and_hardly_anything_of_it_is_lost(
         name = f"{end}-{number}"
         group.add(name, backends[-1], TRAIN, DEV, preset=preset, priority=priority, retry=NO_PATIENCE)
 
+    least_left: list[float] = []
+
     def heard(name: str, event: Event) -> None:
-        for unit in ("evaluations", "tokens"):
-            left = budget.free(unit)
-            assert left is None or left >= 0
+        least_left.extend(float(left) for unit in ("evaluations", "tokens") if (left := budget.free(unit)) is not None)
 
     async def run() -> GroupResult | None:
         try:
@@ -155,6 +159,7 @@ def test_a_budget_is_never_exceeded_and_hardly_anything_of_it_is_lost(
             return None
 
     result = run_virtual(run())
+    assert min(least_left, default=0.0) >= 0
     assert sum(backend.book.tokens for backend in backends) <= budget.posted.tokens
     assert budget.pending.calls == 0
     went_on = [] if result is None else [name for name, one in result.items() if one.stopped == "budget"]
@@ -173,6 +178,80 @@ async def test_failures_end_nobody_else() -> None:
     assert isinstance(result.failures["small"], BudgetTooSmall)
     assert 24 <= generations(result)["well"] <= 25
     assert 0 == result.spend["small"].calls < result.spend["away"].calls
+
+
+class _Broken(Exception):
+    """What somebody's own code raises."""
+
+
+class _Breaking(RandomSearch):
+    """A search that breaks when it is told its third generation."""
+
+    def tell(self, generation: int, values: Mapping[int, float]) -> None:
+        if generation == 2:
+            raise _Broken("no third generation")
+        super().tell(generation, values)
+
+
+def breaking(d: int, seed: int) -> Optimizer:
+    return _Breaking(d, population=8, sigma0=1.0, seed=seed)
+
+
+async def test_a_search_that_breaks_costs_nobody_else_anything() -> None:
+    """Its error stands beside the others' results, and is the cause where its own is asked for; its rest goes on."""
+    budget = Budget(evaluations=8 * 30)
+    group = TunerGroup(budget=budget)
+    group.add("well", mock(), TRAIN, preset=SMALL)
+    group.add("broken", mock(), TRAIN, preset=SMALL, optimizer=breaking)
+    group.add("too", mock(), TRAIN, preset=SMALL)
+    result = await group.fit()
+    assert (["well", "too"], ["broken"]) == (list(result), list(result.failures))
+    assert isinstance(result.failures["broken"], _Broken)
+    assert "_Broken: no third generation" == result.to_dict()["failures"]["broken"]  # type: ignore[index]
+    with pytest.raises(KeyError, match=r"'broken' has failed.*no third generation") as raised:
+        result["broken"]
+    assert result.failures["broken"] is raised.value.__cause__
+    assert (None, False) == (result.get("broken"), "broken" in result)
+    assert (24, 27) == (result.spend["broken"].evaluations, sum(generations(result).values()))
+    assert (8 * 30, 0) == (budget.posted.evaluations, budget.pending.calls)
+
+
+class _Exhausted(RandomSearch):
+    """A search that has an iterator come to its end."""
+
+    def ask(self, extra: int = 0) -> Batch:
+        return next(iter([]))
+
+
+async def test_a_search_that_comes_to_the_end_of_an_iterator_is_heard_of() -> None:
+    """No future carries a StopIteration, and nobody may wait for one for ever."""
+    tuner = Tuner(mock(), preset=SMALL, optimizer=lambda d, seed: _Exhausted(d, population=8, sigma0=1.0, seed=seed))
+    async with asyncio.timeout(60):
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            await tuner.fit(TRAIN)
+
+
+async def test_a_listener_that_breaks_ends_the_run_that_it_was_told_of() -> None:
+    """The others are told on; where it breaks for all of them, the first one's error is raised and names its run."""
+
+    def heard(name: str, event: Event) -> None:
+        if name in broken and isinstance(event, GenerationDone) and event.generation == 1:
+            raise _Broken(name)
+
+    def group_of_two() -> TunerGroup:
+        group = TunerGroup(budget=Budget(evaluations=8 * 20))
+        group.add("one", mock(), TRAIN, preset=SMALL)
+        group.add("two", mock(), TRAIN, preset=SMALL)
+        return group
+
+    broken = ["two"]
+    result = await group_of_two().fit(on_event=heard)
+    assert ({"one": 18}, {"two": "two"}) == (generations(result), {n: str(e) for n, e in result.failures.items()})
+    broken.append("one")
+    with pytest.raises(_Broken, match="one") as raised:
+        await group_of_two().fit(on_event=heard)
+    notes = ["all runs of the group have failed; this is the error of 'one'", "two: _Broken: two"]
+    assert notes == raised.value.__notes__
 
 
 async def test_where_all_fail_the_first_error_is_raised() -> None:
@@ -201,6 +280,19 @@ async def test_what_makes_no_sense_is_refused_at_once() -> None:
     ):
         with pytest.raises(ValueError, match=r"run|priority"):
             group.add(name, mock(), TRAIN, preset=SMALL, priority=priority)
+    with pytest.raises(ValueError, match="test set, and there is none"):
+        group.add("x", mock(), TRAIN, DEV, preset=SMALL, compare_manual=True)
+    for name, priority, named in (
+        (7, 1.0, "name is a string.* 7 of int"),
+        (None, 1.0, "name is a string.*None of NoneType"),
+        ("x", "high", "priority is a finite number above 0.*'high' of str"),
+        ("x", None, "priority is a finite number above 0.*None of NoneType"),
+        ("x", True, "priority is a finite number above 0.*True of bool"),
+    ):
+        with pytest.raises(TypeError, match=named):
+            group.add(name, mock(), TRAIN, preset=SMALL, priority=priority)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"journals is the path of a folder.* 7 of int"):
+        TunerGroup(budget=Budget(), journals=7)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="dev set"):
         group.add("x", mock(), TRAIN, [("text", 0)], preset=SMALL)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="budget"):

@@ -20,7 +20,7 @@ from client_cases import COUNTS, PRICE, TEXTS, TOKENS, WORDS, Altered, call, fai
 from ledger_cases import crash
 from ledger_files import die_with
 from reply_cases import scored, with_words
-from tuning_cases import SMALL, TRAIN
+from tuning_cases import SMALL, TRAIN, examples
 
 import lmaas_sdk
 from lmaas_backends.mock import MockBackend
@@ -31,6 +31,7 @@ from lmaas_sdk.accounting.transfers import Label
 from lmaas_sdk.cli import _warnings_on_stderr
 from lmaas_sdk.errors import BackendUnavailable, BudgetExceeded, CircuitOpen, QuotaExceeded, ServerFault
 from lmaas_sdk.testing import Fault, run_virtual
+from lmaas_sdk.tuning.presets import RacingChoice
 
 ROOT = Path(__file__).resolve().parent.parent
 AT_ONCE = RetryPolicy(first_wait_s=0)
@@ -441,6 +442,15 @@ async def test_a_budget_that_the_tuner_makes(log: Log) -> None:
     (made,) = log.of("default_budget")
     assert 8000 == made["evaluations"]
     assert [] == log.of("budget_threshold")
+
+
+@pytest.mark.parametrize(("count", "racing"), [(4, "on"), (4, "auto"), (4, "off"), (6, "on")])
+async def test_a_race_that_does_not_take_place(log: Log, count: int, racing: RacingChoice) -> None:
+    """Who asked for it is told that too few texts are there; nobody else is."""
+    preset = replace(SMALL, racing=racing)
+    await Tuner(mock(), budget=Budget(evaluations=16, warn_at=()), preset=preset).fit(examples(0, count))
+    expected = [{"texts": 4, "classes": 2}] if (count, racing) == (4, "on") else []
+    assert expected == log.of("no_race")
 
 
 # -- the cache

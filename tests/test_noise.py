@@ -19,14 +19,12 @@ def test_nothing_measured_nothing_known() -> None:
     """Before the first pair there is no deviation, and no noise to reckon with."""
     found = noise()
     assert (found.pairs, found.deviation, found.is_there) == (0, None, False)
-    assert found.share_of(np.array([1.0, 2.0])) is None
 
 
 def test_values_that_agree_have_no_noise() -> None:
     """Measured, and 0."""
     found = noise((0.5, 0.5), (-0.25, -0.25))
     assert (found.pairs, found.deviation, found.is_there) == (2, 0.0, False)
-    assert found.share_of(np.array([1.0, 2.0])) == 0.0
 
 
 def test_the_variance_is_half_the_mean_square_of_the_differences() -> None:
@@ -40,13 +38,6 @@ def test_the_smallest_difference_is_noise() -> None:
     found = noise((1e-300, 0.0))
     assert found.is_there
     assert found.deviation == pytest.approx(1e-300 / np.sqrt(2))
-
-
-@pytest.mark.parametrize(("values", "expected"), [([1.0, 3.0], 0.5), ([1.0, 1.5], 8.0), ([2.0, 2.0], None)])
-def test_its_share_is_a_part_of_the_variance_of_a_generation(values: list[float], expected: float | None) -> None:
-    """Noise of variance 1 beside values of variance 2, 1/8 and 0."""
-    share = noise((0.0, np.sqrt(2))).share_of(np.array(values))
-    assert share == (None if expected is None else pytest.approx(expected))
 
 
 def test_the_estimate_is_near_the_truth() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any, get_args
@@ -13,14 +15,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from tuning_cases import SMALL, TASK
 
+from lmaas_backends.mock import MockBackend
+from lmaas_sdk import Budget, Client, Scheduling
 from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.prices import Price
-from lmaas_sdk.backend import Limits
+from lmaas_sdk.backend import Limits, ScoreQuery, ScoreReply
 from lmaas_sdk.tuning.cmaes import PycmaOptimizer
+from lmaas_sdk.tuning.generation import GenerationScorer
+from lmaas_sdk.tuning.journal import Moment
 from lmaas_sdk.tuning.objective import Objective, losses, text_losses
-from lmaas_sdk.tuning.racing import Race, Racing, pays, rungs, values
+from lmaas_sdk.tuning.optimizer import Batch
+from lmaas_sdk.tuning.preparation import LabelledTexts
+from lmaas_sdk.tuning.racing import Racing, can_drop, pays, rungs, values
+from lmaas_sdk.tuning.scheduler import Scheduler
+from lmaas_sdk.tuning.scheduling import Needs
 from lmaas_sdk.tuning.strata import survivors
+from lmaas_sdk.tuning.told import Told
 
 RACING = Racing()
 LABELS = np.arange(32) % 2
@@ -32,6 +44,7 @@ _parts = st.lists(st.integers(1, 99), min_size=1, max_size=4, unique=True).map(
     lambda percents: (*sorted(percent / 100 for percent in percents), 1.0)
 )
 _labels = st.lists(st.integers(0, 4), min_size=1, max_size=60).map(lambda labels: np.array(labels, dtype=np.int64))
+_two_labels = st.lists(st.integers(0, 1), min_size=1, max_size=12).map(lambda labels: np.array(labels, dtype=np.int64))
 _seeds = st.integers(0, 2**32 - 1)
 
 
@@ -179,31 +192,100 @@ def test_classes_count_by_their_size() -> None:
 # a race
 
 
+class Answering:
+    """A mock that answers the candidate whose first coordinate is i by row i of a table of logits.
+
+    Attributes:
+        asked: Candidates and rows of each call.
+    """
+
+    def __init__(self, logits: NDArray[np.float32]) -> None:
+        self.inner = MockBackend()
+        self.card, self._logits = self.inner.card, logits
+        self.asked: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.inner, name)
+
+    async def score(self, query: ScoreQuery, *, key: str) -> ScoreReply:
+        reply = await self.inner.score(query, key=key)
+        assert query.Z is not None
+        candidates = tuple(query.Z[:, 0].astype(int).tolist())
+        rows = tuple(range(len(query.texts))) if query.rows is None else query.rows
+        self.asked.append((candidates, rows))
+        return replace(reply, logits=self._logits[np.ix_(candidates, rows)])
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A generation that was scored.
+
+    Args:
+        told: Its outcome.
+        asked: Candidates and rows of each call.
+        spent: What is booked for it.
+        tokens: Of each text.
+    """
+
+    told: Told
+    asked: list[tuple[tuple[int, ...], tuple[int, ...]]]
+    spent: Amounts
+    tokens: tuple[int, ...]
+
+    @property
+    def ended(self) -> list[int]:
+        """Who was not dropped."""
+        return sorted(self.told.values.keys() - self.told.fates.keys())
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Every candidate and row that was asked for."""
+        return [(one, row) for candidates, rows in self.asked for one in candidates for row in rows]
+
+
 def _logits(seed: int, candidates: int = 20, texts: int = 32) -> NDArray[np.float32]:
     return np.random.default_rng(seed).standard_normal((candidates, texts, 2)).astype(np.float32)
 
 
-def _race(racing: Racing = RACING, objective: Objective = "ce", **settings: Any) -> Race:
-    usual: dict[str, Any] = {"labels": LABELS, "candidates": 20, "keep": 10, "seed": 42, "generation": 0}
-    return Race(racing, objective=objective, metric="accuracy", **(usual | settings))
+def _scored(
+    logits: NDArray[np.float32], racing: Racing | None = RACING, objective: Objective = "ce", **settings: Any
+) -> Scored:
+    """Has the product score a generation of candidates that these logits are answered for."""
+    return asyncio.run(_score(logits, racing, objective, **settings))
 
 
-def _run(race: Race, logits: NDArray[np.float32]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Candidates and rows of each rung."""
-    asked = []
-    while race.rows:
-        asked.append((race.alive, race.rows))
-        race.scored(logits[np.ix_(race.alive, race.rows)])
-    return asked
+async def _score(
+    logits: NDArray[np.float32],
+    racing: Racing | None,
+    objective: Objective,
+    *,
+    labels: NDArray[np.int64] = LABELS,
+    needs: Needs | None = None,
+    generation: int = 0,
+) -> Scored:
+    backend = Answering(logits)
+    client = Client(backend, Budget())  # type: ignore[arg-type]
+    dataset = TASK.examples([(f"thing {'very ' * (n % 3)}{n}", label) for n, label in enumerate(labels.tolist())])
+    scheduler = Scheduler(client, "run")
+    scorable = await scheduler.prepare(dataset.text_set, SMALL.subspace(backend.card, 1))
+    train = LabelledTexts(dataset, scorable)
+    scorer = GenerationScorer(scheduler, train, objective=objective, scheduling=Scheduling(), racing=racing, seed=42)
+    X = np.zeros((len(logits), 20))
+    X[:, 0] = np.arange(len(logits))
+    needs = needs or Needs(len(logits), 10, frozenset())
+    told, at = await scorer.score(Batch(generation, X), needs, lambda: Moment(client.spend.total, 0.0))
+    return Scored(told, backend.asked, at.spent, scorable.token_counts)
 
 
 @pytest.mark.parametrize("objective", get_args(Objective))
 def test_a_race_that_drops_nobody_is_no_race(objective: Objective) -> None:
     """The values are those of scoring in one go, bit for bit."""
-    race = _race(NOBODY_IS_BEHIND, objective)
-    _run(race, _logits(1))
-    assert losses(objective, _logits(1), LABELS, metric="accuracy").tobytes() == race.values().tobytes()
-    assert Fraction(20) == race.evaluations
+    raced, whole = _scored(_logits(1), NOBODY_IS_BEHIND, objective), _scored(_logits(1), None, objective)
+    expected = dict(enumerate(losses(objective, _logits(1), LABELS, metric="accuracy").tolist()))
+    assert expected == raced.told.values == whole.told.values
+    assert {} == raced.told.fates
+    assert 20 == raced.told.evaluations == whole.told.evaluations
+    assert (3, 1) == (len(raced.asked), len(whole.asked))
 
 
 @pytest.mark.parametrize("objective", get_args(Objective))
@@ -212,14 +294,35 @@ def test_values_are_losses_of_who_ended_and_larger_for_the_rest(
     objective: Objective, seed: int, margin: float, keep: int
 ) -> None:
     """Who was scored on all rows has its own loss, bit for bit; all others have more, are finite and differ."""
-    race = _race(Racing(margin=margin), objective, keep=keep, generation=seed % 100)
-    _run(race, _logits(seed))
-    ended, found = list(race.alive), race.values()
-    assert losses(objective, _logits(seed)[ended], LABELS, metric="accuracy").tobytes() == found[ended].tobytes()
-    dropped = np.delete(found, ended)
-    assert np.isfinite(found).all()
-    assert (dropped > found[ended].max()).all()
-    assert len(set(dropped.tolist())) == len(dropped)
+    needs = Needs(20, keep, frozenset())
+    found = _scored(_logits(seed), Racing(margin=margin), objective, needs=needs, generation=seed % 100)
+    told, ended = found.told.values, found.ended
+    assert list(range(20)) == list(told)
+    expected = losses(objective, _logits(seed)[ended], LABELS, metric="accuracy").tolist()
+    assert expected == [told[index] for index in ended]
+    dropped = [told[index] for index in found.told.fates]
+    assert {"dropped"} >= set(found.told.fates.values())
+    assert np.isfinite(dropped).all()
+    assert all(value > max(expected) for value in dropped)
+    assert len(set(dropped)) == len(dropped)
+    assert keep <= len(ended)
+
+
+@given(seed=_seeds, margin=st.floats(0.01, 3))
+def test_nothing_is_scored_or_paid_for_twice(seed: int, margin: float) -> None:
+    """Who ended was asked about every row once, who was dropped about fewer; that is what is counted and billed."""
+    found = _scored(_logits(seed), Racing(margin=margin), generation=seed % 100)
+    assert len(set(found.pairs)) == len(found.pairs)
+    rows_of = Counter(index for index, _ in found.pairs)
+    assert found.ended == sorted(index for index, rows in rows_of.items() if rows == 32)
+    assert list(range(20)) == sorted(rows_of)
+    expected = Amounts(
+        calls=len(found.asked),
+        evaluations=Fraction(len(found.pairs), 32),
+        tokens=sum(found.tokens[row] for _, row in found.pairs),
+    )
+    assert expected == found.spent
+    assert expected.evaluations == found.told.evaluations
 
 
 def test_who_got_further_ranks_before_who_did_not() -> None:
@@ -233,20 +336,33 @@ def test_who_got_further_ranks_before_who_did_not() -> None:
     assert found[[5, 2]].tolist() == [np.nextafter(9.0, 10), np.nextafter(np.nextafter(9.0, 10), 10)]
 
 
+def test_who_is_told_goes_by_how_far_it_got() -> None:
+    """Of a real race, too: those that went after the first rung are all behind those that went after the second."""
+    found = _scored(_logits(2), Racing(margin=0.3), needs=Needs(20, 5, frozenset()))
+    told, (first, second, last) = found.told.values, [set(candidates) for candidates, _ in found.asked]
+    assert first > second > last
+    assert max(told[index] for index in last) < min(told[index] for index in second - last)
+    assert max(told[index] for index in second) < min(told[index] for index in first - second)
+
+
 def test_a_race_is_the_same_again() -> None:
-    """Rungs, drops and values follow from the answers and the settings."""
-    first, second = _race(generation=4), _race(generation=4)
-    assert _run(first, _logits(2)) == _run(second, _logits(2))
-    assert first.values().tobytes() == second.values().tobytes()
+    """Rungs, drops and values follow from the answers and the settings; the rungs are those of the generation."""
+    first, second = _scored(_logits(2), generation=4), _scored(_logits(2), generation=4)
+    assert first == second
+    assert first.told.fates
+    assert list(rungs(RACING, LABELS, seed=42, generation=4)) == [rows for _, rows in first.asked]
+    assert list(rungs(RACING, LABELS, seed=42, generation=5)) == [
+        rows for _, rows in _scored(_logits(2), generation=5).asked
+    ]
 
 
 def test_only_who_goes_on_is_scored() -> None:
     """With the least margin half goes on to each further rung; the evaluations are what was scored."""
-    race = _race(WHO_IS_NOT_AMONG_THE_BEST)
-    asked = _run(race, _logits(3))
-    assert [(20, 8), (10, 8), (10, 16)] == [(len(alive), len(rows)) for alive, rows in asked]
-    assert Fraction(20 * 8 + 10 * 24, 32) == race.evaluations
-    assert all(set(after) <= set(before) for (before, _), (after, _) in pairwise(asked))
+    found = _scored(_logits(3), WHO_IS_NOT_AMONG_THE_BEST)
+    assert [(20, 8), (10, 8), (10, 16)] == [(len(alive), len(rows)) for alive, rows in found.asked]
+    assert Fraction(20 * 8 + 10 * 24, 32) == found.told.evaluations
+    assert all(set(after) <= set(before) for (before, _), (after, _) in pairwise(found.asked))
+    assert found.ended == list(found.asked[-1][0])
 
 
 def test_two_points_are_never_dropped() -> None:
@@ -254,19 +370,13 @@ def test_two_points_are_never_dropped() -> None:
     optimizer = PycmaOptimizer(4, population=8, sigma0=1.0, diagonal=False, step_size="tpa", seed=1)
     for generation in range(3):
         batch, needed = optimizer.ask(), optimizer.must_have
-        race = _race(
-            WHO_IS_NOT_AMONG_THE_BEST,
-            candidates=8,
-            keep=optimizer.min_tell,
-            must_keep=needed,
-            generation=generation,
-        )
         logits = 0.1 * _logits(generation, 8)
         logits[:2, :, 1] += np.where(LABELS == 1, -5.0, 5.0).astype(np.float32)
-        _run(race, logits)
-        assert needed <= set(race.alive)
-        assert optimizer.min_tell + len(needed) == len(race.alive)
-        optimizer.tell(batch.generation, dict(enumerate(race.values().tolist())))
+        needs = Needs(8, optimizer.min_tell, needed)
+        found = _scored(logits, WHO_IS_NOT_AMONG_THE_BEST, needs=needs, generation=generation)
+        assert needed <= set(found.ended)
+        assert optimizer.min_tell + len(needed) == len(found.ended)
+        optimizer.tell(batch.generation, found.told.values)
 
 
 def test_errors_are_what_a_race_by_the_metric_goes_by() -> None:
@@ -275,22 +385,9 @@ def test_errors_are_what_a_race_by_the_metric_goes_by() -> None:
     logits[0, :, 1] = np.where(LABELS == 1, 1.0, -1.0)  # right
     logits[1, :, 1] = 1.0  # right half of the time
     logits[2, :, 1] = np.where(LABELS == 1, -1.0, 1.0)  # wrong
-    race = _race(WHO_IS_NOT_AMONG_THE_BEST, "metric", candidates=3, keep=1)
-    _run(race, logits)
-    assert (0,) == race.alive
-    assert [-1.0, -0.5, 0.0] == race.values().tolist()
-
-
-def test_a_race_takes_only_what_is_next() -> None:
-    """Answers of another shape are refused, as are values before the end and answers after it."""
-    race = _race()
-    with pytest.raises(ValueError, match="20 candidates on 8 rows are next"):
-        race.scored(_logits(1)[:, :9])
-    with pytest.raises(ValueError, match="not over: 8 rows"):
-        race.values()
-    _run(race, _logits(1))
-    with pytest.raises(ValueError, match="on 0 rows are next"):
-        race.scored(_logits(1)[:, :0])
+    found = _scored(logits, WHO_IS_NOT_AMONG_THE_BEST, "metric", needs=Needs(3, 1, frozenset()))
+    assert [0] == found.ended
+    assert {0: -1.0, 1: -0.5, 2: 0.0} == found.told.values
 
 
 def test_values_need_one_that_was_scored_whole() -> None:
@@ -299,6 +396,30 @@ def test_values_need_one_that_was_scored_whole() -> None:
     per_text[:, 0] = np.nan
     with pytest.raises(ValueError, match="no candidate was scored on all rows"):
         values("ce", per_text, LABELS, metric="accuracy")
+
+
+# who can be dropped
+
+
+@given(labels=_two_labels, parts=_parts, seed=_seeds)
+def test_somebody_can_be_dropped_where_a_race_does_drop_the_worst(
+    labels: NDArray[np.int64], parts: tuple[float, ...], seed: int
+) -> None:
+    """Of two candidates the one that is far worse on every text, unless the rows are too few to tell."""
+    logits = np.zeros((2, len(labels), 2), np.float32)
+    logits[0, np.arange(len(labels)), labels] = 9.0
+    racing, needs = Racing(parts), Needs(2, 1, frozenset())
+    found = _scored(logits, racing, labels=labels, needs=needs, generation=seed % 100)
+    assert can_drop(racing, labels) is bool(found.told.fates)
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [((1,), False), ((1, 1), False), ((2, 2), False), ((2,) * 14, False), ((3, 1), True), ((3, 3), True), ((3,), True)],
+)
+def test_three_rows_of_some_class_are_the_least(counts: tuple[int, ...], expected: bool) -> None:
+    """With fewer, what is seen before the last rung is one row of each class."""
+    assert expected is can_drop(RACING, np.repeat(np.arange(len(counts)), counts))
 
 
 # when it pays

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import operator
+import re
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cmaes
 import numpy as np
@@ -13,8 +17,10 @@ import pytest
 from tuning_cases import DEV, SMALL, TEST, TRAIN, examples, mock
 
 from lmaas_backends.mock import MockBackend
-from lmaas_sdk import AskTell, Budget, Optimizer, ScoreReply, Tuner, TuningResult
-from lmaas_sdk.errors import JournalCorrupt, JournalError, JournalInUse, JournalMismatch
+from lmaas_sdk import AskTell, Budget, Optimizer, Price, ScoreReply, Tuner, TuningResult, open_ledger
+from lmaas_sdk.accounting.amounts import Amounts
+from lmaas_sdk.accounting.money import format_usd
+from lmaas_sdk.errors import BudgetTooSmall, JournalCorrupt, JournalError, JournalInUse, JournalMismatch
 from lmaas_sdk.tuning.events import Event, GenerationDone, Resumed
 from lmaas_sdk.tuning.journal_file import JournalFile
 
@@ -132,6 +138,69 @@ async def test_a_larger_budget_goes_further(tmp_path: Path) -> None:
     assert whole.core.losses == result.core.losses
 
 
+async def test_a_budget_that_is_too_small_for_what_was_spent_says_so(tmp_path: Path) -> None:
+    """How much that was, what it allows, and that it counts; nothing is sent, and nothing posted."""
+    inner, path = mock(price=Price(1_000_000_000)), tmp_path / "run.journal"
+    before = await journalled(path, inner)
+    received, money = inner.book.received, format_usd(before.spent.nanousd)
+    for limits, said in (
+        (
+            {"evaluations": 79},
+            "allows 79 evaluations: 0 posted.* has spent 80 evaluations before, which counts: .*than",
+        ),
+        ({"usd": "0.000001"}, rf"allows 1000 nanousd: .* has spent {re.escape(money)} before, which counts"),
+    ):
+        budget = Budget(**limits)  # type: ignore[arg-type]
+        with pytest.raises(BudgetTooSmall, match=said):
+            await fit(await resumed(path, inner, budget=budget))
+        assert (Amounts(), Amounts(), received) == (budget.posted, budget.pending, inner.book.received)
+
+
+async def test_a_budget_of_the_same_process_is_charged_once(tmp_path: Path) -> None:
+    """The run goes on with what is left of it, whatever it was interrupted by; so does one below another."""
+    inner, above = mock(), Budget(evaluations=100)
+    budget = above.child("run", Budget(evaluations=80))
+    expected = await undisturbed()
+
+    def breaks(event: Event) -> None:
+        if isinstance(event, GenerationDone) and event.generation in (2, 5):
+            raise ZeroDivisionError
+
+    tuner = Tuner(inner, budget=budget, journal=tmp_path / "run.journal", **options())  # type: ignore[arg-type]
+    for done in (24, 48):
+        with pytest.raises(ZeroDivisionError):
+            await fit(tuner, on_event=breaks)
+        assert (done, done) == (budget.posted.evaluations, above.posted.evaluations)
+        tuner = await resumed(tmp_path / "run.journal", inner, budget=budget)
+    result = await fit(tuner)
+    assert expected.core.to_bytes() == result.core.to_bytes()
+    assert expected.spent.tokens == result.spent.tokens == budget.posted.tokens == above.posted.tokens
+
+
+async def test_a_budget_that_has_a_part_of_the_spend_is_refused(tmp_path: Path) -> None:
+    """Gone on with elsewhere, or from below: it is told to be of no use, before anything is counted twice."""
+    inner, path, old = mock(), tmp_path / "run.journal", Budget(evaluations=80)
+    await fit(Tuner(inner, budget=old, journal=path, **options()))  # type: ignore[arg-type]
+    await fit(await resumed(path, inner, budget=Budget(evaluations=160)))
+    posted, received = old.posted, inner.book.received
+    for budget in (old, old.child("run")):
+        with pytest.raises(JournalError, match=r"count it twice: give Tuner\.resume a fresh budget"):
+            await fit(await resumed(path, inner, budget=budget))
+    assert (posted, received) == (old.posted, inner.book.received)
+
+
+async def test_a_ledger_file_that_takes_a_run_over_counts_it_once(tmp_path: Path) -> None:
+    """Begun on a budget in memory, gone on with twice on one in a file, each time by another process."""
+    inner, path = mock(), tmp_path / "run.journal"
+    await journalled(path, inner)
+    for _ in range(2):
+        async with open_ledger(tmp_path / "ledger") as ledger:
+            budget = Budget(evaluations=120, ledger=ledger)
+            result = await fit(await resumed(path, inner, budget=budget))
+            assert (120, 15) == (budget.posted.evaluations, len(result.generations))
+            assert inner.book.tokens == budget.posted.tokens == result.spent.tokens
+
+
 async def test_what_is_replayed_is_told_once(tmp_path: Path) -> None:
     """A listener hears that the run is resumed, and then what is new; the history has all of it."""
     inner, path, events = mock(), tmp_path / "run.journal", list[Event]()
@@ -216,6 +285,16 @@ async def test_a_journal_is_not_written_over(tmp_path: Path) -> None:
         await journalled(tmp_path / "nowhere" / "run.journal", inner)
 
 
+@pytest.mark.parametrize("folder", ["/proc", "/sys"])
+async def test_a_place_that_takes_no_file_is_not_said_to_be_in_use(folder: str) -> None:
+    """The message has the path and the reason of the system, by which nobody looks for another run."""
+    if not await asyncio.to_thread(Path(folder).is_dir):
+        pytest.skip(f"no {folder} here")
+    with pytest.raises(JournalError, match=f"{folder}/x.journal cannot be kept there: [A-Z]") as raised:
+        await journalled(Path(folder, "x.journal"), mock())
+    assert (JournalError, True) == (type(raised.value), isinstance(raised.value.__cause__, OSError))
+
+
 @pytest.mark.parametrize("damage", ["changed", "lost", "moved", "doubled"])
 async def test_damage_before_the_end_is_refused(damage: str, tmp_path: Path) -> None:
     """No line can be changed, lost, moved or doubled without notice; nothing is sent then."""
@@ -231,6 +310,62 @@ async def test_damage_before_the_end_is_refused(damage: str, tmp_path: Path) -> 
     }
     await asyncio.to_thread(path.write_bytes, b"".join(damaged[damage]()))
     with pytest.raises(JournalCorrupt, match="line"):
+        await fit(await resumed(path, inner))
+    assert received == inner.book.received
+
+
+Forge = Callable[[list[dict[str, Any]]], object]
+FORGED: dict[str, tuple[int, Forge]] = {
+    "a header without a plan": (1, lambda records: records[0].pop("plan")),
+    "a plan without generations": (1, lambda records: records[0]["plan"].pop("generations")),
+    "a budget without limits": (1, lambda records: records[0]["budget"].pop("limits")),
+    "data that are none": (1, lambda records: records[0]["settings"].update(data=["train"])),
+    "versions that are none": (1, lambda records: records[0].update(versions=7)),
+    "a setting that nobody knows": (1, lambda records: records[0]["settings"]["preset"].update(mood="good")),
+    "no kind": (3, lambda records: records[2].pop("kind")),
+    "a list in the place of a kind": (3, lambda records: records[2].update(kind=["told"])),
+    "no object": (3, lambda records: operator.setitem(records, 2, [])),  # type: ignore[arg-type, func-returns-value]
+    "no keys": (2, lambda records: records[1].pop("keys")),
+    "amounts that are none": (2, lambda records: records[1].update(worst=[None])),
+    "spans of words": (2, lambda records: records[1].update(spans=[["a", "b"]])),
+    "values that are none": (3, lambda records: records[2].update(values=[["0", None]])),
+    "a part of nothing": (3, lambda records: records[2].update(evaluations="1/0")),
+}
+
+
+async def forged(path: Path, backend: MockBackend, forge: Forge) -> Path:
+    """The journal of a whole run with something changed in it, and check sums that are right."""
+    await journalled(path, backend)
+    other = path.with_name("forged.journal")
+
+    def written() -> None:
+        with closing(JournalFile(path, exists=True)) as file:
+            records = list(file.records())
+        forge(records)
+        with closing(JournalFile(other, exists=False)) as file:
+            file.append(records, durable=False)
+
+    await asyncio.to_thread(written)
+    return other
+
+
+@pytest.mark.parametrize("what", FORGED)
+async def test_records_that_are_none_are_refused_with_their_place(what: str, tmp_path: Path) -> None:
+    """Whatever is wrong with what a right check sum stands before; nothing is sent."""
+    inner, (line, forge) = mock(), FORGED[what]
+    path = await forged(tmp_path / "run.journal", inner, forge)
+    received = inner.book.received
+    with pytest.raises(JournalCorrupt, match=rf"forged\.journal, line {line}: "):
+        await fit(await resumed(path, inner))
+    assert received == inner.book.received
+
+
+async def test_a_record_of_a_newer_version_is_not_passed_over(tmp_path: Path) -> None:
+    """What it says might matter; nothing is sent."""
+    inner = mock()
+    path = await forged(tmp_path / "run.journal", inner, lambda records: records[3].update(kind="thought"))
+    received = inner.book.received
+    with pytest.raises(JournalMismatch, match=r"line 4: .*'thought': was it written by a newer version"):
         await fit(await resumed(path, inner))
     assert received == inner.book.received
 

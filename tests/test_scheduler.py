@@ -21,7 +21,8 @@ from lmaas_sdk.client import Client
 from lmaas_sdk.errors import BudgetExceeded, ProtocolError, ServerFault
 from lmaas_sdk.testing import Fault, Faults, run_virtual
 from lmaas_sdk.traffic.retry import RetryPolicy
-from lmaas_sdk.tuning.scheduler import Part, Scheduler, Scorable
+from lmaas_sdk.tuning.parts import Part, Scorable
+from lmaas_sdk.tuning.scheduler import Scheduler
 
 NOTHING = Amounts()
 ONCE = RetryPolicy(attempts=1, patience_s=0)

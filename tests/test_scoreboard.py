@@ -12,8 +12,9 @@ from lmaas_backends.mock import MockBackend
 from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.client import Client
 from lmaas_sdk.tuning.objective import Objective, losses
+from lmaas_sdk.tuning.parts import Part, Scorable
 from lmaas_sdk.tuning.racing import Racing
-from lmaas_sdk.tuning.scheduler import Part, Scheduler, Scorable
+from lmaas_sdk.tuning.scheduler import Scheduler
 from lmaas_sdk.tuning.scoreboard import Scoreboard
 
 LABELS = np.array([1, 0, 0, 1])

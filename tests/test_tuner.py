@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from inspect import signature
 
+import cmaes
 import numpy as np
 import pytest
 from tuning_cases import DEV, SMALL, TASK, TEST, TRAIN, examples, mock
@@ -15,8 +16,10 @@ from tuning_cases import DEV, SMALL, TASK, TEST, TRAIN, examples, mock
 from lmaas_backends.mock import MockBackend
 from lmaas_sdk import (
     PRESETS,
+    AskTell,
     Budget,
     Limits,
+    Optimizer,
     Predictor,
     Preset,
     Price,
@@ -757,14 +760,36 @@ async def test_a_target_is_a_number(target: object) -> None:
     assert 0 == backend.book.attempts
 
 
-def test_settings_of_the_wrong_type_are_named_when_the_tuner_is_made() -> None:
-    """The message says what they are."""
-    with pytest.raises(TypeError, match=r"scheduling is a Scheduling.*'drop'"):
-        Tuner(mock(), scheduling="drop")  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"optimizer makes a search.*'cma'"):
-        Tuner(mock(), optimizer="cma")  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="seed is a whole number"):
-        Tuner(mock(), seed=1.5)  # type: ignore[arg-type]
+async def test_the_manual_prompt_is_compared_on_a_test_set() -> None:
+    """Without one it is refused before anything is sent."""
+    backend = mock()
+    with pytest.raises(ValueError, match=r"compare_manual .* test set, and there is none: give test="):
+        await Tuner(backend, preset=SMALL).fit(TRAIN, DEV, compare_manual=True)
+    assert 0 == backend.book.attempts
+
+
+def own(d: int, seed: int) -> Optimizer:
+    """A search that is asked for its population, and for no more."""
+    return AskTell(cmaes.CMA(np.zeros(d), 0.5, seed=seed, population_size=8), d=d, population=8)
+
+
+async def test_a_search_that_gives_no_more_is_not_over_asked() -> None:
+    """It is told what it cannot do before anything is sent; one that can is asked for more."""
+    backend, scheduling = mock(), Scheduling(over_ask=2)
+    with pytest.raises(ValueError, match=r"over_ask=2 asks for 10 candidates a generation, .* gives 8: leave over_ask"):
+        await Tuner(backend, preset=SMALL, scheduling=scheduling, optimizer=own).fit(TRAIN)
+    assert 0 == backend.book.attempts
+    result = await Tuner(backend, budget=Budget(evaluations=20), preset=SMALL, scheduling=scheduling).fit(TRAIN)
+    assert (2, 20) == (len(result.generations), result.core.evaluations)
+
+
+def test_a_tuner_has_no_other_methods_than_these() -> None:
+    """What a group does with it is no affair of those who use it."""
+    assert {"fit", "resume", "stop"} == {name for name in vars(Tuner) if not name.startswith("_")}
+
+
+def test_a_seed_may_be_of_numpys_kind() -> None:
+    """It is kept as a plain number."""
     assert int is type(Tuner(mock(), seed=np.int64(3)).seed)  # type: ignore[arg-type]
 
 

@@ -19,13 +19,15 @@ from lmaas_sdk.client import Client
 from lmaas_sdk.errors import BudgetExceeded, OutcomeUnknown, ProtocolError, QuotaExceeded
 from lmaas_sdk.testing import Attempt, Fault, Faults, run_virtual
 from lmaas_sdk.traffic.retry import RetryPolicy
-from lmaas_sdk.tuning.scheduler import Part, Scheduler
+from lmaas_sdk.tuning.parts import Part
+from lmaas_sdk.tuning.scheduler import Scheduler
 from lmaas_sdk.tuning.scheduling import LatencyRecord, Scheduling
 from lmaas_sdk.tuning.volley import Answer, Volley
 
 NOTHING = Amounts()
 USUAL_S = 1.0
 LATE_S = 1.1  # 1.1 times as long as is usual
+HEDGED_S = 1.5  # 1.5 times as long
 
 
 @dataclass
@@ -80,7 +82,7 @@ async def volley(
     """Sends so many candidates, one a call, where `known` calls have taken `usual_s` each."""
     backend, budget = MockBackend(max_candidates=1, **options), budget or Budget()
     client = Client(backend, budget, retry=retry or RetryPolicy(attempts=1, patience_s=0))
-    scheduler, latencies = Scheduler(client, "run"), LatencyRecord(scheduling.slow_factor)
+    scheduler, latencies = Scheduler(client, "run"), LatencyRecord()
     for _ in range(known):
         latencies.add(usual_s)
     latencies.calls += known
@@ -156,16 +158,30 @@ def test_over_asked_calls_are_dropped_once_enough_are_answered() -> None:
 def test_a_late_call_is_sent_once_more_and_the_first_answer_counts() -> None:
     """The second is answered a second after it was sent; the first is cancelled, and booked."""
     done = sent(HEDGE, latency_s=taking(1, 1, 1, 60))
-    assert ([0, 1, 2, 3], pytest.approx(LATE_S + USUAL_S, abs=0.01)) == (done.answered, done.seconds)
+    assert ([0, 1, 2, 3], pytest.approx(HEDGED_S + USUAL_S, abs=0.01)) == (done.answered, done.seconds)
     assert (5, 5, 1) == (done.budget.posted.calls, done.backend.book.computed, done.latencies.hedged)
     assert 5 == len(set(done.volley.keys)) == len(done.volley.keys)
 
 
 def test_the_first_call_may_still_win() -> None:
     """Answered before the one that was sent beside it, which is cancelled."""
-    done = sent(HEDGE, latency_s=taking(1, 1, 1, 1.5))
-    assert ([0, 1, 2, 3], 1.5) == (done.answered, done.seconds)
+    done = sent(HEDGE, latency_s=taking(1, 1, 1, 2))
+    assert ([0, 1, 2, 3], 2) == (done.answered, done.seconds)
     assert 5 == done.budget.posted.calls
+
+
+@pytest.mark.parametrize(("longest_s", "calls"), [(1.4, 4), (1.6, 5)])
+def test_a_call_is_sent_again_when_it_is_far_later_than_what_is_dropped(longest_s: float, calls: int) -> None:
+    """At 1.5 times what is usual, and not at 1.1 times."""
+    done = sent(HEDGE, latency_s=taking(1, 1, 1, longest_s))
+    assert ([0, 1, 2, 3], longest_s, calls) == (done.answered, done.seconds, done.budget.posted.calls)
+
+
+@pytest.mark.parametrize(("longest_s", "calls"), [(0.09, 4), (0.11, 5)])
+def test_a_call_is_not_sent_again_before_a_tenth_of_a_second(longest_s: float, calls: int) -> None:
+    """Where calls take two milliseconds, there is nothing to gain by it."""
+    done = sent(HEDGE, latency_s=taking(0.002, 0.002, 0.002, longest_s), usual_s=0.002)
+    assert ([0, 1, 2, 3], calls) == (done.answered, done.budget.posted.calls)
 
 
 @pytest.mark.parametrize(("most", "hedged"), [(0.0, 0), (0.07, 0), (0.08, 1), (0.2, 2), (1.0, 4)])
@@ -282,7 +298,7 @@ def test_a_cancellation_after_any_number_of_turns_leaves_nothing(scheduling: Sch
 async def _checked(scheduling: Scheduling) -> None:
     """As `volley`, where a second task watches."""
     backend, budget = MockBackend(max_candidates=1, latency_s=taking(0, 0, 0, 60)), Budget()
-    scheduler, latencies = Scheduler(Client(backend, budget), "run"), LatencyRecord(scheduling.slow_factor)
+    scheduler, latencies = Scheduler(Client(backend, budget), "run"), LatencyRecord()
     for _ in range(10):
         latencies.add(0.0)
     sending = Volley(

@@ -240,11 +240,20 @@ class MemoryLedger(Ledger):
         super().__init__(wall)
         self._entries: deque[EntryRow] = deque(maxlen=keep)
         self._book = Book(self.owner, wall, self._entries)
+        self._runs: dict[tuple[str, str], Amounts] = {}
 
     def entries(self) -> tuple[Entry, ...]:
         """What happened, oldest first."""
         with self.lock:
             return tuple(map(Entry._make, self._entries))
+
+    def note_run(self, path: str, run: str, spent: Amounts) -> None:
+        """Remembers that a budget has all that a run with a journal has spent, which another process would not know."""
+        self._runs[path, run] = spent
+
+    def spent_by_run(self, path: str, run: str) -> Amounts | None:
+        """What a budget has of a run's spend, as far as it was noted; None: nothing was."""
+        return self._runs.get((path, run))
 
     def run(self, work: Work[T], undo: Undo | None = None) -> T:
         with self.lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lmaas_sdk.errors import BackendError, LmaasError, MissingExtra, ModelLoadError, QuotaExceeded
+from lmaas_sdk.tuning.group_result import GroupResult
 from lmaas_sdk.tuning.result import TuningResult
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "UNAVAILABLE",
     "USAGE",
     "exit_code_of",
+    "exit_code_of_group",
     "exit_code_of_run",
 ]
 
@@ -39,3 +41,17 @@ def exit_code_of_run(result: TuningResult) -> int:
     if result.stopped == "interrupted":
         return INTERRUPTED if result.failure is None else UNAVAILABLE
     return BUDGET_ENDED if result.stopped in ("budget", "quota") else DONE
+
+
+def exit_code_of_group(result: GroupResult) -> int:
+    """That of the first failure, if there is one; else of the run that ended worst.
+
+    Raises:
+        Exception: A run has failed by a fault of this program, which ends the command as it would end a single run's.
+    """
+    codes = []
+    for error in result.failures.values():
+        if (code := exit_code_of(error)) is None:
+            raise error
+        codes.append(code)
+    return codes[0] if codes else max(map(exit_code_of_run, result.values()))

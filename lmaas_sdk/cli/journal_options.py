@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
@@ -15,7 +15,8 @@ from lmaas_sdk.tuning.journal import Durability, header_of
 
 __all__ = [
     "add_journal_options",
-    "check_same_run",
+    "again",
+    "check_same_options",
     "how_to_go_on",
     "noting_how_to_go_on",
     "options_to_keep",
@@ -32,6 +33,8 @@ _OF_THE_PROCESS = (
     *("data", "model", "out", "plot", "max_wait_s", "quotas", "cache", "no_cache", "durability"),
     *("ledger", "budget_name", "budget_calls", "budget_evaluations", "budget_tokens", "budget_usd", "budget_wall_s"),
 )
+
+_OF_SEVERAL = ("seeds", "journals")
 
 
 def add_journal_options(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +63,8 @@ def add_journal_options(parser: argparse.ArgumentParser) -> None:
 
 def options_to_keep(args: argparse.Namespace) -> dict[str, Any]:
     """The options as plain values, for the journal; paths hold in every folder."""
-    kept = {name: _plain(getattr(args, name)) for name in (*_OF_THE_RUN, *_OF_THE_PROCESS)}
+    names = (*_OF_THE_RUN, *_OF_THE_PROCESS, *(() if args.seeds is None else _OF_SEVERAL))
+    kept = {name: _plain(getattr(args, name)) for name in names}
     is_folder = "/" in args.model and Path(args.model).is_dir()  # a name or a URL means the same everywhere
     return kept | ({"model": _plain(Path(args.model))} if is_folder else {})
 
@@ -69,19 +73,27 @@ def take_options_of_journal(parser: argparse.ArgumentParser, args: argparse.Name
     """Makes the options of the journal to resume the defaults; whether there is one, so that they are parsed again.
 
     Raises:
-        JournalError: It cannot be read, or was not begun by a command.
+        JournalError: It cannot be read, was not begun by a command, or is that of one run of several.
     """
     if args.resume is None:
         return False
     kept = header_of(args.resume).get("options")
     if not isinstance(kept, dict) or not kept.keys() >= {"task", "data"}:
-        raise JournalError(f"the run of {args.resume} was not begun by `lmaas tune`: go on with it by Tuner.resume")
+        raise JournalError(
+            f"the run of {args.resume} was not begun by `lmaas tune`: go on with it by Tuner.resume or, if it is one "
+            "of several, by the TunerGroup(journals=...) that began it"
+        )
+    if kept.keys() >= set(_OF_SEVERAL):
+        raise JournalError(
+            f"the run of {args.resume} is one of several, which share a budget: go on with all of them by "
+            f"{_command(parser, kept)}"
+        )
     known = {name: kept[name] for name in (*_OF_THE_RUN, *_OF_THE_PROCESS) if name in kept}
     parser.set_defaults(**known, kept=known)
     return True
 
 
-def check_same_run(args: argparse.Namespace) -> None:
+def check_same_options(args: argparse.Namespace) -> None:
     """Refuses options that would make it another run.
 
     Raises:
@@ -98,15 +110,40 @@ def check_same_run(args: argparse.Namespace) -> None:
 
 
 def how_to_go_on(args: argparse.Namespace) -> str | None:
-    """The command that goes on with this run; None: it has no journal, or did not get as far as to begin it."""
+    """The command that goes on with this run, or these; None: no journal got as far as to begin."""
+    if args.journals is not None:
+        has_begun = any(map(_has_begun, args.journals.glob("*.journal")))
+        return f"go on with: {args.again(args)}" if has_begun else None
     path = args.resume or args.journal
-    if path is None:
+    if path is None or not _has_begun(path):
         return None
+    return f"go on with: lmaas tune --resume {shlex.quote(str(path))}"
+
+
+def again(parser: argparse.ArgumentParser, args: argparse.Namespace) -> str:
+    """The command that asks for the same again, from whatever folder."""
+    return _command(parser, options_to_keep(args))
+
+
+def _command(parser: argparse.ArgumentParser, kept: Mapping[str, Any]) -> str:
+    """The command line of some options; those that are as they are by default are left out."""
+    words = ["lmaas", "tune"]
+    for name in (*_OF_THE_RUN, *_OF_THE_PROCESS, *_OF_SEVERAL):
+        value = kept.get(name)
+        option = f"--{name.replace('_', '-')}"
+        if value is True:
+            words.append(option)
+        elif value is not None and value is not False and value != _plain(parser.get_default(name)):
+            words += [f"{option}={value}"] if str(value).startswith("-") else [option, str(value)]
+    return shlex.join(words)
+
+
+def _has_begun(path: Path) -> bool:
     try:
         header_of(path)
     except JournalError:
-        return None
-    return f"go on with: lmaas tune --resume {shlex.quote(str(path))}"
+        return False
+    return True
 
 
 @contextmanager

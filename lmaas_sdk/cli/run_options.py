@@ -44,7 +44,9 @@ class Splits:
 
 def add_run_options(parser: argparse.ArgumentParser, *, preset: str) -> None:
     """Preset, seed, patience and form of the output."""
-    parser.add_argument("--preset", default=preset, choices=sorted(PRESETS), help="settings of the search")
+    parser.add_argument(
+        "--preset", default=preset, choices=sorted(PRESETS), help="settings of the search (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=42, help="of the search and the subspace (default: %(default)s)")
     parser.add_argument("--max-wait-s", type=float, help="most seconds a call may wait for the provider's rate limit")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else to stdout")

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
 
 from lmaas_sdk.accounting.budget import Budget
-from lmaas_sdk.cli.exit_codes import UNAVAILABLE, exit_code_of, exit_code_of_run
+from lmaas_sdk.cli.exit_codes import exit_code_of_group
+from lmaas_sdk.cli.journal_options import how_to_go_on, options_to_keep
 from lmaas_sdk.cli.run_options import Splits, budget_of, opened_cache, opened_ledger, preset_of, scheduling_of
 from lmaas_sdk.cli.session import OutputFiles, stopping_on_signals
+from lmaas_sdk.errors import BackendError, QuotaExceeded
 from lmaas_sdk.registry import load_backend
 from lmaas_sdk.reporting.curves import draw_run
 from lmaas_sdk.tuning.events import DevScored, Event, Resumed, Waiting
 from lmaas_sdk.tuning.group import TunerGroup
-from lmaas_sdk.tuning.group_result import GroupResult
+from lmaas_sdk.tuning.group_result import GroupResult, in_words
 from lmaas_sdk.tuning.plan import DEFAULT_EVALUATIONS
 
 __all__ = ["add_seeds_options", "seeds_of", "tune_seeds"]
@@ -67,6 +71,7 @@ async def tune_seeds(args: argparse.Namespace, splits: Mapping[int, Splits], fil
             durability=args.durability,
             despite_changes=args.despite_changes,
         )
+        options = await asyncio.to_thread(options_to_keep, args)
         for seed, data in splits.items():
             group.add(
                 f"seed-{seed}",
@@ -81,11 +86,20 @@ async def tune_seeds(args: argparse.Namespace, splits: Mapping[int, Splits], fil
                 seed=seed,
                 quotas=args.quotas,
                 cache=cache,
+                options=options,
             )
         with stopping_on_signals(group):
             result = await group.fit(max_wait_s=args.max_wait_s, on_event=_Lines().show)
     _report(result, {f"seed-{seed}": one for seed, one in files.items()}, as_json=args.json)
-    return _exit_code(result)
+    if _goes_on(result) and (hint := await asyncio.to_thread(how_to_go_on, args)) is not None:
+        print(hint, file=sys.stderr)
+    return exit_code_of_group(result)
+
+
+def _goes_on(result: GroupResult) -> bool:
+    """Whether there is something left to do that another day or a working backend would allow."""
+    is_cut_short = any(run.stopped in ("interrupted", "quota") for run in result.values())
+    return is_cut_short or any(isinstance(error, BackendError | QuotaExceeded) for error in result.failures.values())
 
 
 class _Lines:
@@ -128,13 +142,6 @@ def _report(result: GroupResult, files: Mapping[str, OutputFiles], *, as_json: b
     console = Console()
     console.print(result.table())
     for name, error in result.failures.items():
-        console.print(f"{name} failed: {error}", soft_wrap=True, highlight=False)
+        console.print(f"{name} failed: {in_words(error)}", soft_wrap=True, highlight=False)
     for name, paths in written.items():
         console.print(f"{name}: prompt file: {paths['prompt_file']}", soft_wrap=True, highlight=False)
-
-
-def _exit_code(result: GroupResult) -> int:
-    """That of a failure, if there is one; else of the run that ended worst."""
-    for error in result.failures.values():
-        return exit_code_of(error) or UNAVAILABLE
-    return max(map(exit_code_of_run, result.values()))

@@ -15,7 +15,8 @@ from lmaas_sdk.backend import Backend
 from lmaas_sdk.cli.exit_codes import exit_code_of_run
 from lmaas_sdk.cli.journal_options import (
     add_journal_options,
-    check_same_run,
+    again,
+    check_same_options,
     how_to_go_on,
     noting_how_to_go_on,
     options_to_keep,
@@ -40,6 +41,7 @@ from lmaas_sdk.registry import load_backend
 from lmaas_sdk.tasks import Dataset, Task, few_shot, get_task, read_folder, subsample
 from lmaas_sdk.tasks.source import squash
 from lmaas_sdk.traffic.cache import ReplyCache
+from lmaas_sdk.tuning.stopping import checked_target
 from lmaas_sdk.tuning.tuner import Tuner
 
 __all__ = ["add_command"]
@@ -78,7 +80,9 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
     add_budget_options(parser)
     add_traffic_options(parser)
     add_journal_options(parser)
-    parser.set_defaults(run=_run, recall=partial(take_options_of_journal, parser), kept={})
+    parser.set_defaults(
+        run=_run, recall=partial(take_options_of_journal, parser), again=partial(again, parser), kept={}
+    )
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -114,7 +118,8 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError("say which task and data: --task and --data (or --resume, to go on with a run)")
     if args.target is not None and args.no_dev:
         raise ValueError("--target is a metric on dev, and --no-dev leaves it out")
-    check_same_run(args)
+    checked_target(args.target, has_dev=not args.no_dev)
+    check_same_options(args)
     preset_of(args)
     scheduling_of(args)
 
@@ -151,7 +156,8 @@ def _run_seeds(args: argparse.Namespace, task: Task, seeds: list[int]) -> int:
     splits = {seed: _splits(argparse.Namespace(**{**vars(args), "seed": seed}), task) for seed in seeds}
     stems = {seed: f"{squash(task.name)}-{args.preset}-{seed}" for seed in seeds}
     files = {seed: OutputFiles.checked(args.out, stem, picture=args.plot) for seed, stem in stems.items()}
-    return asyncio.run(tune_seeds(args, splits, files))
+    with noting_how_to_go_on(args):
+        return asyncio.run(tune_seeds(args, splits, files))
 
 
 def _task(args: argparse.Namespace) -> Task:

@@ -116,4 +116,6 @@ def dev_scored_of(history: History) -> list[Choice]:
 
 
 Event = RunPlanned | Resumed | GenerationDone | DevScored | Waiting
+"""Whatever a run tells."""
 Listener = Callable[[Event], None]
+"""Takes every event of a run, on the event loop's thread: `fit(on_event=)`."""

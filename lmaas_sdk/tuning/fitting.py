@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,56 +23,36 @@ from lmaas_sdk.tuning.events import RunPlanned, dev_scored_of, generations_of
 from lmaas_sdk.tuning.generation import GenerationScorer
 from lmaas_sdk.tuning.horizon import Horizon
 from lmaas_sdk.tuning.interruption import Interrupted, unless_stopped
-from lmaas_sdk.tuning.journal import Durability, Journal
-from lmaas_sdk.tuning.optimizer import Optimizer
+from lmaas_sdk.tuning.journal import Journal
+from lmaas_sdk.tuning.journal_place import JournalPlace, opened_journal
+from lmaas_sdk.tuning.optimizer import MakeOptimizer, Optimizer, check_is_search
 from lmaas_sdk.tuning.persistence import Health
 from lmaas_sdk.tuning.plan import Plan, RunCosts, plan_run
 from lmaas_sdk.tuning.predictor import Evaluation, Predictor, evaluation
-from lmaas_sdk.tuning.preparation import LabelledTexts, effective_budget, prepare, run_costs, worst_of_generation
+from lmaas_sdk.tuning.preparation import LabelledTexts, effective_budget, prepare, run_costs, will_race
 from lmaas_sdk.tuning.presets import Preset
 from lmaas_sdk.tuning.prompt import TunedPrompt
-from lmaas_sdk.tuning.racing import Racing, pays
+from lmaas_sdk.tuning.racing import Racing
 from lmaas_sdk.tuning.result import ResultCore, Stopped, TuningResult, limits_in_force
 from lmaas_sdk.tuning.resumption import (
-    Recorded,
     budget_record,
-    check_same_run,
+    check_same_settings,
     check_same_versions,
+    note_booked,
     restore_spend,
     settings_record,
 )
-from lmaas_sdk.tuning.run import Run, Surroundings
+from lmaas_sdk.tuning.run import Run
 from lmaas_sdk.tuning.scheduler import Scheduler
 from lmaas_sdk.tuning.scheduling import Scheduling
 from lmaas_sdk.tuning.selection import Choice, ChosenBy
 from lmaas_sdk.tuning.subspace import Subspace
+from lmaas_sdk.tuning.surroundings import Surroundings
 from lmaas_sdk.tuning.versions import versions_of
 
-__all__ = ["Fit", "JournalPlace", "MakeOptimizer"]
+__all__ = ["Fit"]
 
-MakeOptimizer = Callable[[int, int], Optimizer]
 _Data = Mapping[str, LabelledTexts]
-
-
-@dataclass(frozen=True, slots=True)
-class JournalPlace:
-    """Where a run's journal is kept.
-
-    Args:
-        path: The file.
-        durability: When to wait for the disk.
-        recorded: What it says of the run that began it; None: it is to be made.
-        despite_changes: Whether to go on under other versions or on another engine.
-        options: What else to write into its first line.
-        is_booked: Whether the budget has what was spent before; None: it has if both are in ledger files.
-    """
-
-    path: Path
-    durability: Durability = "generation"
-    recorded: Recorded | None = None
-    despite_changes: bool = False
-    options: Mapping[str, Any] = field(default_factory=dict)
-    is_booked: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,7 +96,9 @@ class Fit:
         settings = self._settings(subspace, data)
         versions = await asyncio.to_thread(versions_of, card)
         recorded = None if self.place is None else self.place.recorded
-        races = self._races(data["train"]) if recorded is None else recorded.races
+        races = (
+            will_race(self.client, self.preset, data["train"], given=self.given) if recorded is None else recorded.races
+        )
         racing = Racing() if races else None
         candidates = self.preset.population + self.scheduling.over_ask
         costs = run_costs(self.client.backend, self.preset, data, candidates=candidates, racing=racing)
@@ -127,9 +107,9 @@ class Fit:
             plan = plan_run(budget, costs)
             header = self._header(settings, versions, {"generations": plan.generations, "races": races})
         else:
-            check_same_run(recorded.header["settings"], settings)
+            check_same_settings(recorded.settings, settings)
             plan, header = costs.plan(recorded.generations), recorded.header
-        async with self._journal(header) as journal:
+        async with opened_journal(self.place, header) as journal:
             one = _OneFit(self, data, subspace, settings=settings, versions=versions, journal=journal)
             return await one.result(budget, costs, plan, racing=racing, run_id=str(header["run"]))
 
@@ -141,22 +121,6 @@ class Fit:
         if self.client.backend.card.capabilities.precise:
             settings["losses"] = "fewer bits than float32"
         return settings
-
-    def _races(self, train: LabelledTexts) -> bool:
-        """Whether candidates are raced: where the preset says so, or it pays."""
-        if self.preset.racing != "auto":
-            return self.preset.racing == "on"
-        budget = self.given or Budget()
-        scheduler = Scheduler(self.client, "pricing")
-        return pays(
-            Racing(),
-            objective=self.preset.objective,
-            n_texts=len(train.dataset),
-            generation=worst_of_generation(scheduler, train, self.preset.population, racing=None),
-            free={unit: budget.least_free(unit) for unit in ("calls", "tokens", "nanousd")},
-            limits=self.client.limits("score"),
-            price=self.client.backend.card.price,
-        )
 
     def _header(
         self, settings: Mapping[str, Any], versions: Mapping[str, str], plan: Mapping[str, Any]
@@ -170,21 +134,6 @@ class Fit:
             "budget": budget_record(self.given),
             "options": {} if self.place is None else dict(self.place.options),
         }
-
-    @asynccontextmanager
-    async def _journal(self, header: Mapping[str, Any]) -> AsyncIterator[Journal | None]:
-        place = self.place
-        if place is None:
-            yield None
-            return
-        if place.recorded is None:
-            journal = await Journal.begin(place.path, header, place.durability)
-        else:
-            journal = await Journal.resume(place.path, place.durability)
-        try:
-            yield journal
-        finally:
-            await journal.close()
 
 
 class _OneFit:
@@ -204,6 +153,7 @@ class _OneFit:
         self._settings, self._versions, self._journal = settings, versions, journal
         self._health = Health()
         self._warnings: list[str] = []
+        self._is_booked = False  # whether the budget has what the journal has
 
     async def result(
         self, budget: Budget, costs: RunCosts, plan: Plan, *, racing: Racing | None, run_id: str
@@ -214,6 +164,9 @@ class _OneFit:
         except (LmaasError, asyncio.CancelledError):
             await self._note_left(client)
             raise
+        finally:
+            if self._is_booked:
+                note_booked(client.budget, run_id, client.spend.total)
 
     async def _note_left(self, client: Client) -> None:
         """Has the journal say what calls cost that were cut short."""
@@ -243,7 +196,7 @@ class _OneFit:
             around=fit.around,
         )
         try:
-            stopped = await run.search(lambda: fit.make_optimizer(self._subspace.d, fit.seed))
+            stopped = await run.search(self._search)
             side = side.paying_from(client.with_budget(horizon.aside, spare=budget))
             return await self._finished(run, stopped, main=main, side=side)
         finally:
@@ -251,6 +204,11 @@ class _OneFit:
 
     def _scheduler(self, client: Client, run_id: str, *, is_aside: bool = False) -> Scheduler:
         return Scheduler(client, run_id, journal=self._journal, is_aside=is_aside, health=self._health)
+
+    def _search(self) -> Optimizer:
+        search = self._fit.make_optimizer(self._subspace.d, self._fit.seed)
+        check_is_search(search)
+        return search
 
     def _scorer(self, scheduler: Scheduler, racing: Racing | None) -> GenerationScorer:
         fit = self._fit
@@ -268,7 +226,8 @@ class _OneFit:
 
         Raises:
             JournalMismatch: The run was begun under other versions or on another engine.
-            BudgetExceeded: The budget allows less than was spent already.
+            JournalError: The budget has a part of what was spent already.
+            BudgetTooSmall: The budget allows less than was spent already.
         """
         journal, place = self._journal, self._fit.place
         if journal is None or place is None:
@@ -276,13 +235,17 @@ class _OneFit:
         client.spend.by_key = {}
         journal.follow(client.budget.ledger)
         if place.recorded is None:
+            self._is_booked = True
             return plan
-        before = place.recorded.header["versions"]
+        before = place.recorded.versions
         self._warnings += check_same_versions(before, self._versions, despite=place.despite_changes)
         for others in journal.past.versions:
             self._warnings += check_same_versions(before, others, despite=True)
-        is_booked = place.recorded.is_booked_in(client.budget) if place.is_booked is None else place.is_booked
-        await restore_spend(client, journal.past, is_booked=is_booked)
+        is_booked = place.is_booked
+        if is_booked is None:
+            is_booked = await place.recorded.is_booked_in(client.budget, journal.past)
+        await restore_spend(client, journal.past, run=place.recorded.run, is_booked=is_booked)
+        self._is_booked = True
         await journal.resumed(self._versions)
         if plan.generations is not None:
             plan = costs.plan(max(plan.generations, journal.past.reached))

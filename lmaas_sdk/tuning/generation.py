@@ -17,9 +17,10 @@ from lmaas_sdk.tuning.journal import Moment
 from lmaas_sdk.tuning.missing import Missing
 from lmaas_sdk.tuning.objective import Objective
 from lmaas_sdk.tuning.optimizer import Batch
+from lmaas_sdk.tuning.parts import Part
 from lmaas_sdk.tuning.preparation import LabelledTexts, worst_of_generation
 from lmaas_sdk.tuning.racing import Racing, rungs
-from lmaas_sdk.tuning.scheduler import Part, Scheduler
+from lmaas_sdk.tuning.scheduler import Scheduler
 from lmaas_sdk.tuning.scheduling import LatencyRecord, Needs, Scheduling
 from lmaas_sdk.tuning.scoreboard import Scoreboard
 from lmaas_sdk.tuning.told import Told
@@ -54,7 +55,7 @@ class GenerationScorer:
     ) -> None:
         self.scheduler, self.train, self.objective = scheduler, train, objective
         self.scheduling, self.racing, self.seed = scheduling, racing, seed
-        self.latencies = LatencyRecord(scheduling.slow_factor)
+        self.latencies = LatencyRecord()
         capabilities = scheduler.client.backend.card.capabilities
         self.duplicates = Duplicates(deterministic=capabilities.deterministic)
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +13,13 @@ from lmaas_sdk.tasks import Dataset
 from lmaas_sdk.traffic.cache import ReplyCache
 from lmaas_sdk.traffic.retry import RetryPolicy
 from lmaas_sdk.tuning.events import Event
-from lmaas_sdk.tuning.fitting import MakeOptimizer
 from lmaas_sdk.tuning.group_journals import Journals
 from lmaas_sdk.tuning.group_result import GroupResult
 from lmaas_sdk.tuning.group_run import GroupRun, Job
-from lmaas_sdk.tuning.journal import Durability
+from lmaas_sdk.tuning.journal import Durability, check_durability
+from lmaas_sdk.tuning.optimizer import MakeOptimizer
+from lmaas_sdk.tuning.options import check_kinds, checked_priority, plain_options
+from lmaas_sdk.tuning.preparation import check_comparison, given_datasets
 from lmaas_sdk.tuning.presets import DEFAULT_PRESET, Preset
 from lmaas_sdk.tuning.scheduling import Scheduling
 from lmaas_sdk.tuning.tuner import Tuner
@@ -44,7 +44,8 @@ class TunerGroup:
         despite_changes: Whether to go on with journals that another version or engine has begun.
 
     Raises:
-        TypeError: The budget is none.
+        TypeError: The budget is none, or the folder no path.
+        ValueError: There is no such durability.
     """
 
     def __init__(
@@ -57,6 +58,8 @@ class TunerGroup:
     ) -> None:
         if not isinstance(budget, Budget):
             raise TypeError(f"budget is a Budget, such as Budget(usd='20.00'), not {budget!r:.80}")
+        check_kinds(journals=journals)
+        check_durability(durability)
         self.budget = budget
         self._journals = None if journals is None else Journals(Path(journals), durability, despite_changes)
         self._jobs: dict[str, Job] = {}
@@ -91,13 +94,17 @@ class TunerGroup:
             priority: Its part of budget and quota, in relation to those of the others.
 
         Raises:
-            ValueError: The name is taken or cannot be that of a file, the priority is not above 0 and finite, or the
-                preset is unknown.
-            TypeError: A set of examples is no `Dataset`.
+            ValueError: The name is taken or cannot be that of a file, the priority is not above 0 and finite, the
+                preset is unknown, or there is no test set to compare on.
+            TypeError: A set of examples is no `Dataset`, or an option is of another type; the message names it.
             Unsupported: The backend takes no such soft prompts.
         """
-        self._check(name, priority)
-        _check_data(train=train, dev=dev, test=test)
+        if self._run is not None:
+            raise ValueError("the group is under way: add runs before `fit`, or to another group")
+        self._check_name(name)
+        exact = checked_priority(priority)
+        given_datasets({"train": train, "dev": dev, "test": test})
+        check_comparison(compare_manual=compare_manual, has_test=test is not None)
         tuner = Tuner(
             backend,
             preset=preset,
@@ -109,13 +116,11 @@ class TunerGroup:
             cache=cache,
         )
         given = {"test": test, "compare_manual": compare_manual, "target": target}
-        self._jobs[name] = Job(
-            name, tuner, train, dev, given, Fraction(priority), quotas=quotas, options=dict(options or {})
-        )
+        self._jobs[name] = Job(name, tuner, train, dev, given, exact, quotas=quotas, options=plain_options(options))
 
-    def _check(self, name: str, priority: float) -> None:
-        if self._run is not None:
-            raise ValueError("the group is under way: add runs before `fit`, or to another group")
+    def _check_name(self, name: object) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"name is a string, such as 'seed-42', not {name!r:.80} of {type(name).__name__}")
         if not _NAME.fullmatch(name):
             raise ValueError(
                 f"a run's name begins with a letter or digit, goes on with these or . _ + = @ - and has at most 100 of "
@@ -123,28 +128,29 @@ class TunerGroup:
             )
         if name in self._jobs:
             raise ValueError(f"there is a run {name!r} in the group already: give each a name of its own")
-        if isinstance(priority, bool) or not (math.isfinite(priority) and priority > 0):
-            raise ValueError(f"a priority is a finite number above 0, not {priority!r}")
 
     async def fit(
         self, *, max_wait_s: float | None = None, on_event: Callable[[str, Event], None] | None = None
     ) -> GroupResult:
         """Runs them all, side by side.
 
-        What ends one of them is in `failures` and the others go on; if every one has failed, the first one's error is
-        raised, with notes of the others. A run that has come to the end of its share waits for what others may leave,
-        and only then looks at dev for the last time and at test; so all end at about the same time.
+        What ends one of them is in `failures` and the others go on, whatever it is: what a search or a listener of your
+        own raises, too. If every one has failed, the first one's error is raised, with notes of the others. A run that
+        has come to the end of its share waits for what others may leave, and only then looks at dev for the last time
+        and at test; so all end at about the same time.
 
         When it returns, shares are no more: predictions made from a result are paid from what is left of the budget.
 
         Args:
             max_wait_s: As of `Tuner.fit`.
-            on_event: Called with the name of a run and each of its events, on the event loop's thread.
+            on_event: Called with the name of a run and each of its events, on the event loop's thread. What it raises
+                ends that run.
 
         Raises:
             ValueError: There is nothing to run, or it is under way already.
             LmaasError: Every run has failed; or the budget or the folder of journals cannot be used, and nothing was
                 sent.
+            Exception: Every run has failed, and the first one by what code of your own has raised.
         """
         if not self._jobs:
             raise ValueError("the group has no runs: add some")
@@ -160,14 +166,6 @@ class TunerGroup:
         """Ends every run after its generation, as `Tuner.stop` does; one that has done none yet does one."""
         if self._run is not None:
             self._run.stop()
-
-
-def _check_data(train: object, **others: object) -> None:
-    if not isinstance(train, Dataset):
-        raise TypeError(f"the train set is a Dataset, made by task.examples([...]), not {train!r:.80}")
-    for kind, dataset in others.items():
-        if dataset is not None and not isinstance(dataset, Dataset):
-            raise TypeError(f"the {kind} set is a Dataset or left out, not {dataset!r:.80}")
 
 
 def _ignore(name: str, event: Event) -> None:

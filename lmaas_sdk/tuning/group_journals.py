@@ -10,9 +10,10 @@ from typing import Any
 
 from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.errors import JournalError
-from lmaas_sdk.tuning.fitting import JournalPlace
-from lmaas_sdk.tuning.journal import Durability, Past
+from lmaas_sdk.tuning.journal import Durability
 from lmaas_sdk.tuning.journal_file import LONGEST_HEADER, JournalFile, has_sent
+from lmaas_sdk.tuning.journal_place import JournalPlace
+from lmaas_sdk.tuning.past import read_past
 from lmaas_sdk.tuning.resumption import Recorded
 
 __all__ = ["Begun", "Journals"]
@@ -67,12 +68,9 @@ class Journals:
         path = self._path(name)
         if not _has_sent(path):
             return None
-        past = Past()
         with closing(JournalFile(path, exists=True)) as file:
-            for record in file.records():
-                past.add(record)
-        lost = sum((past.sent[key].worst for key in past.unanswered), Amounts())
-        return Begun(Recorded(path), sum(past.paid.values(), Amounts()), lost)
+            past = read_past(file)
+        return Begun(Recorded(path), past.spent, past.lost)
 
     def place(self, name: str, begun: Begun | None, *, is_booked: bool, options: Mapping[str, Any]) -> JournalPlace:
         """The place of a run's journal.

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lmaas_sdk.accounting.amounts import Amounts
+from lmaas_sdk.errors import LmaasError
 from lmaas_sdk.tuning.result import TuningResult
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["GroupResult"]
+__all__ = ["GroupResult", "in_words"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +22,8 @@ class GroupResult(Mapping[str, TuningResult]):
 
     Args:
         results: By name, in the order in which they were added.
-        failures: The error of every other run.
+        failures: The error of every other run, whatever it is; asking for the result of one raises it as the cause of a
+            `KeyError`.
         spend: What each run has cost, the failed ones and what a journal says of earlier processes included.
         budget: The limits that they shared.
         wall_s: Seconds from start to end.
@@ -34,6 +36,9 @@ class GroupResult(Mapping[str, TuningResult]):
     wall_s: float
 
     def __getitem__(self, name: str) -> TuningResult:
+        if name in self.failures:
+            error = self.failures[name]
+            raise KeyError(f"the run {name!r} has failed, and has no result: {in_words(error)}") from error
         return self.results[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -52,7 +57,7 @@ class GroupResult(Mapping[str, TuningResult]):
         spend = {name: amounts.to_dict() for name, amounts in self.spend.items()}
         return {
             "runs": {name: result.to_dict() for name, result in self.results.items()},
-            "failures": {name: str(error) for name, error in self.failures.items()},
+            "failures": {name: in_words(error) for name, error in self.failures.items()},
             "spend": spend | {"total": self.spent.to_dict()},
             "budget": dict(self.budget),
             "wall_s": round(self.wall_s, 3),
@@ -63,3 +68,8 @@ class GroupResult(Mapping[str, TuningResult]):
         from lmaas_sdk.reporting.group_table import group_table  # noqa: PLC0415  (only people need it)
 
         return group_table(self)
+
+
+def in_words(error: Exception) -> str:
+    """What went wrong; an error that this package does not raise on purpose is named, as its message may say little."""
+    return str(error) if isinstance(error, LmaasError) else f"{type(error).__name__}: {error}"

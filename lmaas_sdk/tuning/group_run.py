@@ -22,19 +22,18 @@ from lmaas_sdk.traffic.concurrency import most_at_once
 from lmaas_sdk.traffic.lane import limits_of, scope_of
 from lmaas_sdk.traffic.quota_presets import Quotas
 from lmaas_sdk.tuning.events import Event
-from lmaas_sdk.tuning.fitting import JournalPlace
 from lmaas_sdk.tuning.group_journals import Begun, Journals
-from lmaas_sdk.tuning.group_result import GroupResult
+from lmaas_sdk.tuning.group_result import GroupResult, in_words
+from lmaas_sdk.tuning.journal_place import JournalPlace
 from lmaas_sdk.tuning.pool import Member, Pool, split
 from lmaas_sdk.tuning.result import TuningResult, limits_in_force
 from lmaas_sdk.tuning.sharing import Sharing
-from lmaas_sdk.tuning.tuner import Tuner
+from lmaas_sdk.tuning.tuner import Tuner, one_of_several
 from lmaas_sdk.tuning.turns import Flow, Turns
 
 __all__ = ["GroupRun", "Job", "Tell"]
 
 Tell = Callable[[str, Event], None]
-_FAILURES = (LmaasError, ValueError, OSError)
 _logger = logging.getLogger("lmaas_sdk.tuning")
 
 
@@ -124,7 +123,7 @@ class GroupRun:
         """Runs them.
 
         Raises:
-            LmaasError: As `TunerGroup.fit` says.
+            Exception: As `TunerGroup.fit` says.
         """
         clock = asyncio.get_running_loop().time
         began_s = clock()
@@ -159,7 +158,7 @@ class GroupRun:
         name, error = first
         error.add_note(f"all runs of the group have failed; this is the error of {name!r}")
         for name, other in others:
-            error.add_note(f"{name}: {other}")
+            error.add_note(f"{name}: {in_words(other)}")
         raise error
 
     # -- before the first call
@@ -215,20 +214,24 @@ class GroupRun:
     # -- one of them
 
     async def _one(self, entry: _Entry, member: Member, pool: Pool, max_wait_s: float | None) -> None:
+        name = entry.job.name
+        try:
+            self._results[name] = await self._fitted(entry, member, pool, max_wait_s)
+        except Exception as error:  # searches and listeners may be anyone's code, and are no affair of the others
+            self._failed(name, error)
+        await pool.leave(member)
+
+    async def _fitted(self, entry: _Entry, member: Member, pool: Pool, max_wait_s: float | None) -> TuningResult:
         job = entry.job
         flow = self._flow(job, member.share.budget)
         sharing = Sharing(flow.turn, functools.partial(pool.more, member), flow.in_flight)
-        tuner = job.tuner.one_of_several(sharing, member.share.budget, self._place(entry))
+        tuner = one_of_several(job.tuner, sharing, budget=member.share.budget, place=self._place(entry))
         self._tuners.append(tuner)
         listen = functools.partial(self._heard, tuner, job.name)
         try:
-            self._results[job.name] = await tuner.fit(
-                job.train, job.dev, **job.given, max_wait_s=max_wait_s, on_event=listen
-            )
-        except _FAILURES as error:
-            self._failed(job.name, error)
-        flow.end()
-        await pool.leave(member)
+            return await tuner.fit(job.train, job.dev, **job.given, max_wait_s=max_wait_s, on_event=listen)
+        finally:
+            flow.end()
 
     def _flow(self, job: Job, budget: Budget) -> Flow:
         """Its turns on its backend: on all connections of one API key, where a backend tells that."""

@@ -36,15 +36,26 @@ from lmaas_sdk.accounting.ledger import Ledger
 from lmaas_sdk.accounting.spend import Taken
 from lmaas_sdk.errors import JournalError, LedgerError
 from lmaas_sdk.tuning.journal_file import JournalFile, first_record
-from lmaas_sdk.tuning.past import Moment, Past, Spans
+from lmaas_sdk.tuning.past import Moment, Past, Spans, read_past
 from lmaas_sdk.tuning.told import Told
 
-__all__ = ["FORMAT", "Durability", "Journal", "Moment", "Past", "header_of"]
+__all__ = ["FORMAT", "Durability", "Journal", "Moment", "Past", "check_durability", "header_of"]
 
 FORMAT = "lmaas-journal/1"
 Durability = Literal["generation", "always", "never"]
+"""When a journal waits for the disk: after each generation that is told, after every record, or never."""
 _Values = NDArray[np.float64] | NDArray[np.float32]
 _T = TypeVar("_T")
+
+
+def check_durability(durability: object) -> None:
+    """Refuses what is no `Durability`.
+
+    Raises:
+        ValueError: It says what there is.
+    """
+    if durability not in get_args(Durability):
+        raise ValueError(f"durability is {' or '.join(map(repr, get_args(Durability)))}, not {durability!r:.80}")
 
 
 class Journal:
@@ -85,6 +96,7 @@ class Journal:
 
         Raises:
             JournalCorrupt: It is damaged.
+            JournalMismatch: A newer version wrote it.
             JournalInUse: Another run has it open.
             JournalError: It cannot be read.
         """
@@ -98,8 +110,7 @@ class Journal:
 
     @classmethod
     async def _opened(cls, path: Path, durability: Durability, *, exists: bool) -> Journal:
-        if durability not in get_args(Durability):
-            raise ValueError(f"durability is {' or '.join(map(repr, get_args(Durability)))}, not {durability!r:.80}")
+        check_durability(durability)
         pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lmaas-journal")
         loop = asyncio.get_running_loop()
         opening = loop.run_in_executor(pool, lambda: JournalFile(path, exists=exists))
@@ -112,8 +123,7 @@ class Journal:
             raise
 
     def _read(self) -> None:
-        for record in self._file.records():
-            self.past.add(record)
+        self.past = read_past(self._file)
 
     def follow(self, ledger: Ledger) -> None:
         """Writes nothing of what calls cost before the ledger has it.
@@ -221,6 +231,7 @@ def header_of(path: Path) -> dict[str, Any]:
 
     Raises:
         JournalError: It cannot be read, or is of another format.
+        JournalCorrupt: It was changed.
     """
     header = first_record(path)
     if header.get("kind") != "run" or header.get("format") != FORMAT:

@@ -139,8 +139,22 @@ def _checked(line: bytes, before: str, *, place: str) -> tuple[str, Record]:
             f"{place}: it does not match its check sum, so this line or one before it was changed, lost or moved; "
             "use a copy from before, or begin anew"
         )
-    record = json.loads(content)  # written by `append`, as its check sum shows
-    return stated.decode(), record
+    return stated.decode(), _record(content, place=place)
+
+
+def _record(content: bytes, *, place: str) -> Record:
+    """What `append` wrote; a right check sum shows that nobody changed it since, not that it was `append` who wrote.
+
+    Raises:
+        JournalCorrupt: It is no JSON object.
+    """
+    try:
+        record = json.loads(content)
+    except (ValueError, RecursionError):
+        record = None
+    if not isinstance(record, dict):
+        raise JournalCorrupt(f"{place}: its check sum is right, but it is no JSON object: {content[:20]!r}")
+    return record
 
 
 def _sum_of(before: str, content: bytes) -> str:
@@ -160,12 +174,29 @@ def _locked(path: Path) -> _Lock:
     try:
         lock.acquire(blocking=False)
     except Timeout as error:
+        _check_can_be_made(beside, path)
         raise JournalInUse(
             f"the journal {path} is in use: one run at a time goes on from it, and {beside.name} is held by that one"
         ) from error
     except (OSError, ValueError) as error:
-        raise JournalError(f"the journal {path} cannot be kept there: {error}") from error
+        raise _no_place(path, error) from error
     return _Lock(lock, beside)
+
+
+def _check_can_be_made(lock: Path, path: Path) -> None:
+    """Tells a lock that somebody holds from one that cannot be made at all, where filelock says the same of both.
+
+    Raises:
+        JournalError: It cannot be made.
+    """
+    try:
+        lock.open("ab").close()
+    except OSError as error:
+        raise _no_place(path, error) from error
+
+
+def _no_place(path: Path, error: OSError | ValueError) -> JournalError:
+    return JournalError(f"the journal {path} cannot be kept there: {getattr(error, 'strerror', None) or error}")
 
 
 def _unlock(held: _Lock) -> None:

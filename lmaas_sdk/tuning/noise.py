@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-from numpy.typing import NDArray
-
 __all__ = ["Noise"]
 
 
@@ -42,15 +39,3 @@ class Noise:
     def deviation(self) -> float | None:
         """Standard deviation of one evaluation; None before the first pair."""
         return math.hypot(*self._differences) / math.sqrt(2 * self.pairs) if self.pairs else None
-
-    def share_of(self, values: NDArray[np.float64]) -> float | None:
-        """The noise's part in the variance of a generation's values; 1 or more: they tell nothing but noise.
-
-        Args:
-            values: (n,) values of different candidates, n of 2 or more.
-
-        Returns:
-            None before the first pair, and where all values are equal.
-        """
-        spread = float(np.std(values, ddof=1))
-        return None if self.deviation is None or not spread else (self.deviation / spread) ** 2

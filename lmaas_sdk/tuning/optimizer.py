@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Batch", "Optimizer", "StepSize", "check_covariance_size", "check_values"]
+__all__ = [
+    "Batch",
+    "MakeOptimizer",
+    "Optimizer",
+    "StepSize",
+    "check_covariance_size",
+    "check_is_search",
+    "check_over_ask",
+    "check_values",
+]
 
 StepSize = Literal["csa", "tpa"]
 _MOST_FULL_DIMENSIONS = 4000  # 128 MB a matrix; a decomposition of it takes a minute
@@ -88,6 +97,24 @@ class Optimizer(Protocol):
         ...
 
 
+MakeOptimizer = Callable[[int, int], Optimizer]
+"""Makes a fresh search of its dimension d and a seed: `Tuner(optimizer=)`."""
+
+
+def check_is_search(made: object) -> None:
+    """Refuses what was made in the place of a search, before anything is asked of it.
+
+    Raises:
+        TypeError: It lacks what an `Optimizer` has; the message says what to do.
+    """
+    missing = [name for name in ("ask", "tell", "population_size") if not hasattr(made, name)]
+    if missing:
+        raise TypeError(
+            f"optimizer= made {made!r:.80} of {type(made).__name__}, which has no {', '.join(missing)}: have it return "
+            "a search (see lmaas_sdk.Optimizer), or AskTell(it, d=d, population=...) around an object with ask and tell"
+        )
+
+
 def check_values(optimizer: Optimizer, batch: Batch, values: Mapping[int, float]) -> None:
     """Refuses values that would do silent harm.
 
@@ -106,6 +133,20 @@ def check_values(optimizer: Optimizer, batch: Batch, values: Mapping[int, float]
         raise ValueError(f"generation {batch.generation} cannot do without the values of candidates {sorted(missing)}")
     if len(values) < optimizer.min_tell:
         raise ValueError(f"generation {batch.generation} needs {optimizer.min_tell} values or more, not {len(values)}")
+
+
+def check_over_ask(optimizer: Optimizer, batch: Batch, over_ask: int) -> None:
+    """Refuses to plan for candidates that a search does not give, which the budget would be kept for.
+
+    Raises:
+        ValueError: It has given fewer than `over_ask` beyond its population.
+    """
+    population = optimizer.population_size
+    if over_ask and len(batch) < population + over_ask:
+        raise ValueError(
+            f"over_ask={over_ask} asks for {population + over_ask} candidates a generation, and this search gives "
+            f"{len(batch)}: leave over_ask (--over-ask) out, or take a search that gives more than its population"
+        )
 
 
 def check_covariance_size(d: int) -> None:

@@ -12,13 +12,17 @@ from numpy.typing import NDArray
 
 from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.spend import Purpose
-from lmaas_sdk.errors import NotFinite, ProtocolError
+from lmaas_sdk.errors import JournalCorrupt, JournalMismatch, NotFinite, ProtocolError
+from lmaas_sdk.tuning.journal_file import JournalFile
 from lmaas_sdk.tuning.told import Told
 
-__all__ = ["Moment", "Past", "Sent", "Spans"]
+__all__ = ["UNUSABLE", "Moment", "Past", "Sent", "Spans", "read_past"]
 
 Spans = list[list[int]]
 _Values = NDArray[np.float64] | NDArray[np.float32]
+_KINDS = ("run", "sent", "answer", "failed", "told", "looked", "resumed", "left", "ended")
+UNUSABLE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
+"""What a record raises that is not made as this version makes it."""
 _USELESS = (ProtocolError.__name__, NotFinite.__name__)
 
 
@@ -89,7 +93,12 @@ class Past:
     is_resumed: bool = False
 
     def add(self, record: Mapping[str, Any]) -> None:
-        """Takes the next record, oldest first."""
+        """Takes the next record, oldest first.
+
+        Raises:
+            JournalMismatch: It is of a kind that this version does not know, and so cannot do without.
+        """
+        _check_kind(record["kind"])
         self._add_paid(record)
         self.is_resumed = self.is_resumed or record["kind"] == "told"
         self.elapsed_s = max(self.elapsed_s, float(record.get("elapsed_s", 0.0)))
@@ -106,13 +115,23 @@ class Past:
                 self.ended = record["stopped"]
             case "resumed":
                 self.ended = None
-                self.versions.append(record["versions"])
+                self.versions.append(dict(record["versions"]))
 
     @property
     def reached(self) -> int:
         """Generations that are told, and the one that was begun."""
         begun = [one.generation for one in self.sent.values() if one.generation is not None]
         return max([*self.told, *begun], default=-1) + 1
+
+    @property
+    def spent(self) -> Amounts:
+        """What was posted, for whatever purpose."""
+        return sum(self.paid.values(), Amounts())
+
+    @property
+    def lost(self) -> Amounts:
+        """The worst case of what was on its way when it ended."""
+        return sum((self.sent[key].worst for key in self.unanswered), Amounts())
 
     def keys_of(self, generation: int) -> set[str]:
         """Of the calls of a generation that went out before it was told."""
@@ -150,7 +169,7 @@ class Past:
 
     def _sent(self, record: Mapping[str, Any]) -> None:
         purpose, label, keys = record["purpose"], record["label"], record["keys"]
-        self.spans[purpose, label] = record["spans"]
+        self.spans[purpose, label] = [list(map(int, span)) for span in record["spans"]]
         self.unanswered.update(keys)
         is_aside = record["aside"] or purpose != "train"
         generation = None if is_aside else int(label.partition("/")[0])
@@ -171,6 +190,38 @@ class Past:
         for key in record["keys"]:
             self.answers.pop(key, None)
             self.useless.discard(key)
+
+
+def _check_kind(kind: object) -> None:
+    if not isinstance(kind, str):
+        raise TypeError(f"a kind is a word, not {kind!r:.80}")
+    if kind not in _KINDS:
+        raise JournalMismatch(
+            f"this version knows no record of the kind {kind!r:.80}: was it written by a newer version of lmaas-sdk? "
+            "Go on with that one"
+        )
+
+
+def read_past(file: JournalFile) -> Past:
+    """All that a journal holds; blocking.
+
+    Raises:
+        JournalCorrupt: A line was changed, lost or moved, or is no record of a run though its check sum is right.
+        JournalMismatch: A record is of a kind that this version does not know.
+    """
+    past = Past()
+    for number, record in enumerate(file.records(), 1):
+        place = f"{file.path}, line {number}"
+        try:
+            past.add(record)
+        except JournalMismatch as error:
+            raise JournalMismatch(f"{place}: {error}") from error
+        except UNUSABLE as error:
+            raise JournalCorrupt(
+                f"{place}: its check sum is right, but it is no record that a run writes ({error!r:.120}); use a copy "
+                "from before, or begin anew"
+            ) from error
+    return past
 
 
 def _array(packed: Mapping[str, Any]) -> _Values:

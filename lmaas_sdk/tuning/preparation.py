@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.budget import Budget
@@ -18,14 +17,24 @@ from lmaas_sdk.errors import TaskError
 from lmaas_sdk.logs import log_event
 from lmaas_sdk.tasks import Dataset, check_metric
 from lmaas_sdk.texts import TextSet
+from lmaas_sdk.tuning.parts import Scorable
 from lmaas_sdk.tuning.plan import DEFAULT_EVALUATIONS, RunCosts, is_limited
 from lmaas_sdk.tuning.presets import Preset
-from lmaas_sdk.tuning.racing import Racing, rungs
-from lmaas_sdk.tuning.scheduler import Scheduler, Scorable
+from lmaas_sdk.tuning.racing import Racing, can_drop, pays, rungs
+from lmaas_sdk.tuning.scheduler import Scheduler
 from lmaas_sdk.tuning.selection import MOST_RESCORED
 from lmaas_sdk.tuning.subspace import Subspace
 
-__all__ = ["LabelledTexts", "effective_budget", "prepare", "run_costs", "worst_of_generation"]
+__all__ = [
+    "LabelledTexts",
+    "check_comparison",
+    "effective_budget",
+    "given_datasets",
+    "prepare",
+    "run_costs",
+    "will_race",
+    "worst_of_generation",
+]
 
 _logger = logging.getLogger("lmaas_sdk.tuning")
 _DEV_CANDIDATES = 2  # the generation's best and the mean
@@ -50,10 +59,8 @@ async def prepare(
         EmptyClass: A class has no training example.
         TaskError: The sets are of different tasks, or one is empty.
     """
-    given: dict[str, Any] = {
-        name: dataset for name, dataset in datasets.items() if dataset is not None or name == "train"
-    }
-    await asyncio.to_thread(_check, given)
+    given = given_datasets(datasets)
+    await asyncio.to_thread(_check_they_fit, given)
     scheduler = Scheduler(client, "counting")
 
     async def ready(name: str, texts: TextSet) -> Scorable:
@@ -62,12 +69,25 @@ async def prepare(
     return {name: LabelledTexts(dataset, await ready(name, dataset.text_set)) for name, dataset in given.items()}
 
 
-def _check(datasets: Mapping[str, Any]) -> None:
+def given_datasets(datasets: Mapping[str, object]) -> dict[str, Dataset]:
+    """Those that there are, by name; the train set must be one of them.
+
+    Raises:
+        TypeError: One is no `Dataset`.
+    """
+    found: dict[str, Dataset] = {}
     for name, dataset in datasets.items():
-        if not isinstance(dataset, Dataset):
+        if isinstance(dataset, Dataset):
+            found[name] = dataset
+        elif dataset is not None or name == "train":
             raise TypeError(
-                f"the {name} set is a Dataset, made by task.examples([...]) or read_folder, not {dataset!r:.80}"
+                f"the {name} set is a Dataset, made by task.examples([...]) or read_folder, not {dataset!r:.80} of "
+                f"{type(dataset).__name__}"
             )
+    return found
+
+
+def _check_they_fit(datasets: Mapping[str, Dataset]) -> None:
     train = datasets["train"]
     train.require_every_class()
     check_metric(train.task.metric, train.labels)
@@ -77,6 +97,58 @@ def _check(datasets: Mapping[str, Any]) -> None:
         if dataset.task != train.task:
             raise TaskError(f"the {name} set is of task {dataset.task.name!r}, the train set of {train.task.name!r}")
         _ = dataset.digest, dataset.text_set.digest  # rendered and hashed here, off the event loop's thread
+
+
+def check_comparison(*, compare_manual: bool, has_test: bool) -> None:
+    """Refuses a comparison of prompts on nothing.
+
+    Raises:
+        ValueError: The manual prompt is to be evaluated, and there is no test set.
+    """
+    if compare_manual and not has_test:
+        raise ValueError("compare_manual evaluates the manual prompt on the test set, and there is none: give test=")
+
+
+def will_race(client: Client, preset: Preset, train: LabelledTexts, *, given: Budget | None) -> bool:
+    """Whether candidates are raced: where the preset says so or it pays, and somebody can be dropped.
+
+    Args:
+        client: Sends.
+        preset: The settings.
+        train: The training set.
+        given: The budget that the run was given; None: none.
+    """
+    if preset.racing == "off":
+        return False
+    if can_drop(Racing(), train.dataset.labels):
+        return preset.racing == "on" or _pays_to_race(client, preset, train, given or Budget())
+    if preset.racing == "on":
+        _log_no_race(train.dataset)
+    return False
+
+
+def _pays_to_race(client: Client, preset: Preset, train: LabelledTexts, budget: Budget) -> bool:
+    scheduler = Scheduler(client, "pricing")
+    return pays(
+        Racing(),
+        objective=preset.objective,
+        n_texts=len(train.dataset),
+        generation=worst_of_generation(scheduler, train, preset.population, racing=None),
+        free={unit: budget.least_free(unit) for unit in ("calls", "tokens", "nanousd")},
+        limits=client.limits("score"),
+        price=client.backend.card.price,
+    )
+
+
+def _log_no_race(train: Dataset) -> None:
+    log_event(
+        _logger,
+        logging.WARNING,
+        "no_race",
+        "%(texts)d texts of %(classes)d classes are too few for a race: it takes three of some class",
+        texts=len(train),
+        classes=len(set(train.labels.tolist())),
+    )
 
 
 def run_costs(

@@ -58,7 +58,8 @@ class Preset:
             equal; or `cross_entropy`, which a dev set of a few dozen texts tells more reliably.
         plateau: Generations without improvement, on dev where there is a dev set, after which a run ends; None: none.
         racing: Whether candidates are scored on a part of the training set first, and those that are clearly worse on
-            no more: `on`, `off`, or `auto`, where tokens or money bind rather than calls.
+            no more: `on`, `off`, or `auto`, where tokens or money bind rather than calls. Where no class has three
+            rows there is no race, which `on` logs as a warning.
         algorithm: `cma-es` (the package `cma`); `sep-cma-es` (the package `cmaes`: `diagonal` and `csa`, at little
             work a generation); `random`: random search, for which `covariance` and `step_size` mean nothing and
             stay as they are by default.

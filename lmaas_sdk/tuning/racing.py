@@ -2,12 +2,12 @@
 
 CMA-ES goes by ranks, and the worse half of a generation only needs to be known as that. So who is clearly behind the
 mu-th best after some rows is dropped, and its other rows are never paid for (Maron & Moore 1994; with CMA-ES,
-Heidrich-Meisner & Igel 2009). `strata.py` tells who is behind.
+Heidrich-Meisner & Igel 2009). `strata.py` tells who is behind; `generation.py` asks, `scoreboard.py` keeps the answers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -20,11 +20,10 @@ from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.prices import Price
 from lmaas_sdk.backend import Limits
 from lmaas_sdk.seeding import permutation
-from lmaas_sdk.tuning.objective import Objective, text_losses, total
-from lmaas_sdk.tuning.strata import survivors
+from lmaas_sdk.tuning.objective import Objective, total
 from lmaas_sdk.tuning.subspace import positive_number
 
-__all__ = ["FEWEST_ROWS", "Race", "Racing", "compared", "pays", "rungs", "values"]
+__all__ = ["FEWEST_ROWS", "Racing", "can_drop", "compared", "pays", "rungs", "values"]
 
 FEWEST_ROWS = 16  # with fewer, the first rung is hardly more than one row of each class
 _MINUTES_A_DAY = 24 * 60
@@ -58,86 +57,6 @@ class Racing:
         object.__setattr__(self, "margin", positive_number("margin", self.margin))
 
 
-class Race:
-    """One generation's race: score `alive` on `rows`, tell `scored` the answers, until there are no more rows.
-
-    Args:
-        racing: How.
-        objective, metric: What is minimised. `metric` compares candidates by the texts they are right about.
-        labels: (n_texts,) class indices of the training set.
-        candidates: How many there are.
-        keep: Fewest that stay, at least 1: as many as the optimiser must have right (its `min_tell`).
-        must_keep: Candidates that are never dropped: the optimiser's `must_have`.
-        seed, generation: The order of the rows is a function of these.
-    """
-
-    def __init__(  # noqa: PLR0913  (made in one place, once a generation)
-        self,
-        racing: Racing,
-        *,
-        objective: Objective,
-        metric: str,
-        labels: NDArray[np.int64],
-        candidates: int,
-        keep: int,
-        must_keep: Set[int] = frozenset(),
-        seed: int,
-        generation: int,
-    ) -> None:
-        self._racing, self._objective, self._metric = racing, objective, metric
-        self._labels = labels
-        self._keep, self._must_keep = keep, must_keep
-        self._per_text = np.full((candidates, len(labels)), np.nan)
-        self._left = list(rungs(racing, labels, seed=seed, generation=generation))
-        self._alive = tuple(range(candidates))
-
-    @property
-    def alive(self) -> tuple[int, ...]:
-        """The candidates that go on, in order."""
-        return self._alive
-
-    @property
-    def rows(self) -> tuple[int, ...]:
-        """The rows to score them on next, in order; none: the race is over."""
-        return self._left[0] if self._left else ()
-
-    @property
-    def evaluations(self) -> Fraction:
-        """What was scored so far, in candidates over the whole set."""
-        return Fraction(int((~np.isnan(self._per_text)).sum()), len(self._labels))
-
-    def scored(self, logits: NDArray[np.float32]) -> None:
-        """Takes the answers of `alive` on `rows`, (n_alive, n_rows, n_labels) float32, and drops who is behind.
-
-        Raises:
-            ValueError: The race is over, or the answers are of another shape.
-        """
-        shape, rows = (len(self.alive), len(self.rows)), list(self.rows)
-        if not rows or logits.shape[:2] != shape:
-            raise ValueError(f"answers of {shape[0]} candidates on {shape[1]} rows are next, not {logits.shape[:2]}")
-        self._per_text[np.ix_(list(self.alive), rows)] = text_losses(self._objective, logits, self._labels[rows])
-        del self._left[0]
-        if self._left:
-            self._alive = survivors(
-                compared(self._objective, self._per_text, self._labels),
-                self._labels,
-                margin=self._racing.margin,
-                alive=self._alive,
-                keep=self._keep,
-                must_keep=self._must_keep,
-            )
-
-    def values(self) -> NDArray[np.float64]:
-        """What to tell of every candidate: see `values`.
-
-        Raises:
-            ValueError: The race is not over.
-        """
-        if self._left:
-            raise ValueError(f"the race is not over: {len(self.rows)} rows are to be scored next")
-        return values(self._objective, self._per_text, self._labels, metric=self._metric)
-
-
 def rungs(racing: Racing, labels: NDArray[np.int64], *, seed: int, generation: int) -> tuple[tuple[int, ...], ...]:
     """The rows that each rung adds: together all rows, each once, in rising order within a rung.
 
@@ -166,6 +85,19 @@ def _ends(parts: tuple[float, ...], count: int) -> list[int]:
         least, left_for_others = min(ends[-1] + 1, count), len(parts) - rung
         ends.append(max(least, min(floor(part * count + 0.5), count - left_for_others)))
     return ends
+
+
+def can_drop(racing: Racing, labels: NDArray[np.int64]) -> bool:
+    """Whether a race can drop anybody: before the last rung there are more rows than classes, as variances need.
+
+    With the usual parts that takes three rows of some class.
+
+    Args:
+        racing: Its parts.
+        labels: (n_texts,) class indices, at least one.
+    """
+    *before, _ = rungs(racing, labels, seed=0, generation=0)  # how large rungs are is the same in all generations
+    return sum(map(len, before)) > len(np.unique(labels))
 
 
 def compared(objective: Objective, per_text: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -7,25 +7,36 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lmaas_sdk.accounting.amounts import Amounts
+from lmaas_sdk.accounting.amounts import UNITS, Amounts
 from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.accounting.ledger import MemoryLedger
-from lmaas_sdk.accounting.money import usd
+from lmaas_sdk.accounting.money import format_usd, usd
 from lmaas_sdk.accounting.transfers import Label
 from lmaas_sdk.client import Client
-from lmaas_sdk.errors import JournalError, JournalMismatch
+from lmaas_sdk.errors import BudgetExceeded, BudgetTooSmall, JournalCorrupt, JournalError, JournalMismatch
+from lmaas_sdk.logs import plain
 from lmaas_sdk.tuning.journal import Past, header_of
+from lmaas_sdk.tuning.past import UNUSABLE
 from lmaas_sdk.tuning.presets import Preset
 from lmaas_sdk.tuning.scheduling import Scheduling
 from lmaas_sdk.tuning.versions import differences
 
+_TAKEN_OVER = "journal"  # the endpoint, in a ledger, of what earlier processes have spent; the key is the run
 _WHAT_TO_GIVE = {
     "target": ": give fit the same target=",
     "search": ": give Tuner.resume the optimizer= that it was begun with",
     "subspace": ": it was begun on a model of another width",
 }
 
-__all__ = ["Recorded", "budget_record", "check_same_run", "check_same_versions", "restore_spend", "settings_record"]
+__all__ = [
+    "Recorded",
+    "budget_record",
+    "check_same_settings",
+    "check_same_versions",
+    "note_booked",
+    "restore_spend",
+    "settings_record",
+]
 
 
 class Recorded:
@@ -34,40 +45,63 @@ class Recorded:
     Args:
         path: The journal; this reads its first line.
 
+    Attributes:
+        header: All of that line.
+        generations: How far its budget was planned to reach; None: only time limits it.
+        races: Whether its candidates are raced.
+        has_ledger: Whether its spend is booked in a ledger file.
+
     Raises:
         JournalError: It cannot be read, or is none of this version.
+        JournalCorrupt: The line does not say how the run was set up.
     """
 
     def __init__(self, path: Path) -> None:
         self.header = header_of(path)
         try:
-            settings = self.header["settings"]
-            self.run, self.seed = str(self.header["run"]), int(settings["seed"])
-            self.preset = Preset(**settings["preset"])
-            self.scheduling = Scheduling(**settings["scheduling"])
-            self.options: dict[str, Any] = dict(self.header["options"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise JournalError(f"{path} does not say how its run was set up ({error!r:.120})") from error
+            self._take(self.header)
+        except UNUSABLE as error:
+            raise JournalCorrupt(
+                f"{path}, line 1: its check sum is right, but it does not say how its run was set up as this version "
+                f"does ({error!r:.120}); go on with the version that wrote it, or begin anew"
+            ) from error
 
-    @property
-    def generations(self) -> int | None:
-        """How far its budget was planned to reach."""
-        planned: int | None = self.header["plan"]["generations"]
-        return planned
+    def _take(self, header: Mapping[str, Any]) -> None:
+        """Reads all that is ever asked for, so that what is not there is told now."""
+        settings, plan = header["settings"], header["plan"]
+        self.run, self.seed = str(header["run"]), int(settings["seed"])
+        self.preset = Preset(**settings["preset"])
+        self.scheduling = Scheduling(**settings["scheduling"])
+        self.options: dict[str, Any] = dict(header["options"])
+        self.generations = None if plan["generations"] is None else int(plan["generations"])
+        self.races = bool(plan["races"])
+        self.settings: dict[str, Any] = dict(settings, data=dict(settings["data"]))
+        self.versions: dict[str, str] = dict(header["versions"])
+        self._budget: dict[str, Any] = dict(header["budget"])
+        self.has_ledger = bool(self._budget["in_file"])
+        if not self.has_ledger:
+            self.budget()
 
-    @property
-    def races(self) -> bool:
-        """Whether its candidates are raced."""
-        return bool(self.header["plan"]["races"])
+    async def is_booked_in(self, budget: Budget, past: Past) -> bool:
+        """Whether a budget has what the run has spent.
 
-    @property
-    def has_ledger(self) -> bool:
-        """Whether its spend is booked in a ledger file."""
-        return bool(self.header["budget"]["in_file"])
+        In a ledger file it has, if the run was begun or gone on with there; in memory, if it was in this process.
 
-    def is_booked_in(self, budget: Budget) -> bool:
-        """Whether a budget has the run's spend: it is in a ledger file, as the run's was."""
-        return self.has_ledger and not isinstance(budget.ledger, MemoryLedger)
+        Raises:
+            JournalError: It has a part of it, so that the rest cannot be told from what would be counted twice.
+        """
+        ledger = budget.ledger
+        if not isinstance(ledger, MemoryLedger):
+            return self.has_ledger or bool(await ledger.posted(_TAKEN_OVER, [self.run]))
+        has = [ledger.spent_by_run(one.path, self.run) for one in budget.line()]
+        if all(spent is None for spent in has):
+            return False
+        if has[0] != past.spent:
+            raise JournalError(
+                f"the budget {budget.path!r}, or one above it, has a part of what the journal's run has spent, and "
+                "would count it twice: give Tuner.resume a fresh budget, or none for one like the run's"
+            )
+        return True
 
     def budget(self) -> Budget | None:
         """The budget it was given, in memory; None: it was given none.
@@ -75,7 +109,7 @@ class Recorded:
         Raises:
             JournalError: It is in a ledger file, which has to be opened.
         """
-        record = self.header["budget"]
+        record = self._budget
         if self.has_ledger:
             raise JournalError(
                 f"the budget {record['name']!r} of this run is booked in a ledger file: open that one, and give "
@@ -103,7 +137,7 @@ def budget_record(given: Budget | None) -> dict[str, object]:
     return {"name": given.name, "limits": limits, "in_file": not isinstance(given.ledger, MemoryLedger)}
 
 
-def check_same_run(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def check_same_settings(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Refuses to go on with other settings or data.
 
     Raises:
@@ -145,17 +179,27 @@ def check_same_versions(recorded: Mapping[str, str], now: Mapping[str, str], *, 
     return [f"resumed although {one}: the result may differ from that of an uninterrupted run" for one in found]
 
 
-async def restore_spend(client: Client, past: Past, *, is_booked: bool) -> None:
+def note_booked(budget: Budget, run: str, spent: Amounts) -> None:
+    """Has a budget in memory, and those above, know a run's spend again if the run is gone on with in this process."""
+    if isinstance(budget.ledger, MemoryLedger):
+        for one in budget.line():
+            budget.ledger.note_run(one.path, run, spent)
+
+
+async def restore_spend(client: Client, past: Past, *, run: str, is_booked: bool) -> None:
     """Has the budget and the spend say what the run has cost so far.
 
     Args:
         client: Pays from the run's budget.
         past: What the journal holds.
+        run: Whose.
         is_booked: Whether the budget has it already.
 
     Raises:
-        BudgetExceeded: The budget given allows less than was spent already.
+        BudgetTooSmall: The budget given allows less than was spent already; nothing was posted in it.
     """
+    if not is_booked:
+        _check_fits(client.budget, past.spent + past.lost)
     client.spend.by_purpose.update({purpose: paid for purpose, paid in past.paid.items() if paid != Amounts()})
     known = dict(past.paid)
     for key, (purpose, attempts) in past.unknown.items():
@@ -173,8 +217,29 @@ async def restore_spend(client: Client, past: Past, *, is_booked: bool) -> None:
         else:
             await client.note_lost(key, lost.purpose, [lost.worst], is_booked=in_file, is_new=True)
     for purpose, paid in known.items() if not is_booked else ():
-        (hold,) = await client.budget.hold_all([paid], [Label(purpose)])
+        (hold,) = await client.budget.hold_all([paid], [Label(purpose, _TAKEN_OVER, run)])
         hold.post(paid)
+
+
+def _check_fits(budget: Budget, spent: Amounts) -> None:
+    """Refuses a budget that what was spent before does not fit into.
+
+    Raises:
+        BudgetTooSmall: It says how much that was.
+    """
+    try:
+        budget.check(spent)
+    except BudgetExceeded as refusal:
+        if refusal.unit not in UNITS:  # it is closed, or its time is over
+            raise
+        amount = getattr(spent, refusal.unit)
+        told = format_usd(amount) if refusal.unit == "nanousd" else f"{plain(amount):g} {refusal.unit}"
+        others = ", beside what it has posted already" if refusal.posted else ""
+        raise BudgetTooSmall.of(
+            refusal,
+            f"the journal's run has spent {told} before, which counts: give it a budget that allows more than "
+            f"that{others}",
+        ) from refusal
 
 
 def settings_record(preset: Preset, scheduling: Scheduling) -> dict[str, object]:

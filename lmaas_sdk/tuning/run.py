@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import statistics
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,29 +13,28 @@ from numpy.typing import NDArray
 
 from lmaas_sdk.errors import BackendError, BudgetExceeded, JournalError, LmaasError, PaymentRequired, QuotaExceeded
 from lmaas_sdk.logs import plain
-from lmaas_sdk.traffic.concurrency import most_at_once
-from lmaas_sdk.tuning.events import DevScored, Event, GenerationDone, Resumed
+from lmaas_sdk.tuning.events import DevScored, GenerationDone, Resumed
 from lmaas_sdk.tuning.generation import GenerationScorer
 from lmaas_sdk.tuning.horizon import Horizon
 from lmaas_sdk.tuning.interruption import Interrupted, unless_stopped
 from lmaas_sdk.tuning.journal import Moment
 from lmaas_sdk.tuning.looks import Looks
-from lmaas_sdk.tuning.optimizer import Batch, Optimizer
-from lmaas_sdk.tuning.pace import spare_s
+from lmaas_sdk.tuning.optimizer import Batch, Optimizer, check_over_ask
+from lmaas_sdk.tuning.outlook import Outlook
 from lmaas_sdk.tuning.preparation import LabelledTexts, worst_of_generation
 from lmaas_sdk.tuning.presets import Preset
 from lmaas_sdk.tuning.scheduler import Scheduler
 from lmaas_sdk.tuning.scheduling import Needs
 from lmaas_sdk.tuning.selection import Choice, ChosenBy, Selection
-from lmaas_sdk.tuning.sharing import Sharing
 from lmaas_sdk.tuning.stopping import Plateau, reached
+from lmaas_sdk.tuning.surroundings import Surroundings
 from lmaas_sdk.tuning.told import Told
 from lmaas_sdk.tuning.worker import Worker
 
 if TYPE_CHECKING:
     from lmaas_sdk.tuning.result import Stopped
 
-__all__ = ["Run", "Surroundings"]
+__all__ = ["Run"]
 
 _WARNINGS_EVERY = 10  # pycma's stop() is not free
 _NOT_PRECISE = "the choice is by train losses in fewer bits than float32"
@@ -44,23 +42,6 @@ _ENDS = (BudgetExceeded, PaymentRequired, QuotaExceeded, BackendError, JournalEr
 _CUT_SHORT = ("interrupted", "quota")
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Surroundings:
-    """What a run listens to, and what listens to it.
-
-    Args:
-        tell: Takes every event.
-        stop: Set when the run should come to an end.
-        target: Metric on dev that is enough; None: none is.
-        sharing: How it goes with other runs.
-    """
-
-    tell: Callable[[Event], None]
-    stop: asyncio.Event
-    target: float | None = None
-    sharing: Sharing = field(default_factory=Sharing)
 
 
 class Run:
@@ -97,13 +78,13 @@ class Run:
         self._preset, self._train = preset, train
         self._scorer, self._scheduler = scorer, scorer.scheduler
         self._horizon, self._around = horizon, around
+        self._outlook = Outlook(self._scheduler.client, horizon, around)
         journal = scorer.scheduler.journal
         self._past = None if journal is None else journal.past
         self._before_s = 0.0 if self._past is None else self._past.elapsed_s
         self._began = asyncio.get_running_loop().time()
         self._generation = 0
         self._lowest = np.inf
-        self._longest_s = 0.0
         self._last: tuple[Choice, Choice] | None = None
         self._plateau = Plateau(preset.plateau, has_dev=dev is not None, rule=preset.choose_by)
         self._end: Stopped | None = None
@@ -127,6 +108,7 @@ class Run:
 
         Raises:
             LmaasError: What ended it before the first generation was done.
+            ValueError: The search gives no more candidates than its population, and more are asked for.
         """
         async with Worker() as worker:
             optimizer = await worker.run(make_optimizer)
@@ -178,7 +160,7 @@ class Run:
             return False
         if self._past is not None and self._past.keys_of(self._generation):
             return True  # an earlier process began it, and has paid for a part
-        return await self._has_budget(optimizer.population_size) and self._has_time
+        return await self._has_budget(optimizer.population_size) and self._outlook.has_time
 
     async def _has_budget(self, population: int) -> bool:
         scorer, horizon = self._scorer, self._horizon
@@ -188,46 +170,12 @@ class Run:
             worst = worst_of_generation(
                 self._scheduler, self._train, candidates, racing=scorer.racing, seed=scorer.seed
             )
-        while not (reaches := await horizon.reaches(self._generation, candidates=candidates, worst=worst)):
-            if not await self._gets_more():
-                break
+        reaches = await self._outlook.has_budget(self._generation, candidates=candidates, worst=worst)
         if horizon.aside is not aside:
             client = self._scheduler.client
             paying = client.with_budget(horizon.aside, spare=client.budget)
             self._looks.scheduler = self._looks.scheduler.paying_from(paying)
         return reaches
-
-    async def _gets_more(self) -> bool:
-        """Waits for what other runs leave of a budget that is shared, as long as another generation has time."""
-        more = self._around.sharing.more
-        if more is None:
-            return False
-        try:
-            async with asyncio.timeout(self._spare_s):
-                wanted = self._horizon.wanted(self._generation)
-                has_more = await unless_stopped(more(wanted), self._around.stop, grace_s=0)
-        except TimeoutError:
-            return False
-        return has_more and not self._is_stopped
-
-    @property
-    def _has_time(self) -> bool:
-        left_s = self._spare_s
-        return left_s is None or left_s > 0
-
-    @property
-    def _spare_s(self) -> float | None:
-        """Seconds beyond those that another generation and what comes after it take; None: time is not limited."""
-        client = self._scheduler.client
-        card = client.backend.card
-        return spare_s(
-            client.budget.remaining_s(),
-            generation_s=self._longest_s,
-            generation=self._horizon.costs.generation,
-            after=self._horizon.costs.after,
-            slots=client.limits("score").concurrency or most_at_once(card),
-            servers=card.replicas,
-        )
 
     @property
     def _is_stopped(self) -> bool:
@@ -250,12 +198,14 @@ class Run:
         began_s, is_new = self.elapsed_s, not self._is_replayed
         extra = self._scorer.scheduling.extra
         batch = await worker.run(lambda: optimizer.ask(extra))
+        if self._last is None:
+            check_over_ask(optimizer, batch, self._scorer.scheduling.over_ask)
         needs = Needs(optimizer.population_size, optimizer.min_tell, optimizer.must_have)
         told, at = await self._scored(batch, needs, is_new=is_new)
         mean = await worker.run(lambda: self._learn(optimizer, batch, told))
         self._generation += 1
         if is_new:
-            self._longest_s = max(self._longest_s, self.elapsed_s - began_s)
+            self._outlook.saw(self.elapsed_s - began_s)
         self._record(batch, told, mean, at=at, sigma=optimizer.sigma, is_new=is_new)
         if self._generation % self._preset.dev_every == 0:
             await self._look()

@@ -1,10 +1,10 @@
-"""How candidates go out: in as few calls as card and replicas allow, concurrently, and all of them or none."""
+"""How the calls that score candidates go out: concurrently, and all of them or none."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,58 +14,19 @@ from lmaas_sdk.accounting.budget import Reservation
 from lmaas_sdk.accounting.spend import Purpose
 from lmaas_sdk.backend import ScoreQuery, ScoreReply
 from lmaas_sdk.canonical import digest
-from lmaas_sdk.client import Call, Client
-from lmaas_sdk.errors import LmaasError, NotFinite
-from lmaas_sdk.finite import all_finite
+from lmaas_sdk.client import Client
+from lmaas_sdk.errors import LmaasError
 from lmaas_sdk.texts import TextSet
 from lmaas_sdk.tuning.journal import Journal
+from lmaas_sdk.tuning.parts import Part, Read, Scorable, assemble, places_of_calls, salvaged
 from lmaas_sdk.tuning.persistence import FAILS_FAST, Health, persistently
 from lmaas_sdk.tuning.subspace import Subspace
 
-__all__ = ["Part", "Scheduler", "Scorable", "first_failure"]
+__all__ = ["Scheduler", "first_failure"]
 
 _KEY_DIGITS = 32
 _Logits = NDArray[np.float32]
 _Values = NDArray[np.float32] | NDArray[np.float64]
-Read = Callable[["Part", _Logits], _Values]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Scorable:
-    """Texts that are ready to be scored under a prompt.
-
-    Args:
-        texts: The texts with their label words.
-        subspace: Of the prompts; None: the manual prompt.
-        token_counts: Tokens of each text under such a prompt, as they will be billed.
-        shortened: How many texts lose words to fit the model.
-        precise: Whether to ask for float32, of a backend that else computes in fewer bits.
-    """
-
-    texts: TextSet
-    subspace: Subspace | None
-    token_counts: tuple[int, ...]
-    shortened: int = 0
-    precise: bool = False
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Part:
-    """One call of several that make up a matrix of (candidates, texts).
-
-    Args:
-        call: The call.
-        candidates, rows: Where its answer belongs in the matrix.
-    """
-
-    call: Call
-    candidates: slice
-    rows: slice
-
-    @property
-    def span(self) -> list[int]:
-        """The place, for the key and the journal."""
-        return [self.candidates.start, self.candidates.stop, self.rows.start, self.rows.stop]
 
 
 class Scheduler:
@@ -146,16 +107,8 @@ class Scheduler:
         if known is not None:
             places = [(slice(c0, c1), slice(r0, r1)) for c0, c1, r0, r1 in known]
         else:
-            places = list(self._places(1 if Z is None else len(Z), counts))
+            places = list(places_of_calls(self.client, 1 if Z is None else len(Z), counts))
         return [self._part(scorable, Z, purpose, label=label, rows=rows, place=place) for place in places]
-
-    def _places(self, n_candidates: int, token_counts: Sequence[int]) -> Iterator[tuple[slice, slice]]:
-        most_candidates, most_texts = _most_a_call(self.client, token_counts)
-        row_slices = list(_slices(len(token_counts), most_texts))
-        least = -(-self.client.backend.card.replicas // max(1, len(row_slices)))  # so that each server has one
-        for candidates in _slices(n_candidates, most_candidates, least=least):
-            for rows in row_slices:
-                yield candidates, rows
 
     def _part(
         self,
@@ -257,7 +210,7 @@ class Scheduler:
         finally:
             for hold in unclaimed:  # a task that was cancelled before it began never saw its reservation
                 hold.void()
-        return _assemble(parts, [task.result() for task in tasks])
+        return assemble(parts, [task.result() for task in tasks])
 
     async def _claimed(self, part: Part, hold: Reservation | None, unclaimed: set[Reservation]) -> _Values:
         if hold is not None:
@@ -293,12 +246,12 @@ class Scheduler:
             logits = await self._logits(part, hold, apart=apart, on_sent=on_sent)
             values = logits if read is None else read(part, logits)
         except LmaasError as error:
-            salvaged = None if read is None else _salvaged(part, error, read)
-            if salvaged is None:
+            finite = None if read is None else salvaged(part, error, read)
+            if finite is None:
                 if journal is not None:
                     await journal.failed(key, type(error).__name__, self.client.spend.taken([key]))
                 raise
-            values = salvaged
+            values = finite
         if journal is not None and keep:
             await journal.answered(key, values, self.client.spend.taken([key]))
         return values
@@ -329,44 +282,6 @@ class Scheduler:
     def _key(self, purpose: Purpose, label: object, candidates: slice, rows: slice) -> str:
         spans = [candidates.start, candidates.stop, rows.start, rows.stop]
         return digest([self._run, purpose, label, spans])[:_KEY_DIGITS]
-
-
-def _most_a_call(client: Client, token_counts: Sequence[int]) -> tuple[int, int]:
-    """The most candidates and texts of one call: what the card allows, and no more than a minute's tokens."""
-    card, quota = client.backend.card, client.limits("score").tokens_per_minute
-    if quota is None:
-        return card.max_candidates, card.max_texts
-    texts = card.max_texts if sum(token_counts) <= quota else max(1, quota // max(token_counts))
-    a_candidate = sum(sorted(token_counts)[-texts:])
-    return max(1, min(card.max_candidates, quota // a_candidate)), min(card.max_texts, texts)
-
-
-def _slices(count: int, most: int, *, least: int = 1) -> Iterator[slice]:
-    """Cuts 0 .. count into as few, and as equal, slices as `most` allows, but `least` where there are so many."""
-    pieces = max(-(-count // most), min(least, count))
-    for piece in range(pieces):
-        yield slice(count * piece // pieces, count * (piece + 1) // pieces)
-
-
-def _salvaged(part: Part, error: LmaasError, read: Read) -> _Values | None:
-    """What the candidates with finite logits tell, and NaN for the others; None: nothing can be learned."""
-    if not isinstance(error, NotFinite) or error.logits is None:
-        return None
-    is_finite = np.array([all_finite(logits) for logits in error.logits])
-    if not is_finite.any():
-        return None
-    values = read(part, np.where(is_finite[:, None, None], error.logits, np.float32(0)))
-    values[~is_finite] = np.nan
-    return values
-
-
-def _assemble(parts: Sequence[Part], answers: Sequence[_Values]) -> _Logits:
-    n_candidates = max(part.candidates.stop for part in parts)
-    n_texts = max(part.rows.stop for part in parts)
-    logits = np.empty((n_candidates, n_texts, answers[0].shape[2]), np.float32)
-    for part, answer in zip(parts, answers, strict=True):
-        logits[part.candidates, part.rows] = answer
-    return logits
 
 
 def first_failure(failures: BaseExceptionGroup[BaseException]) -> BaseException:

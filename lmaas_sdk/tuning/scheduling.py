@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections import deque
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from lmaas_sdk.seeding import whole_number
 
@@ -18,6 +19,13 @@ _CHOICES = {"stragglers": get_args(Stragglers), "failed": get_args(OnFailure)}
 _LATENCIES = 200
 _FEWEST_LATENCIES = 10
 _USUAL = 0.9  # the part of the calls whose latency is what is usual
+_RANGES: dict[str, tuple[float, float | None]] = {
+    "quorum": (0.5, 1.0),
+    "slow_factor": (1.0, None),
+    "hedge_factor": (1.0, None),
+    "hedge_floor_s": (0.0, None),
+    "most_hedged": (0.0, 1.0),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +37,14 @@ class Scheduling:
             `wait`; `drop`: the generation goes on without (a call is cancelled, and booked as what it may have cost);
             `hedge`: the call is sent once more, beside itself and paid for, and whichever is answered first counts.
         quorum: The part of a generation's candidates that must be answered before the rest may be dropped.
-        slow_factor: A call is a straggler when it takes this many times as long as nine in ten calls did.
+        slow_factor: A call may be dropped when it takes this many times as long as nine in ten calls did.
+        hedge_factor: A call is sent again when it takes this many times as long as nine in ten calls did. Where calls
+            take about the same time that is none but the stragglers, and where they do not about the slowest 5 %, for
+            which Dean and Barroso (2013, "The Tail at Scale") send a second request.
+        hedge_floor_s: Seconds that a call has to take before it is sent again, however quick the others are.
         most_hedged: Most calls sent again because they are slow, as a part of all calls of the run so far.
         over_ask: Candidates asked for beyond the population; a generation goes on as soon as a population of them is
-            answered.
+            answered. A search that gives none, as `AskTell`, is refused before anything is sent.
         failed: What happens to a candidate that gets no usable answer, tried again though it was: `drop`: the
             optimiser is told without it; `impute`: it is told the worst value of the generation; `resample`: another
             candidate is scored in its place. Where too few are left to be told, the rest are imputed.
@@ -46,6 +58,8 @@ class Scheduling:
     stragglers: Stragglers = "wait"
     quorum: float = 0.75
     slow_factor: float = 1.1
+    hedge_factor: float = 1.5
+    hedge_floor_s: float = 0.1
     most_hedged: float = 0.1
     over_ask: int = 0
     failed: OnFailure = "drop"
@@ -58,15 +72,26 @@ class Scheduling:
                 raise ValueError(f"{choice} is {' or '.join(map(repr, allowed))}, not {value!r:.80}")
         for name in ("over_ask", "tries", "spares"):
             whole_number(name, getattr(self, name), at_least=0)
-        for name, least, most in (("quorum", 0.5, 1.0), ("slow_factor", 1.0, math.inf), ("most_hedged", 0.0, 1.0)):
-            number = getattr(self, name)
-            if isinstance(number, bool) or not isinstance(number, (int, float)) or not least <= number <= most:
-                raise ValueError(f"{name} is a number from {least} to {most}, not {number!r:.80}")
+        for name, (least, most) in _RANGES.items():
+            _check_number(name, getattr(self, name), least=least, most=most)
 
     @property
     def extra(self) -> int:
         """Candidates that the optimiser is asked for beyond its population."""
         return self.over_ask + (self.spares if self.failed == "resample" else 0)
+
+    def late_s(self, usual_s: float) -> float:
+        """Seconds from which on a call is a straggler, where nine in ten take `usual_s` at most."""
+        if self.stragglers == "hedge":
+            return max(self.hedge_factor * usual_s, self.hedge_floor_s)
+        return self.slow_factor * usual_s
+
+
+def _check_number(name: str, number: Any, *, least: float, most: float | None) -> None:
+    is_number = isinstance(number, (int, float)) and not isinstance(number, bool)
+    if not is_number or not least <= float(number) <= (sys.float_info.max if most is None else most):
+        allowed = f"at least {least}" if most is None else f"from {least} to {most}"
+        raise ValueError(f"{name} is a finite number, {allowed}, not {number!r:.80}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,19 +110,15 @@ class Needs:
 
 
 class LatencyRecord:
-    """How long calls took, and so which ones take far longer than usual.
-
-    Args:
-        slow_factor: As of `Scheduling`.
+    """How long calls took, and so what is usual.
 
     Attributes:
         calls: Calls of the run, those sent again apart.
         hedged: Calls that were sent again because they were slow.
     """
 
-    def __init__(self, slow_factor: float) -> None:
+    def __init__(self) -> None:
         self.calls = self.hedged = 0
-        self._factor = slow_factor
         self._latencies_s: deque[float] = deque(maxlen=_LATENCIES)
 
     def add(self, latency_s: float) -> None:
@@ -112,9 +133,9 @@ class LatencyRecord:
         return True
 
     @property
-    def slow_s(self) -> float | None:
-        """From when on a call is a straggler; None: too few have been answered to tell."""
+    def usual_s(self) -> float | None:
+        """What nine in ten calls took at most; None: too few have been answered to tell."""
         if len(self._latencies_s) < _FEWEST_LATENCIES:
             return None
         ordered = sorted(self._latencies_s)
-        return self._factor * ordered[math.ceil(_USUAL * len(ordered)) - 1]
+        return ordered[math.ceil(_USUAL * len(ordered)) - 1]

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmaas_sdk.tuning.objective import Objective, text_losses, total
+from lmaas_sdk.tuning.parts import Part
 from lmaas_sdk.tuning.racing import Racing, compared, values
-from lmaas_sdk.tuning.scheduler import Part
 from lmaas_sdk.tuning.strata import survivors
 
 __all__ = ["Scoreboard"]

@@ -48,7 +48,7 @@ class Told:
         """What `to_record` made."""
         evaluations = Fraction(record["evaluations"])
         return cls(
-            {index: float(value) for index, value in record["values"]},
+            {int(index): float(value) for index, value in record["values"]},
             dict(record["fates"]),
             int(evaluations) if evaluations.denominator == 1 else evaluations,
             str(record["asked"]),

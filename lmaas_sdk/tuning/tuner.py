@@ -17,21 +17,25 @@ from lmaas_sdk.errors import BudgetExceeded, BudgetTooSmall
 from lmaas_sdk.seeding import whole_number
 from lmaas_sdk.tasks import Dataset
 from lmaas_sdk.traffic.cache import ReplyCache
+from lmaas_sdk.traffic.quota_presets import quotas_of
 from lmaas_sdk.traffic.retry import RetryPolicy
 from lmaas_sdk.tuning.events import Event, Listener, Waiting
-from lmaas_sdk.tuning.fitting import Fit, JournalPlace, MakeOptimizer
-from lmaas_sdk.tuning.journal import Durability
-from lmaas_sdk.tuning.optimizer import Optimizer
+from lmaas_sdk.tuning.fitting import Fit
+from lmaas_sdk.tuning.journal import Durability, check_durability
+from lmaas_sdk.tuning.journal_place import JournalPlace
+from lmaas_sdk.tuning.optimizer import MakeOptimizer, Optimizer
+from lmaas_sdk.tuning.options import check_backend, check_cache, check_factory, check_kinds, plain_options
+from lmaas_sdk.tuning.preparation import check_comparison
 from lmaas_sdk.tuning.presets import DEFAULT_PRESET, Preset, get_preset
 from lmaas_sdk.tuning.result import TuningResult
 from lmaas_sdk.tuning.resumption import Recorded
-from lmaas_sdk.tuning.run import Surroundings
 from lmaas_sdk.tuning.scheduling import Scheduling
 from lmaas_sdk.tuning.searches import make_optimizer
 from lmaas_sdk.tuning.sharing import Sharing
 from lmaas_sdk.tuning.stopping import checked_target
+from lmaas_sdk.tuning.surroundings import Surroundings
 
-__all__ = ["Tuner"]
+__all__ = ["Tuner", "one_of_several"]
 
 
 class Tuner:
@@ -52,7 +56,8 @@ class Tuner:
         options: Kept in the journal for whoever resumes it, as they are; plain values for JSON.
 
     Raises:
-        ValueError: The preset is unknown.
+        TypeError: An option is of another type; the message names it.
+        ValueError: The preset, the durability or a quota is unknown.
         Unsupported: The backend takes no such soft prompts.
     """
 
@@ -72,14 +77,13 @@ class Tuner:
         cache: ReplyCache | bool = True,
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        if budget is not None and not isinstance(budget, Budget):
-            raise TypeError(f"budget is a Budget, such as Budget(usd='5.00'), not {budget!r}")
-        if scheduling is not None and not isinstance(scheduling, Scheduling):
-            raise TypeError(
-                f"scheduling is a Scheduling, such as Scheduling(stragglers='drop'), not {scheduling!r:.80}"
-            )
-        if optimizer is not None and not callable(optimizer):
-            raise TypeError(f"optimizer makes a search of its dimension and a seed: (d, seed), not {optimizer!r:.80}")
+        check_backend(backend)
+        check_kinds(budget=budget, scheduling=scheduling, journal=journal, retry=retry)
+        check_factory(optimizer)
+        check_durability(durability)
+        check_cache(cache)
+        quotas_of(quotas, "score")
+        plain = plain_options(options)
         self.backend = backend
         self.budget = budget
         self.preset = get_preset(preset)
@@ -87,7 +91,7 @@ class Tuner:
         self.preset.subspace(backend.card, seed)  # what the backend cannot do is said now
         self._scheduling = scheduling or Scheduling()
         self._optimizer = optimizer
-        self._place = None if journal is None else JournalPlace(Path(journal), durability, options=dict(options or {}))
+        self._place = None if journal is None else JournalPlace(Path(journal), durability, options=plain)
         self._retry = retry or RetryPolicy()
         self._quotas, self._cache = quotas, cache
         self._sharing = Sharing()
@@ -116,7 +120,9 @@ class Tuner:
         Args:
             journal: The file.
             backend: The model.
-            budget: The run's; it may be larger than it was. None: one like it in memory, if it was in no ledger file.
+            budget: The run's; it may be larger than it was, and what the journal says was spent counts. In memory: a
+                fresh one, or that of this process that has the run's spend already, which is not counted again. None:
+                one like the run's in memory, if that was in no ledger file.
             optimizer: As it was given when the run began.
             durability: As of `Tuner`.
             despite_changes: Go on although packages or the engine are not those that the run began with; the result
@@ -126,6 +132,7 @@ class Tuner:
         Raises:
             JournalError: The file cannot be read, or the budget was in a ledger file and none is given.
         """
+        check_kinds(journal=journal)
         path = Path(journal)
         recorded = Recorded(path)
         tuner = cls(
@@ -135,6 +142,7 @@ class Tuner:
             seed=recorded.seed,
             scheduling=recorded.scheduling,
             optimizer=optimizer,
+            durability=durability,
             retry=retry,
             quotas=quotas,
             cache=cache,
@@ -164,7 +172,7 @@ class Tuner:
             train: Labelled examples, at least one of each class. They carry their task.
             dev: Others, to choose by.
             test: Others again, which the chosen prompt is evaluated on once, at the end.
-            compare_manual: Evaluate the manual prompt on `test` as well.
+            compare_manual: Evaluate the manual prompt on `test` as well, which then has to be there.
             max_wait_s: Most seconds a call may wait for the provider's rate limit before the run stops with "quota".
             target: The run ends when a look at dev comes up to this value of the metric; None: it never does.
             on_event: Called with every event of the run, on the event loop's thread.
@@ -177,12 +185,14 @@ class Tuner:
             BudgetTooSmall: The budget cannot pay for one generation; nothing was sent.
             EmptyClass: A class has no training example.
             TaskError: The data are unusable otherwise; nothing was sent.
-            ValueError: `target` is no finite number, or there is no dev set to reach it on.
+            ValueError: `target` is no finite number, there is no dev set to reach it on, no test set to compare on, or
+                the search gives no more candidates than its population, and `over_ask` more are asked for.
             LedgerConflict: The budget is in its ledger with other limits.
             JournalError: The journal cannot be kept or gone on with; the type says why. Nothing was sent.
             BudgetExceeded, QuotaExceeded, BackendError: It ended before the first generation was done.
         """
         target = checked_target(target, has_dev=dev is not None)
+        check_comparison(compare_manual=compare_manual, has_test=test is not None)
         retry = self._retry if max_wait_s is None else replace(self._retry, max_wait_s=max_wait_s)
         datasets = {"train": train, "dev": dev, "test": test, "manual": test if compare_manual else None}
         listen = on_event or _ignore
@@ -223,18 +233,6 @@ class Tuner:
     def _own_optimizer(self, d: int, seed: int) -> Optimizer:
         return make_optimizer(self.preset, d, seed)
 
-    def one_of_several(self, sharing: Sharing, budget: Budget, place: JournalPlace | None) -> Tuner:
-        """The same, in the place that a `TunerGroup` gives it.
-
-        Args:
-            sharing: How it goes with the others.
-            budget: Its share.
-            place: Where its journal is kept; None: nowhere.
-        """
-        other = copy.copy(self)
-        other._sharing, other.budget, other._place, other._stops = sharing, budget, place, set()
-        return other
-
     def stop(self) -> None:
         """Ends every `fit` that is under way after its generation; the result says "interrupted".
 
@@ -253,6 +251,20 @@ class Tuner:
             yield stop
         finally:
             self._stops.discard(stop)
+
+
+def one_of_several(tuner: Tuner, sharing: Sharing, *, budget: Budget, place: JournalPlace | None) -> Tuner:
+    """The same tuner, in the place that a `TunerGroup` gives it.
+
+    Args:
+        tuner: As it was added.
+        sharing: How it goes with the others.
+        budget: Its share.
+        place: Where its journal is kept; None: nowhere.
+    """
+    other = copy.copy(tuner)
+    other._sharing, other.budget, other._place, other._stops = sharing, budget, place, set()
+    return other
 
 
 @contextmanager

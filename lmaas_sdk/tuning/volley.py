@@ -11,7 +11,8 @@ from typing import Any
 
 from lmaas_sdk.accounting.budget import Reservation
 from lmaas_sdk.errors import BackendError, BudgetExceeded, OutcomeUnknown, ProtocolError, QuotaExceeded
-from lmaas_sdk.tuning.scheduler import Part, Read, Scheduler, first_failure
+from lmaas_sdk.tuning.parts import Part, Read
+from lmaas_sdk.tuning.scheduler import Scheduler, first_failure
 from lmaas_sdk.tuning.scheduling import LatencyRecord, Scheduling
 
 __all__ = ["Answer", "Volley"]
@@ -166,8 +167,10 @@ class Volley:
 
     def _until_late_s(self, number: int) -> float:
         """Seconds until a call is late, 0 when it is; infinite while nobody can tell."""
-        slow_s, sent_s = self._latencies.slow_s, self._sent_s.get(number)
-        return math.inf if slow_s is None or sent_s is None else max(0.0, sent_s + slow_s - self._clock())
+        usual_s, sent_s = self._latencies.usual_s, self._sent_s.get(number)
+        if usual_s is None or sent_s is None:
+            return math.inf
+        return max(0.0, sent_s + self._scheduling.late_s(usual_s) - self._clock())
 
     async def _wait(self, tasks: Sequence[asyncio.Task[Answer]], wait_s: float) -> None:
         """Waits until one of the tasks is done, a call is sent or answered, or so many seconds have gone by."""

@@ -20,8 +20,12 @@ class Worker:
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lmaas-optimizer")
 
     async def run(self, function: Callable[[], _T]) -> _T:
-        """The function's result, computed off the event loop's thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, function)
+        """The function's result, computed off the event loop's thread.
+
+        Raises:
+            RuntimeError: The function raised StopIteration, which no future can carry: nobody would ever hear of it.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: _called(function))
 
     async def __aenter__(self) -> Self:
         return self
@@ -30,3 +34,10 @@ class Worker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _called(function: Callable[[], _T]) -> _T:
+    try:
+        return function()
+    except StopIteration as stop:
+        raise RuntimeError("the search raised StopIteration") from stop
