@@ -71,6 +71,11 @@ from lmaas_sdk.errors import (
     Unsupported,
     VerbalizerError,
 )
+from lmaas_sdk.planning.conditions import Conditions, Failures, Latency, Outage
+from lmaas_sdk.planning.scenario import Scenario, price_named
+from lmaas_sdk.planning.simulate import simulate, simulate_async, sweep, sweep_async
+from lmaas_sdk.planning.simulation import Simulation, Sweep
+from lmaas_sdk.planning.synthetic import SyntheticLandscape, SyntheticTexts
 from lmaas_sdk.registry import load_backend
 from lmaas_sdk.reporting.report import write_report
 from lmaas_sdk.reporting.report_runs import read_run
@@ -132,6 +137,7 @@ __all__ = [
     "Choice",
     "CircuitOpen",
     "Client",
+    "Conditions",
     "CorruptModel",
     "Dataset",
     "DevScored",
@@ -139,6 +145,7 @@ __all__ = [
     "EmptyClass",
     "Evaluation",
     "Event",
+    "Failures",
     "FeatureQuery",
     "FeatureReply",
     "FileCache",
@@ -151,6 +158,7 @@ __all__ = [
     "JournalMismatch",
     "Label",
     "LabelWords",
+    "Latency",
     "Ledger",
     "LedgerConflict",
     "LedgerError",
@@ -167,6 +175,7 @@ __all__ = [
     "NoLanguageModelHead",
     "NotFinite",
     "Optimizer",
+    "Outage",
     "OutcomeUnknown",
     "PaymentRequired",
     "Piece",
@@ -190,13 +199,18 @@ __all__ = [
     "RunFileError",
     "RunPlanned",
     "RunRecord",
+    "Scenario",
     "Scheduling",
     "ScoreQuery",
     "ScoreReply",
     "ServerFault",
     "ServerUntrusted",
+    "Simulation",
     "SqliteLedger",
     "Subspace",
+    "Sweep",
+    "SyntheticLandscape",
+    "SyntheticTexts",
     "Task",
     "TaskError",
     "Template",
@@ -224,13 +238,18 @@ __all__ = [
     "load_backend",
     "open_cache",
     "open_ledger",
+    "price_named",
     "read_dataset",
     "read_folder",
     "read_price_table",
     "read_run",
     "register_metric",
+    "simulate",
+    "simulate_async",
     "state_ledger",
     "subsample",
+    "sweep",
+    "sweep_async",
     "verify_ledger",
     "write_report",
 ]
