@@ -127,7 +127,7 @@ class Turns:
             self._drop_who_left()
 
     def _has_room(self) -> bool:
-        if self._on >= self._pace.slots or (self._pace.has_quota and self._unsent):
+        if self._on >= self._pace.slots or (self._pace.is_limited and self._unsent):
             return False
         wait_s = self._pace.wait_s(_clock_s())
         if wait_s > 0 and self._timer is None:
@@ -164,6 +164,7 @@ class Pace:
 
     Attributes:
         has_quota: Whether there is a quota of a minute.
+        is_limited: Whether there is one of a minute or of a day.
         took: What a turn costs.
     """
 
@@ -171,6 +172,8 @@ class Pace:
         self._requests_s = _apart_s(limits.requests_per_minute)
         self._tokens_s = _apart_s(limits.tokens_per_minute)
         self.has_quota = bool(self._requests_s or self._tokens_s)
+        self._is_by_day = limits.requests_per_day is not None and not self.has_quota
+        self.is_limited = self.has_quota or self._is_by_day
         self._places = places
         self._at_backend_s: float | None = None
         self.took, self._calls = 0.0, 1.0  # of a turn
@@ -178,9 +181,9 @@ class Pace:
         self._next_s = 0.0
 
     def cost(self, amounts: Amounts) -> float:
-        """What was spent, in seconds of the quota, or in tokens where there is none."""
+        """What was spent: in seconds of a minute's quota, else in requests of a day's, else in tokens."""
         if not self.has_quota:
-            return float(amounts.tokens)
+            return float(amounts.calls if self._is_by_day else amounts.tokens)
         return max(amounts.calls * self._requests_s, amounts.tokens * self._tokens_s)
 
     @property
