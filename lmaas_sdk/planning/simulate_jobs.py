@@ -12,6 +12,7 @@ from lmaas_sdk.backend import Backend
 from lmaas_sdk.outside import of_a_simulation, outside, within_outside
 from lmaas_sdk.planning.conditions import Conditions
 from lmaas_sdk.planning.jobs import JobsSimulation, TuningJob
+from lmaas_sdk.planning.jobs_checked import check_any_affordable
 from lmaas_sdk.planning.jobs_told import budget_bounds, jobs_told, quota_bounds
 from lmaas_sdk.planning.playing import faults_of, new_budget
 from lmaas_sdk.planning.scenario import Scenario
@@ -55,6 +56,7 @@ def simulate_jobs(
     Raises:
         ValueError: There is no job, a name is there twice, a priority is not above 0, or a preset is unknown.
         BudgetTooSmall: No job's part of the budget pays for a generation.
+        QuotaExceeded: The quota lets no job's calls through, however long they wait.
         LmaasError: No job can be run; as `TunerGroup.fit`.
         RuntimeError: An event loop runs in this thread.
     """
@@ -90,7 +92,9 @@ async def _played(jobs: Sequence[TuningJob], scenario: Scenario, seed: int) -> J
             "opened": began,
         }
         async with load_backend("mock", **options) as backend:
-            result = await _group(jobs, backend, budget).fit(max_wait_s=scenario.max_wait_s)
+            group = _group(jobs, backend, budget)
+            await check_any_affordable(jobs, budget, scenario, seed)
+            result = await group.fit(max_wait_s=scenario.max_wait_s)
     entries, book = ledger.entries(), cast("_Bookkeeper", backend).book
     return JobsSimulation(
         jobs=jobs_told(jobs, result, entries, limits=scenario.limits),
