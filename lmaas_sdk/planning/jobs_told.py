@@ -37,13 +37,13 @@ def jobs_told(
 
 
 def _told(job: TuningJob, result: GroupResult, rows: RunRows, *, share: Share, began_s: float) -> SimulatedJob:
-    run, failure = result.get(job.name), result.failures.get(job.name)
+    run = result.get(job.name)
     return SimulatedJob(
         name=job.name,
         priority=job.priority,
         stopped="failed" if run is None else run.stopped,
-        failure=str(failure) if failure is not None else None if run is None or not run.failure else str(run.failure),
-        generations=_generations(result, job.name),
+        failure=_failure(result, job.name),
+        generations=0 if run is None else len(run.generations),
         spent=result.spend[job.name],
         ended_s=None if rows.ended_s is None else rows.ended_s - began_s,
         used=share.used,
@@ -56,8 +56,10 @@ def _told(job: TuningJob, result: GroupResult, rows: RunRows, *, share: Share, b
     )
 
 
-def _generations(result: GroupResult, name: str) -> int:
-    return len(result[name].generations) if name in result else 0
+def _failure(result: GroupResult, name: str) -> str | None:
+    """What ended it, whether it has a result or not."""
+    failure = result[name].failure if name in result else result.failures.get(name)
+    return None if failure is None else str(failure)
 
 
 def _cost(limits: Limits) -> Cost:
