@@ -22,11 +22,17 @@ from pathlib import Path
 
 import lmaas_sdk.tuning.cmaes  # noqa: F401  (it imports pycma, which is no part of a simulation)
 from benchmarks.figures import tell
-from lmaas_sdk import PRESETS, Budget, Limits, Price
-from lmaas_sdk.planning.conditions import Conditions, Latency
-from lmaas_sdk.planning.jobs import TuningJob
-from lmaas_sdk.planning.simulate_jobs import simulate_jobs
-from lmaas_sdk.planning.synthetic import SyntheticTexts
+from lmaas_sdk import (
+    PRESETS,
+    Budget,
+    Conditions,
+    Latency,
+    Limits,
+    Price,
+    SyntheticTexts,
+    TuningJob,
+    simulate_jobs,
+)
 
 SEED, GENERATIONS = 42, 20
 PRESET = replace(PRESETS["sep-tpa"], name="sep-tpa, d 50", d=50, population=20)

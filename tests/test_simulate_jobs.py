@@ -16,11 +16,20 @@ from zoneinfo import ZoneInfo
 import pytest
 from tuning_cases import DEV, SMALL, TRAIN
 
-from lmaas_sdk import PRESETS, Budget, Limits, Price
+from lmaas_sdk import (
+    PRESETS,
+    Budget,
+    Conditions,
+    Failures,
+    JobsSimulation,
+    Latency,
+    Limits,
+    Outage,
+    Price,
+    TuningJob,
+    simulate_jobs,
+)
 from lmaas_sdk.errors import BudgetTooSmall
-from lmaas_sdk.planning.conditions import Conditions, Failures, Latency, Outage
-from lmaas_sdk.planning.jobs import JobsSimulation, TuningJob
-from lmaas_sdk.planning.simulate_jobs import simulate_jobs
 
 BEGAN = datetime(2026, 3, 28, 9, tzinfo=ZoneInfo("Europe/Berlin"))
 LATENCY = Latency(median_s=1.0, spread=0.4)
