@@ -72,8 +72,10 @@ from lmaas_sdk.errors import (
     VerbalizerError,
 )
 from lmaas_sdk.planning.conditions import Conditions, Failures, Latency, Outage
+from lmaas_sdk.planning.jobs import JobsSimulation, TuningJob
 from lmaas_sdk.planning.scenario import Scenario, price_named
 from lmaas_sdk.planning.simulate import simulate, simulate_async, sweep, sweep_async
+from lmaas_sdk.planning.simulate_jobs import simulate_jobs
 from lmaas_sdk.planning.simulation import Simulation, Sweep
 from lmaas_sdk.planning.synthetic import SyntheticLandscape, SyntheticTexts
 from lmaas_sdk.registry import load_backend
@@ -152,6 +154,7 @@ __all__ = [
     "GenerationDone",
     "GroupResult",
     "InvalidQuery",
+    "JobsSimulation",
     "JournalCorrupt",
     "JournalError",
     "JournalInUse",
@@ -221,6 +224,7 @@ __all__ = [
     "TunedPrompt",
     "Tuner",
     "TunerGroup",
+    "TuningJob",
     "TuningResult",
     "UnknownDataset",
     "UnknownPrice",
@@ -246,6 +250,7 @@ __all__ = [
     "register_metric",
     "simulate",
     "simulate_async",
+    "simulate_jobs",
     "state_ledger",
     "subsample",
     "sweep",

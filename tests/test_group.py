@@ -259,6 +259,17 @@ async def test_where_all_fail_the_first_error_is_raised() -> None:
     assert "second: " in raised.value.__notes__[1]
 
 
+async def test_of_many_failures_some_are_noted() -> None:
+    """A thousand lines help nobody."""
+    group = TunerGroup(budget=Budget(evaluations=10))
+    for number in range(30):
+        group.add(f"run-{number}", mock(), TRAIN, preset=SMALL)
+    with pytest.raises(BudgetTooSmall) as raised:
+        await group.fit()
+    assert 12 == len(raised.value.__notes__)
+    assert "and 19 more" == raised.value.__notes__[-1]
+
+
 async def test_what_makes_no_sense_is_refused_at_once() -> None:
     """Names, priorities and data are checked when a run is added."""
     group = TunerGroup(budget=Budget(evaluations=80))

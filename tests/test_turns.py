@@ -27,6 +27,7 @@ class Provider:
     places: int = 1000
     latency_s: float = 0.5
     got: Counter[int] = field(default_factory=Counter)
+    requests: Counter[int] = field(default_factory=Counter)
     most_at_once: int = 0
 
     def __post_init__(self) -> None:
@@ -49,9 +50,10 @@ class Provider:
             self._at_once -= 1
         permit.settle(tokens)
         self.got[run] += tokens
+        self.requests[run] += 1
 
     def flow(self, run: int, priority: float) -> Flow:
-        return Flow(self.turns, priority, lambda: Amounts(calls=self.got[run], tokens=self.got[run]))
+        return Flow(self.turns, priority, lambda: Amounts(calls=self.requests[run], tokens=self.got[run]))
 
     async def generations(
         self, run: int, priority: float, *, from_s: float = 0.0, until_s: float, tokens: int = 1
@@ -123,6 +125,22 @@ def test_nobody_gets_more_than_a_fifth_above_his_share(priorities: list[float], 
     shares = zip(fair(priorities, taken, slowest), fair(priorities, taken, taken), strict=True)
     assert all(provider.got[run] < 1.2 * max(both) + 2 for run, both in enumerate(shares))
     assert taken > 0.95 * min(900, len(priorities) * 900 / (latency_s + 0.1))
+
+
+def test_a_days_quota_is_shared_by_priority() -> None:
+    """1:2:4, by requests, whatever these are made of; on the first day, and after each midnight."""
+
+    async def run() -> Provider:
+        provider = Provider(Limits(requests_per_day=70), places=2)
+        async with asyncio.TaskGroup() as group:
+            for number, priority in enumerate([1.0, 2.0, 4.0] * 3):
+                tokens = 1 if number < 3 else 2
+                group.create_task(provider.generations(number, priority, until_s=6 * 86_400, tokens=tokens))
+        return provider
+
+    requests = run_virtual(run()).requests
+    assert 6 * 70 <= requests.total() <= 6 * 70 + 9
+    assert [20, 40, 80] * 3 == pytest.approx([requests[number] for number in range(9)], abs=2)
 
 
 def test_many_runs_share_one_quota() -> None:

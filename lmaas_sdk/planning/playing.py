@@ -34,7 +34,7 @@ from lmaas_sdk.tuning.result import Stopped, TuningResult
 from lmaas_sdk.tuning.scheduler import Scheduler
 from lmaas_sdk.tuning.tuner import Tuner
 
-__all__ = ["Played", "check_affordable", "new_budget", "new_tuner", "play"]
+__all__ = ["Played", "check_affordable", "faults_of", "new_budget", "new_tuner", "play"]
 
 _ENTRIES_KEPT = 100_000_000
 _ENDS = (BackendError, BudgetExceeded, QuotaExceeded)
@@ -95,7 +95,7 @@ async def play(scenario: Scenario, seed: int, *, began: datetime, on_event: Call
     with within_outside(of_a_simulation(began_s=began.timestamp(), clock=clock, seed=seed)):
         ledger = MemoryLedger(wall=outside().wall, keep=_ENTRIES_KEPT)
         budget = new_budget(scenario, ledger=ledger, clock=clock)
-        faults = _faults(scenario.conditions.failures, seed, clock)
+        faults = faults_of(scenario.conditions.failures, seed, clock)
         failure: LmaasError | None = None
         result: TuningResult | None = None
         async with load_backend("mock", **scenario.provider(), faults=faults, opened=began) as backend:
@@ -167,7 +167,7 @@ async def check_affordable(scenario: Scenario, seed: int) -> None:
             check_ever_fits(part.call.worst.tokens, scenario.limits)
 
 
-def _faults(failures: Failures, seed: int, clock: Callable[[], float]) -> Faults:
+def faults_of(failures: Failures, seed: int, clock: Callable[[], float]) -> Faults:
     """The failures of a run: by chance, and all attempts while the provider is away."""
     outages = failures.outages
 

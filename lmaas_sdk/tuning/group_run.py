@@ -34,6 +34,7 @@ from lmaas_sdk.tuning.turns import Flow, Turns
 __all__ = ["GroupRun", "Job", "Tell"]
 
 Tell = Callable[[str, Event], None]
+_MOST_NOTED = 10  # of failures, where all have failed
 _logger = logging.getLogger("lmaas_sdk.tuning")
 
 
@@ -157,8 +158,10 @@ class GroupRun:
         first, *others = self._in_order(self._failures).items()
         name, error = first
         error.add_note(f"all runs of the group have failed; this is the error of {name!r}")
-        for name, other in others:
+        for name, other in others[:_MOST_NOTED]:
             error.add_note(f"{name}: {in_words(other)}")
+        if len(others) > _MOST_NOTED:
+            error.add_note(f"and {len(others) - _MOST_NOTED} more")
         raise error
 
     # -- before the first call

@@ -9,8 +9,9 @@ wait, whoever is nearest to a generation borrows what he lacks from the others' 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -23,14 +24,21 @@ __all__ = ["Member", "Pool", "split"]
 
 def split(total: int, priorities: Sequence[Fraction]) -> list[int]:
     """Whole parts in proportion to the priorities that add up to the total, which may be negative."""
-    whole, upto, before = sum(priorities), Fraction(0), 0
-    parts = []
-    for priority in priorities:
-        upto += priority
-        until = math.floor(total * upto / whole)
-        parts.append(until - before)
-        before = until
-    return parts
+    return _parts(total, _weights(priorities))
+
+
+def _weights(priorities: Collection[Fraction]) -> list[int]:
+    """Whole numbers in the same proportions: many times as fast to reckon with, and as exact."""
+    scale = math.lcm(*(priority.denominator for priority in priorities))
+    return [priority.numerator * (scale // priority.denominator) for priority in priorities]
+
+
+def _parts(total: int, weights: Collection[int]) -> list[int]:
+    if not total:
+        return [0] * len(weights)
+    whole = sum(weights)
+    untils = [total * upto // whole for upto in itertools.accumulate(weights)]
+    return [until - before for before, until in itertools.pairwise([0, *untils])]
 
 
 @dataclass(slots=True, eq=False)
@@ -83,7 +91,8 @@ class Pool:
     """
 
     def __init__(self, members: Iterable[Member], rest: Quantities = ZERO) -> None:
-        self._running = dict.fromkeys(members)
+        every = list(members)
+        self._running = dict(zip(every, _weights([member.priority for member in every]), strict=True))
         self._waiting = 0
         self._total = ZERO  # of all credits
         self._leave_to_others(rest)
@@ -120,17 +129,16 @@ class Pool:
     def _leave_to_others(self, rest: Quantities) -> None:
         if not self._running or rest == ZERO:
             return
-        priorities = [member.priority for member in self._running]
-        parts = zip(*(split(int(amount), priorities) for amount in rest), strict=True)
+        parts = zip(*(_parts(int(amount), self._running.values()) for amount in rest), strict=True)
         for member, part in zip(self._running, parts, strict=True):
             member.credit = added(member.credit, _row(part))
         self._total = added(self._total, rest)
 
     def _settle(self, *asking: Member) -> None:
         """Grants what credits pay for and, where everybody waits, what all of them together pay for."""
-        for member in asking:
+        for member in [one for one in asking if one.answer is not None]:
             has = _least(member.credit, self._total)
-            if member.answer is not None and not is_over(member.short, has):
+            if not is_over(member.short, has):
                 self._grant(member, member.whole_generations(has))
         if not self._running or self._waiting < len(self._running):
             return

@@ -28,6 +28,7 @@ class TurnPace:
 
     Attributes:
         has_quota: Whether there is a quota of a minute.
+        is_limited: Whether there is one of a minute or of a day.
         took: What a turn costs.
     """
 
@@ -35,6 +36,8 @@ class TurnPace:
         self._requests_s = _apart_s(limits.requests_per_minute)
         self._tokens_s = _apart_s(limits.tokens_per_minute)
         self.has_quota = bool(self._requests_s or self._tokens_s)
+        self._is_by_day = limits.requests_per_day is not None and not self.has_quota
+        self.is_limited = self.has_quota or self._is_by_day
         self._places = places
         self._at_backend_s: float | None = None
         self.took, self._calls = 0.0, 1.0  # of a turn
@@ -42,9 +45,9 @@ class TurnPace:
         self._next_s = 0.0
 
     def cost(self, amounts: Amounts) -> float:
-        """What was spent, in seconds of the quota, or in tokens where there is none."""
+        """What was spent: in seconds of a minute's quota, else in requests of a day's, else in tokens."""
         if not self.has_quota:
-            return float(amounts.tokens)
+            return float(amounts.calls if self._is_by_day else amounts.tokens)
         return max(amounts.calls * self._requests_s, amounts.tokens * self._tokens_s)
 
     @property

@@ -124,7 +124,7 @@ class Turns:
             self._drop_who_left()
 
     def _has_room(self) -> bool:
-        if self._on >= self._pace.slots or (self._pace.has_quota and self._unsent):
+        if self._on >= self._pace.slots or (self._pace.is_limited and self._unsent):
             return False
         wait_s = self._pace.wait_s(_clock_s())
         if wait_s > 0 and self._timer is None:
