@@ -20,12 +20,12 @@ from lmaas_sdk.tasks import Dataset, check_metric
 from lmaas_sdk.texts import TextSet
 from lmaas_sdk.tuning.plan import DEFAULT_EVALUATIONS, RunCosts, is_limited
 from lmaas_sdk.tuning.presets import Preset
-from lmaas_sdk.tuning.racing import Racing, rungs
+from lmaas_sdk.tuning.racing import Racing, pays, rungs
 from lmaas_sdk.tuning.scheduler import Scheduler, Scorable
 from lmaas_sdk.tuning.selection import MOST_RESCORED
 from lmaas_sdk.tuning.subspace import Subspace
 
-__all__ = ["LabelledTexts", "effective_budget", "prepare", "run_costs", "worst_of_generation"]
+__all__ = ["LabelledTexts", "effective_budget", "prepare", "races", "run_costs", "worst_of_generation"]
 
 _logger = logging.getLogger("lmaas_sdk.tuning")
 _DEV_CANDIDATES = 2  # the generation's best and the mean
@@ -124,6 +124,23 @@ def worst_of_generation(
         return scheduler.worst(train.scorable, candidates, "train")
     steps = rungs(racing, train.dataset.labels, seed=seed, generation=generation)
     return sum((scheduler.worst(train.scorable, candidates, "train", rows=rows) for rows in steps), Amounts())
+
+
+def races(client: Client, preset: Preset, train: LabelledTexts, *, given: Budget | None) -> bool:
+    """Whether candidates are raced: where the preset says so, or it pays."""
+    if preset.racing != "auto":
+        return preset.racing == "on"
+    budget = given or Budget()
+    scheduler = Scheduler(client, "pricing")
+    return pays(
+        Racing(),
+        objective=preset.objective,
+        n_texts=len(train.dataset),
+        generation=worst_of_generation(scheduler, train, preset.population, racing=None),
+        free={unit: budget.least_free(unit) for unit in ("calls", "tokens", "nanousd")},
+        limits=client.limits("score"),
+        price=client.backend.card.price,
+    )
 
 
 def effective_budget(given: Budget | None, costs: RunCosts, population: int) -> Budget:
