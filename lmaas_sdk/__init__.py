@@ -70,6 +70,12 @@ from lmaas_sdk.errors import (
     Unsupported,
     VerbalizerError,
 )
+from lmaas_sdk.planning.conditions import Conditions, Failures, Latency, Outage
+from lmaas_sdk.planning.counted import OnPaper
+from lmaas_sdk.planning.estimate import estimate
+from lmaas_sdk.planning.estimated import Estimate
+from lmaas_sdk.planning.learned import History, read_history
+from lmaas_sdk.planning.ranges import Range
 from lmaas_sdk.registry import load_backend
 from lmaas_sdk.tasks import (
     Dataset,
@@ -124,16 +130,20 @@ __all__ = [
     "Capabilities",
     "CircuitOpen",
     "Client",
+    "Conditions",
     "CorruptModel",
     "Dataset",
     "DevScored",
     "EmptyClass",
+    "Estimate",
     "Evaluation",
+    "Failures",
     "FeatureQuery",
     "FeatureReply",
     "FileCache",
     "GenerationDone",
     "GroupResult",
+    "History",
     "InvalidQuery",
     "JournalCorrupt",
     "JournalError",
@@ -141,6 +151,7 @@ __all__ = [
     "JournalMismatch",
     "Label",
     "LabelWords",
+    "Latency",
     "Ledger",
     "LedgerConflict",
     "LedgerError",
@@ -154,7 +165,9 @@ __all__ = [
     "ModelLoadError",
     "NoLanguageModelHead",
     "NotFinite",
+    "OnPaper",
     "Optimizer",
+    "Outage",
     "OutcomeUnknown",
     "PaymentRequired",
     "Piece",
@@ -166,6 +179,7 @@ __all__ = [
     "PromptFileError",
     "ProtocolError",
     "QuotaExceeded",
+    "Range",
     "RateLimited",
     "Registration",
     "ReplyCache",
@@ -202,6 +216,7 @@ __all__ = [
     "VerbalizerError",
     "Waiting",
     "count_tokens",
+    "estimate",
     "few_shot",
     "find_price",
     "format_usd",
@@ -211,6 +226,7 @@ __all__ = [
     "open_ledger",
     "read_dataset",
     "read_folder",
+    "read_history",
     "read_price_table",
     "register_metric",
     "state_ledger",
