@@ -72,7 +72,12 @@ from lmaas_sdk.errors import (
     VerbalizerError,
 )
 from lmaas_sdk.planning.conditions import Conditions, Failures, Latency, Outage
+from lmaas_sdk.planning.counted import OnPaper
+from lmaas_sdk.planning.estimate import estimate
+from lmaas_sdk.planning.estimated import Estimate
 from lmaas_sdk.planning.jobs import JobsSimulation, TuningJob
+from lmaas_sdk.planning.learned import History, read_history
+from lmaas_sdk.planning.ranges import Range
 from lmaas_sdk.planning.scenario import Scenario, price_named
 from lmaas_sdk.planning.simulate import simulate, simulate_async, sweep, sweep_async
 from lmaas_sdk.planning.simulate_jobs import simulate_jobs
@@ -145,6 +150,7 @@ __all__ = [
     "DevScored",
     "Durability",
     "EmptyClass",
+    "Estimate",
     "Evaluation",
     "Event",
     "Failures",
@@ -153,6 +159,7 @@ __all__ = [
     "FileCache",
     "GenerationDone",
     "GroupResult",
+    "History",
     "InvalidQuery",
     "JobsSimulation",
     "JournalCorrupt",
@@ -177,6 +184,7 @@ __all__ = [
     "ModelLoadError",
     "NoLanguageModelHead",
     "NotFinite",
+    "OnPaper",
     "Optimizer",
     "Outage",
     "OutcomeUnknown",
@@ -190,6 +198,7 @@ __all__ = [
     "PromptFileError",
     "ProtocolError",
     "QuotaExceeded",
+    "Range",
     "RateLimited",
     "Registration",
     "ReplyCache",
@@ -235,6 +244,7 @@ __all__ = [
     "VerbalizerError",
     "Waiting",
     "count_tokens",
+    "estimate",
     "few_shot",
     "find_price",
     "format_usd",
@@ -245,6 +255,7 @@ __all__ = [
     "price_named",
     "read_dataset",
     "read_folder",
+    "read_history",
     "read_price_table",
     "read_run",
     "register_metric",

@@ -351,6 +351,7 @@ class Client:
     async def _exchanged(self, call: Call, bill: Bill, patience: Patience) -> _Reply:
         """The attempt itself: marked as sent before it goes out, within the time that is left."""
         await bill.mark_sent()
+        self.spend.attempts += 1
         wall_s = self.budget.remaining_s()
         bounds = [s for s in (wall_s, patience.left_s, self._retry.attempt_timeout_s) if s is not None]
         bound_s = min(bounds, default=None)

@@ -118,7 +118,7 @@ def test_interrupted_seeds_say_how_to_go_on(
     more = ["--seeds", "5,6", "--journals", "the runs", "--plateau", "0", "--no-cache", "--json"]
     process = run([*command, *more, "--budget-evaluations", "2000000"])
     with process:
-        until(process, "seed-6: generation")
+        until(process, "of 2 runs")
         os.kill(process.pid, signal.SIGSTOP)  # so that both signals are there when it looks
         for number in (signal.SIGINT, signal.SIGTERM)[:times]:
             os.kill(process.pid, number)

@@ -44,7 +44,7 @@ def test_the_numbers_are_the_defaults() -> None:
     told = (policy.attempts, policy.first_wait_s, policy.longest_wait_s, policy.budget_ratio, policy.budget_floor)
     assert (5, 0.25, 20.0, 0.1, 10) == told
     assert policy.patience_s == 120
-    assert (circuit._FAILURES, circuit._OUTAGE_S, circuit._FIRST_PAUSE_S, circuit._LONGEST_PAUSE_S) == (20, 5, 1, 30)
+    assert (circuit.FAILURES, circuit.OUTAGE_S, circuit.FIRST_PAUSE_S, circuit.LONGEST_PAUSE_S) == (20, 5, 1, 30)
     assert MemoryCache()._max_bytes == 64 << 20
     assert [] == [field.name for field in fields(RetryPolicy) if field.name not in PAGE and "wait_s" not in field.name]
 

@@ -10,7 +10,7 @@ from lmaas_sdk.accounting.amounts import Amounts
 
 __all__ = ["Purpose", "Spend", "Taken"]
 
-Purpose = Literal["train", "dev", "test", "predict", "features"]
+Purpose = Literal["train", "dev", "test", "predict", "features", "probe"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +39,12 @@ class Spend:
     Attributes:
         by_purpose: Amounts by purpose.
         by_key: What was posted under each idempotency key, and for what, until somebody takes it; None: nobody will.
+        attempts: Requests that this process has sent, those that nobody took and 429s included.
     """
 
     by_purpose: dict[str, Amounts] = field(default_factory=dict)
     by_key: dict[str, tuple[Purpose, Amounts]] | None = None
+    attempts: int = 0
     _unknown: dict[str, tuple[Purpose, Amounts, str]] = field(default_factory=dict)
 
     @property

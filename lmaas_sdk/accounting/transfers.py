@@ -27,7 +27,7 @@ class Label:
     """What a transfer is for.
 
     Args:
-        purpose: train, dev, test, predict or features.
+        purpose: train, dev, test, predict, features or probe.
         endpoint: The scope in which a key means one call, such as "roberta-tiny/score@ACCOUNT".
         key: The idempotency key of the call; empty: it has none.
 

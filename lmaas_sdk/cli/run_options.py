@@ -22,6 +22,7 @@ from lmaas_sdk.tuning.scheduling import OnFailure, Scheduling, Stragglers
 __all__ = [
     "Splits",
     "add_budget_options",
+    "add_limit_options",
     "add_run_options",
     "add_search_options",
     "add_traffic_options",
@@ -100,7 +101,7 @@ def scheduling_of(args: argparse.Namespace) -> Scheduling:
     return Scheduling(stragglers=args.stragglers, over_ask=args.over_ask, failed=args.failed)
 
 
-def add_budget_options(parser: argparse.ArgumentParser) -> None:
+def add_limit_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """The limits of a run, each hard."""
     group = parser.add_argument_group("budget (hard limits; none of them given: 8000 evaluations)")
     group.add_argument("--budget-evaluations", type=int, metavar="N")
@@ -108,6 +109,12 @@ def add_budget_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--budget-tokens", type=int, metavar="N")
     group.add_argument("--budget-usd", metavar="AMOUNT", help="such as 5.00")
     group.add_argument("--budget-wall-s", type=float, metavar="SECONDS")
+    return group
+
+
+def add_budget_options(parser: argparse.ArgumentParser) -> None:
+    """The limits of a run, and where they are booked."""
+    group = add_limit_options(parser)
     group.add_argument(
         "--ledger", type=Path, metavar="FILE", help="book every call there; runs that share it share their budget"
     )

@@ -44,7 +44,7 @@ from lmaas_sdk.traffic.cache import ReplyCache
 from lmaas_sdk.tuning.stopping import checked_target
 from lmaas_sdk.tuning.tuner import Tuner
 
-__all__ = ["add_command"]
+__all__ = ["add_command", "add_data_options", "splits_of", "task_of"]
 
 
 def add_command(commands: argparse._SubParsersAction[Any]) -> None:
@@ -54,6 +54,22 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
         help="tune a prompt on your data",
         description="Draws a few-shot train and dev set from FOLDER/train, tunes, and compares with the manual prompt.",
     )
+    add_data_options(parser)
+    parser.add_argument("--out", type=Path, default=Path(), metavar="FOLDER", help="where files go (default: here)")
+    parser.add_argument("--plot", action="store_true", help="draw the run as a PNG (needs the extra 'plot')")
+    add_run_options(parser, preset="default")
+    add_seeds_options(parser)
+    add_search_options(parser)
+    add_budget_options(parser)
+    add_traffic_options(parser)
+    add_journal_options(parser)
+    parser.set_defaults(
+        run=_run, recall=partial(take_options_of_journal, parser), again=partial(again, parser), kept={}
+    )
+
+
+def add_data_options(parser: argparse.ArgumentParser) -> None:
+    """Task, data and model."""
     parser.add_argument("--task", help="sst2, yelp, agnews, dbpedia, mrpc, rte, snli, mr, trec, or a name")
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="has train.tsv (csv, jsonl) and a test split")
     own = parser.add_argument_group("a task of your own")
@@ -66,31 +82,20 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("--no-test", action="store_true", help="evaluate on nothing")
     parser.add_argument("--test-split", metavar="NAME", help="the split to evaluate on (default: the task's own)")
     parser.add_argument("--test-rows", type=int, metavar="N", help="evaluate on N rows drawn by the seed")
-    parser.add_argument("--out", type=Path, default=Path(), metavar="FOLDER", help="where files go (default: here)")
-    parser.add_argument("--plot", action="store_true", help="draw the run as a PNG (needs the extra 'plot')")
     parser.add_argument(
         "--model",
         default=os.environ.get("LMAAS_BASE_URL", "roberta-tiny"),
         help="roberta-tiny, a folder, a hub name, or the URL of a server (or of several, with commas between them; "
         "default: $LMAAS_BASE_URL, else roberta-tiny)",
     )
-    add_run_options(parser, preset="default")
-    add_seeds_options(parser)
-    add_search_options(parser)
-    add_budget_options(parser)
-    add_traffic_options(parser)
-    add_journal_options(parser)
-    parser.set_defaults(
-        run=_run, recall=partial(take_options_of_journal, parser), again=partial(again, parser), kept={}
-    )
 
 
 def _run(args: argparse.Namespace) -> int:
     _check(args)
-    task = _task(args)
+    task = task_of(args)
     if seeds := seeds_of(args):
         return _run_seeds(args, task, seeds)
-    splits = _splits(args, task)
+    splits = splits_of(args, task)
     budget_of(args)  # a limit that is none is told before anything is opened
     stem = f"{squash(task.name)}-{args.preset}-{args.seed}"
     files = OutputFiles.checked(args.out, stem, picture=args.plot)
@@ -153,14 +158,19 @@ def _tuner(args: argparse.Namespace, backend: Backend, budget: Budget | None, ca
 def _run_seeds(args: argparse.Namespace, task: Task, seeds: list[int]) -> int:
     """A run a seed, each on data that its seed has drawn."""
     budget_of(args)
-    splits = {seed: _splits(argparse.Namespace(**{**vars(args), "seed": seed}), task) for seed in seeds}
+    splits = {seed: splits_of(argparse.Namespace(**{**vars(args), "seed": seed}), task) for seed in seeds}
     stems = {seed: f"{squash(task.name)}-{args.preset}-{seed}" for seed in seeds}
     files = {seed: OutputFiles.checked(args.out, stem, picture=args.plot) for seed, stem in stems.items()}
     with noting_how_to_go_on(args):
         return asyncio.run(tune_seeds(args, splits, files))
 
 
-def _task(args: argparse.Namespace) -> Task:
+def task_of(args: argparse.Namespace) -> Task:
+    """The task that the options name, or describe.
+
+    Raises:
+        TaskError: There is none of that name, or one of one's own lacks something.
+    """
     own = {"template": args.template, "labels": args.labels, "words": args.words}
     if not any(own.values()) and not args.metric:
         return get_task(args.task)
@@ -171,7 +181,12 @@ def _task(args: argparse.Namespace) -> Task:
     return Task(args.task, template=args.template, labels=labels, words=words, metric=args.metric or "accuracy")
 
 
-def _splits(args: argparse.Namespace, task: Task) -> Splits:
+def splits_of(args: argparse.Namespace, task: Task) -> Splits:
+    """The data of a run, read and drawn.
+
+    Raises:
+        TaskError: They cannot be used.
+    """
     train, dev = few_shot(read_folder(args.data, task, "train"), args.shots, seed=args.seed)
     return Splits(train, None if args.no_dev else dev, _test(args, task))
 

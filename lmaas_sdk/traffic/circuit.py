@@ -13,14 +13,14 @@ from lmaas_sdk.backend import Backend
 from lmaas_sdk.errors import BackendError, BackendUnavailable, CircuitOpen, OutcomeUnknown, RateLimited, ServerUntrusted
 from lmaas_sdk.logs import log_event
 
-__all__ = ["CircuitBreaker", "breaker_of"]
+__all__ = ["FAILURES", "FIRST_PAUSE_S", "LONGEST_PAUSE_S", "OUTAGE_S", "CircuitBreaker", "breaker_of"]
 
 # So many failures without an answer between them are no bad luck, if they took some time: of calls that go out at once
 # those that fail come back first.
-_FAILURES = 20
-_OUTAGE_S = 5.0
-_FIRST_PAUSE_S = 1.0
-_LONGEST_PAUSE_S = 30.0
+FAILURES = 20
+OUTAGE_S = 5.0
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 30.0
 _NO_ANSWERS = (RateLimited, ServerUntrusted)  # of errors that are no failures: the server may be up or down
 
 _logger = logging.getLogger("lmaas_sdk.traffic")
@@ -54,7 +54,7 @@ class CircuitBreaker:
         name: The backend's, for the log.
     """
 
-    def __init__(self, failures: int = _FAILURES, outage_s: float = _OUTAGE_S, *, name: str = "") -> None:
+    def __init__(self, failures: int = FAILURES, outage_s: float = OUTAGE_S, *, name: str = "") -> None:
         self._most, self._outage_s, self._name = failures, outage_s, name
         self._failures = 0
         self._since_s = 0.0
@@ -93,7 +93,7 @@ class CircuitBreaker:
         opens = not self.is_open and self._failures >= self._most and now_s - self._since_s >= self._outage_s
         if probe or opens:  # attempts that were on their way when it opened tell nothing new
             is_news, self.is_open = not self.is_open, True
-            self._pause_s = min(max(_FIRST_PAUSE_S, 2 * self._pause_s), _LONGEST_PAUSE_S)
+            self._pause_s = min(max(FIRST_PAUSE_S, 2 * self._pause_s), LONGEST_PAUSE_S)
             self._probe_at = now_s + self._pause_s
             log_event(
                 _logger,

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,15 @@ from numpy.typing import NDArray
 
 from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.budget import Budget
+from lmaas_sdk.accounting.money import usd
+from lmaas_sdk.accounting.spend import Spend
 from lmaas_sdk.canonical import array_digest
 from lmaas_sdk.client import Client
 from lmaas_sdk.errors import BackendError, BudgetExceeded, LmaasError, QuotaExceeded
 from lmaas_sdk.logs import plain
 from lmaas_sdk.outside import outside
+from lmaas_sdk.planning.estimated import Estimate
+from lmaas_sdk.planning.foreseen import foreseen
 from lmaas_sdk.tasks import Dataset
 from lmaas_sdk.tuning.events import RunPlanned, dev_scored_of, generations_of
 from lmaas_sdk.tuning.generation import GenerationScorer
@@ -69,6 +74,7 @@ class Fit:
         is_own_search: Whether that is the user's, and not the preset's.
         place: Where its journal is; None: it keeps none.
         around: What it listens to.
+        estimate: What was made of it beforehand; None: it is made before the first call.
     """
 
     client: Client
@@ -80,6 +86,7 @@ class Fit:
     is_own_search: bool
     place: JournalPlace | None
     around: Surroundings
+    estimate: Estimate | None = None
 
     async def result(self, datasets: Mapping[str, Dataset | None]) -> TuningResult:
         """Runs it.
@@ -96,21 +103,36 @@ class Fit:
         settings = self._settings(subspace, data)
         versions = await asyncio.to_thread(versions_of, card)
         recorded = None if self.place is None else self.place.recorded
-        races = (
-            will_race(self.client, self.preset, data["train"], given=self.given) if recorded is None else recorded.races
-        )
-        racing = Racing() if races else None
+        if recorded is None:
+            is_raced = will_race(self.client, self.preset, data["train"], given=self.given)
+        else:
+            is_raced = recorded.races
+        racing = Racing() if is_raced else None
         candidates = self.preset.population + self.scheduling.over_ask
         costs = run_costs(self.client.backend, self.preset, data, candidates=candidates, racing=racing)
         budget = effective_budget(self.given, costs, candidates)
         if recorded is None:
             plan = plan_run(budget, costs)
-            header = self._header(settings, versions, {"generations": plan.generations, "races": races})
+            header = self._header(settings, versions, {"generations": plan.generations, "races": is_raced})
         else:
             check_same_settings(recorded.settings, settings)
             plan, header = costs.plan(recorded.generations), recorded.header
+        foresee = partial(
+            foreseen,
+            self.client,
+            self.preset,
+            data,
+            scheduling=self.scheduling,
+            racing=racing,
+            costs=costs,
+            plan=plan,
+            budget=budget,
+        )
+        # a race is played through, which takes longer than the loop's thread has
+        estimate = self.estimate or (await asyncio.to_thread(foresee) if is_raced else foresee())
         async with opened_journal(self.place, header) as journal:
             one = _OneFit(self, data, subspace, settings=settings, versions=versions, journal=journal)
+            one.estimate = estimate
             return await one.result(budget, costs, plan, racing=racing, run_id=str(header["run"]))
 
     def _settings(self, subspace: Subspace, data: _Data) -> dict[str, Any]:
@@ -137,7 +159,11 @@ class Fit:
 
 
 class _OneFit:
-    """A run whose settings, data and journal are there."""
+    """A run whose settings, data and journal are there.
+
+    Attributes:
+        estimate: What it is expected to come to.
+    """
 
     def __init__(
         self,
@@ -154,6 +180,7 @@ class _OneFit:
         self._health = Health()
         self._warnings: list[str] = []
         self._is_booked = False  # whether the budget has what the journal has
+        self.estimate: Estimate | None = None
 
     async def result(
         self, budget: Budget, costs: RunCosts, plan: Plan, *, racing: Racing | None, run_id: str
@@ -292,7 +319,21 @@ class _OneFit:
             shortened={name: texts.scorable.shortened for name, texts in data.items()},
             history=tuple(run.history),
             predictor=Predictor(main.client.with_budget(fit.given or Budget()), task, prompt),
+            estimate=self.estimate,
+            actual=self._actual(run, main.client.spend),
         )
+
+    def _actual(self, run: Run, spend: Spend) -> dict[str, float | None]:
+        """What the estimate is held against; how often an earlier process has asked, no journal says."""
+        total, is_resumed = spend.total, self._fit.place is not None and self._fit.place.recorded is not None
+        return {
+            "calls": total.calls,
+            "evaluations": plain(run.evaluations),
+            "attempts": None if is_resumed else spend.attempts,
+            "tokens": total.tokens,
+            "cost_usd": float(usd(total.nanousd)),
+            "wall_s": round(run.elapsed_s, 3),
+        }
 
     async def _evaluated(
         self, run: Run, scheduler: Scheduler, name: str, Z: NDArray[np.float32] | None

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.budget import Budget
@@ -23,6 +23,9 @@ from lmaas_sdk.tuning.predictor import Evaluation, Predictor
 from lmaas_sdk.tuning.prompt import TunedPrompt
 from lmaas_sdk.tuning.run_file import record_of, save_record
 from lmaas_sdk.tuning.selection import Choice, ChosenBy
+
+if TYPE_CHECKING:
+    from lmaas_sdk.planning.estimated import Estimate
 
 __all__ = ["ResultCore", "Stopped", "TuningResult", "limits_in_force"]
 
@@ -83,6 +86,9 @@ class TuningResult:
         warnings: Reasons the optimiser gave why it might have stopped, and what could not be scored.
         shortened: Texts that lost words to fit the model, by data set.
         history: Every event of the run, in order.
+        estimate: What it was expected to come to, given or worked out before the first call; None: nothing but time
+            limited it.
+        actual: What the quantities of the estimate came to; None: nobody knows.
     """
 
     core: ResultCore
@@ -103,6 +109,8 @@ class TuningResult:
     shortened: dict[str, int]
     history: tuple[GenerationDone | DevScored, ...] = field(repr=False)
     predictor: Predictor = field(repr=False)
+    estimate: Estimate | None = field(default=None, repr=False)
+    actual: Mapping[str, float | None] = field(default_factory=dict, repr=False)
 
     def __str__(self) -> str:
         """The essentials, in a few lines."""
@@ -176,6 +184,7 @@ class TuningResult:
             "evaluation_noise": self.noise,
             "wall_s": round(self.wall_s, 3),
             "waits": {cause: round(seconds, 3) for cause, seconds in self.waits.items()},
+            "estimate": None if self.estimate is None else self.estimate.against(self.actual),
             "shortened": self.shortened,
             "prompt_file": None,
             "prompt_sha256": hashlib.sha256(self.prompt.to_bytes()).hexdigest(),

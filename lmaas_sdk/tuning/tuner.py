@@ -14,6 +14,10 @@ from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.backend import Backend, Limits
 from lmaas_sdk.client import Client
 from lmaas_sdk.errors import BudgetExceeded, BudgetTooSmall
+from lmaas_sdk.planning.conditions import Conditions
+from lmaas_sdk.planning.estimate import Estimating
+from lmaas_sdk.planning.estimated import Estimate
+from lmaas_sdk.planning.learned import History
 from lmaas_sdk.seeding import whole_number
 from lmaas_sdk.tasks import Dataset
 from lmaas_sdk.traffic.cache import ReplyCache
@@ -152,7 +156,7 @@ class Tuner:
         tuner._place = JournalPlace(path, durability, recorded, despite_changes)
         return tuner
 
-    async def fit(
+    async def fit(  # noqa: PLR0913  (all but two by name)
         self,
         train: Dataset,
         dev: Dataset | None = None,
@@ -162,6 +166,7 @@ class Tuner:
         max_wait_s: float | None = None,
         target: float | None = None,
         on_event: Listener | None = None,
+        estimate: Estimate | None = None,
     ) -> TuningResult:
         """Searches for a prompt until the budget ends, and returns the best one found.
 
@@ -179,6 +184,7 @@ class Tuner:
             target: The run ends when a look at dev comes up to this value of the metric; None: it never does.
             on_event: Called with every event of the run, in order, on the event loop's thread. An async function is
                 awaited, one event after the other, while the run goes on; `fit` returns when it has taken them all.
+            estimate: From `estimate`, for the result to be held against; None: one is worked out.
 
         Returns:
             The result. `stopped` says why it ended. Once a generation is done, a budget or quota that ends is no error,
@@ -197,12 +203,14 @@ class Tuner:
         """
         target = checked_target(target, has_dev=dev is not None)
         check_comparison(compare_manual=compare_manual, has_test=test is not None)
+        if estimate is not None and not isinstance(estimate, Estimate):
+            raise TypeError(f"estimate is what `await tuner.estimate(train)` gives, not {estimate!r:.80}")
         retry = self._retry if max_wait_s is None else replace(self._retry, max_wait_s=max_wait_s)
         datasets = {"train": train, "dev": dev, "test": test, "manual": test if compare_manual else None}
         if on_event is None:
-            return await self._fitted(datasets, target, retry, _ignore)
+            return await self._fitted(datasets, target, retry, _ignore, estimate=estimate)
         listening = Listening(on_event)
-        return await listening.during(self._fitted(datasets, target, retry, listening.tell))
+        return await listening.during(self._fitted(datasets, target, retry, listening.tell, estimate=estimate))
 
     def events(
         self,
@@ -245,6 +253,8 @@ class Tuner:
         target: float | None,
         retry: RetryPolicy,
         tell: Callable[[Event], None],
+        *,
+        estimate: Estimate | None,
     ) -> TuningResult:
         client = Client(
             self.backend,
@@ -257,7 +267,7 @@ class Tuner:
         )
         await client.budget.ready()
         with _clock_of(self.budget), self._stoppable() as stop:
-            fit = self._fit(client, Surroundings(tell, stop, target, self._sharing))
+            fit = self._fit(client, Surroundings(tell, stop, target, self._sharing), estimate)
             try:
                 return await fit.result(datasets)
             except BudgetExceeded as end:
@@ -267,7 +277,44 @@ class Tuner:
             finally:
                 await client.budget.ledger.flush()
 
-    def _fit(self, client: Client, around: Surroundings) -> Fit:
+    async def estimate(
+        self,
+        train: Dataset,
+        dev: Dataset | None = None,
+        *,
+        test: Dataset | None = None,
+        compare_manual: bool = False,
+        conditions: Conditions | None = None,
+        probe: int = 0,
+        history: History | None = None,
+    ) -> Estimate:
+        """What `fit` on these data will come to, without sending a call; see `lmaas_sdk.estimate`.
+
+        Args:
+            train, dev, test, compare_manual: As of `fit`.
+            conditions, probe, history: As of `lmaas_sdk.estimate`; without quotas, the tuner's hold.
+
+        Raises:
+            BudgetTooSmall: The budget cannot pay for one generation.
+            TaskError: The data are unusable.
+            ValueError: A setting is out of its range, or nothing but time limits the run and no latency is known.
+            BudgetExceeded, BackendError: A probe was not answered.
+        """
+        given = conditions or Conditions()
+        run = Estimating(
+            self.backend,
+            self.budget,
+            self.preset,
+            self.seed,
+            self._scheduling,
+            self._retry,
+            given if given.quotas is not None else replace(given, quotas=self._quotas),
+            probe,
+            history,
+        )
+        return await run.of({"train": train, "dev": dev, "test": test, "manual": test if compare_manual else None})
+
+    def _fit(self, client: Client, around: Surroundings, estimate: Estimate | None) -> Fit:
         return Fit(
             client,
             given=self.budget,
@@ -278,6 +325,7 @@ class Tuner:
             is_own_search=self._optimizer is not None,
             place=self._place,
             around=around,
+            estimate=estimate,
         )
 
     def _own_optimizer(self, d: int, seed: int) -> Optimizer:

@@ -1,0 +1,288 @@
+"""What a run will come to, before it starts: calls, tokens, money and time, each from low to high."""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from lmaas_sdk.accounting.amounts import Amounts
+from lmaas_sdk.accounting.budget import Budget
+from lmaas_sdk.accounting.money import NANOUSD_PER_USD, usd
+from lmaas_sdk.accounting.price_sources import find_price
+from lmaas_sdk.accounting.price_tables import PriceTable
+from lmaas_sdk.accounting.prices import Price
+from lmaas_sdk.planning.figures import OfPurpose, figures_of
+from lmaas_sdk.planning.played import Played
+from lmaas_sdk.planning.ranges import Range
+from lmaas_sdk.planning.setting import Setting
+from lmaas_sdk.planning.traffic import has_windows
+from lmaas_sdk.planning.work import Work
+from lmaas_sdk.seeding import whole_number
+
+__all__ = ["QUANTITIES", "Estimate", "estimate_of"]
+
+QUANTITIES = ("calls", "evaluations", "attempts", "tokens", "cost_usd", "wall_s")
+_SLACK = {"wall_s": 0.001, "cost_usd": 1e-9}  # results give seconds to the millisecond, money to the nano-dollar
+_ONLY_QUOTA = "no latency is known: the time is what the quota alone takes, and answers come on top"
+_PLATEAU = "a plateau may end the run early: low is the earliest end, expected and high that of the budget"
+_HEDGED = "calls that are sent twice because they are slow are not counted"
+_RESTARTS = "a restart doubles the population, which is not foreseen"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Estimate:
+    """What a run will come to; every range holds it with a chance of 90 %, and what cannot vary has no width.
+
+    Args:
+        model: The model's name.
+        calls: Attempts that may have reached the backend, as a budget counts them.
+        evaluations: Candidates scored over the training set.
+        attempts: HTTP requests, those that nobody took or that met a 429 included.
+        tokens: Billed tokens.
+        cost_usd: Dollars; None: no price is known.
+        wall_s: Seconds of `fit`. None: neither latency nor quota is known. With a quota alone it is the time that this
+            takes if answers take none, which `notes` say: a lower bound.
+        generations: Whole ones.
+        by_purpose: The same by purpose.
+        quota_days: Days on which calls are made, under a quota a day; None: there is none.
+        began: The first moment.
+        notes: What it does not know.
+        tokens_by: How tokens were counted.
+        is_counted: Whether these are the counts that will be billed; else they are bounds, or what was given.
+        draws: Runs that it is made of; 1: nothing is up to chance.
+        probed: What a probe has cost; it is not part of the run.
+    """
+
+    model: str
+    calls: Range
+    evaluations: Range
+    attempts: Range
+    tokens: Range
+    cost_usd: Range | None
+    wall_s: Range | None
+    generations: Range
+    by_purpose: Mapping[str, OfPurpose]
+    quota_days: Range | None
+    began: datetime.datetime
+    notes: tuple[str, ...]
+    tokens_by: str
+    is_counted: bool
+    draws: int
+    probed: Amounts | None
+    _setting: Setting = field(repr=False)
+    _budget: Budget | None = field(repr=False)
+
+    @property
+    def ends(self) -> datetime.datetime | None:
+        """When it can be expected to end; None: that cannot be told."""
+        return None if self.wall_s is None else self.began + datetime.timedelta(seconds=self.wall_s.expected)
+
+    def fits(
+        self,
+        *,
+        usd: str | int | Decimal | None = None,
+        calls: int | None = None,
+        evaluations: int | None = None,
+        tokens: int | None = None,
+        wall_s: float | None = None,
+    ) -> Estimate:
+        """The same run within another budget: `estimate.fits(usd="5.00").evaluations`.
+
+        Raises:
+            BudgetTooSmall: It does not pay for one generation.
+            ValueError: No limit is given, one is negative, or there is one of money and no price.
+        """
+        if usd is calls is evaluations is tokens is wall_s is None:
+            raise ValueError("say what it has to fit into: usd=, calls=, evaluations=, tokens= or wall_s=")
+        if usd is not None and self._setting.backend.card.price is None:
+            raise ValueError(
+                "no price is known, so anything fits into money: give a price, or ask an estimate of `priced`"
+            )
+        budget = Budget(usd=usd, calls=calls, evaluations=evaluations, tokens=tokens, wall_s=wall_s, warn_at=())
+        return estimate_of(self._setting, budget, probed=self.probed)
+
+    def budget_for(self, evaluations: int) -> Budget:
+        """A budget that reaches so many evaluations, with the dev scoring and the test that come with them.
+
+        Each of its limits is the high end of what they take, so that failures within the estimate are paid for.
+        """
+        setting = self._setting
+        generations = -(-whole_number("evaluations", evaluations, at_least=1) // setting.preset.population)
+        work = setting.unlimited(generations)
+        found = figures_of(setting.draws(work), setting.backend.card.price)
+        least, total = work.costs.total(generations), found.total
+        money = None if total.cost_usd is None else max(least.nanousd, round(total.cost_usd.high * NANOUSD_PER_USD))
+        return Budget(
+            calls=max(least.calls, math.ceil(total.calls.high)),
+            evaluations=max(math.ceil(least.evaluations), math.ceil(found.charged.high)),
+            tokens=max(least.tokens, math.ceil(total.tokens.high)),
+            usd=None if money is None else _usd(money),
+            warn_at=(),
+        )
+
+    def priced(
+        self, models: Sequence[str], *, on: datetime.date | None = None, tables: Sequence[PriceTable] = ()
+    ) -> dict[str, Estimate]:
+        """The same run at the price of other models, by name, as if their tokens were counted alike.
+
+        Args:
+            models: Names that `find_price` knows.
+            on: The day the prices are to hold on; None: today.
+            tables: One's own prices.
+
+        Raises:
+            UnknownPrice: One has no price on that day.
+        """
+        prices = {model: find_price(model, tables=tables, on=on) for model in models}
+        return {model: self._at(price, model) for model, price in prices.items()}
+
+    def _at(self, price: Price, model: str) -> Estimate:
+        setting = self._setting.priced(price)
+        return estimate_of(setting, self._budget, probed=self.probed, model=model)
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values for JSON: each quantity as low, expected and high; None where it cannot be told."""
+        named = {name: _plain(getattr(self, name)) for name in (*QUANTITIES, "generations", "quota_days")}
+        return {
+            "model": self.model,
+            **named,
+            "by_purpose": {purpose: found.to_dict() for purpose, found in self.by_purpose.items()},
+            "began": self.began.isoformat(timespec="seconds"),
+            "ends": None if self.ends is None else self.ends.isoformat(timespec="seconds"),
+            "tokens_by": self.tokens_by,
+            "is_counted": self.is_counted,
+            "draws": self.draws,
+            "probed": None if self.probed is None else self.probed.to_dict(),
+            "notes": list(self.notes),
+        }
+
+    def against(self, actual: Mapping[str, float | None]) -> dict[str, dict[str, float | bool | None] | None]:
+        """How a run compares with it.
+
+        Args:
+            actual: What each of the quantities came to; None, or not there: nobody knows.
+        """
+        return {name: _compared(getattr(self, name), actual.get(name), _SLACK.get(name, 0.0)) for name in QUANTITIES}
+
+    def __str__(self) -> str:
+        shown = [f"{name} {_shown(getattr(self, name))}" for name in QUANTITIES]
+        return f"{self.model}: " + ", ".join(shown)
+
+
+def estimate_of(
+    setting: Setting, budget: Budget | None, *, probed: Amounts | None = None, model: str | None = None
+) -> Estimate:
+    """The estimate of a run on counted data; sends nothing and asks nobody.
+
+    Args:
+        setting: The run.
+        budget: What it may spend; None: 8000 evaluations.
+        probed: What a probe has cost.
+        model: What to call the model; None: as its card does.
+
+    Raises:
+        BudgetTooSmall: The budget cannot pay for one generation.
+        ValueError: Nothing but time limits the run, and no latency is known.
+    """
+    work = setting.work(budget)
+    draws = setting.draws(work)
+    early = setting.at_plateau(work)
+    return from_draws(setting, budget, draws, early=_early(setting, early), probed=probed, model=model)
+
+
+def _early(setting: Setting, work: Work | None) -> list[Played]:
+    return [] if work is None else setting.draws(work)
+
+
+def from_draws(
+    setting: Setting,
+    budget: Budget | None,
+    draws: Sequence[Played],
+    *,
+    early: Sequence[Played],
+    probed: Amounts | None,
+    model: str | None,
+    is_timed: bool = True,
+) -> Estimate:
+    """Puts it together.
+
+    Args:
+        setting, budget, probed, model: As of `estimate_of`.
+        draws: The run as it may go.
+        early: The same, if it ends as early as it may; empty: it does not end early.
+        is_timed: Whether quotas were played through.
+    """
+    price, limits = setting.backend.card.price, setting.world.limits
+    found = figures_of(draws, price)
+    least = figures_of(early, price) if early else found
+    total, low = found.total, least.total
+    calls = _from(low.calls, total.calls)
+    times = is_timed and (setting.knowledge.has_latency or has_windows(limits))
+    return Estimate(
+        model=model or setting.backend.card.name,
+        calls=calls,
+        evaluations=_from(least.evaluations, found.evaluations),
+        attempts=_from(low.attempts, total.attempts),
+        tokens=_from(low.tokens, total.tokens),
+        cost_usd=None if total.cost_usd is None or low.cost_usd is None else _from(low.cost_usd, total.cost_usd),
+        wall_s=_from(least.wall_s, found.wall_s) if times else None,
+        generations=_from(least.generations, found.generations),
+        by_purpose=found.by_purpose,
+        quota_days=_days(calls, limits.requests_per_day),
+        began=datetime.datetime.fromtimestamp(setting.world.began_s, datetime.UTC),
+        notes=_notes(setting, has_time=times, is_early=bool(early)),
+        tokens_by=setting.backend.method,
+        is_counted=setting.backend.is_exact,
+        draws=len(draws),
+        probed=probed,
+        _setting=setting,
+        _budget=budget,
+    )
+
+
+def _notes(setting: Setting, *, has_time: bool, is_early: bool) -> tuple[str, ...]:
+    told = (
+        (_ONLY_QUOTA, has_time and not setting.knowledge.has_latency),
+        (_PLATEAU, is_early),
+        (_HEDGED, setting.scheduling.stragglers == "hedge"),
+        (_RESTARTS, setting.preset.restarts > 0),
+    )
+    return tuple(note for note, holds in told if holds)
+
+
+def _from(low: Range, found: Range) -> Range:
+    return found if low is found else Range(min(low.low, found.low), found.expected, found.high)
+
+
+def _days(calls: Range, a_day: int | None) -> Range | None:
+    """Days that so many calls are spread over."""
+    if not a_day:
+        return None
+    low, expected, high = (math.ceil(end / a_day) for end in (calls.low, calls.expected, calls.high))
+    return Range(low, expected, high)
+
+
+def _usd(amount_nanousd: int) -> Decimal:
+    return usd(amount_nanousd)
+
+
+def _plain(found: Range | None) -> dict[str, float] | None:
+    return None if found is None else found.to_dict()
+
+
+def _compared(found: Range | None, actual: float | None, slack: float) -> dict[str, float | bool | None] | None:
+    if found is None:
+        return None
+    is_within = None if actual is None else found.low - slack <= actual <= found.high + slack
+    return {**found.to_dict(), "actual": actual, "is_within": is_within}
+
+
+def _shown(found: Range | None) -> str:
+    if found is None:
+        return "unknown"
+    if found.is_exact:
+        return f"{found.expected:,.10g}"
+    return f"{found.expected:,.6g} ({found.low:,.6g} .. {found.high:,.6g})"

@@ -1,0 +1,128 @@
+"""What an estimate is made of, so that it can be made again for another budget or price."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from lmaas_sdk.accounting.budget import Budget
+from lmaas_sdk.accounting.prices import Price
+from lmaas_sdk.client import Client
+from lmaas_sdk.outside import outside
+from lmaas_sdk.planning.conditions import Conditions, Failures, Latency
+from lmaas_sdk.planning.draws import Knowledge, draws_of
+from lmaas_sdk.planning.played import Played
+from lmaas_sdk.planning.traffic import World
+from lmaas_sdk.planning.work import Work, scratch_budget, work_of
+from lmaas_sdk.traffic.concurrency import most_at_once
+from lmaas_sdk.traffic.retry import RetryPolicy
+from lmaas_sdk.tuning.plan import plan_run
+from lmaas_sdk.tuning.preparation import LabelledTexts, run_costs, will_race
+from lmaas_sdk.tuning.presets import Preset
+from lmaas_sdk.tuning.racing import Racing
+from lmaas_sdk.tuning.scheduling import Scheduling
+
+if TYPE_CHECKING:
+    from lmaas_sdk.planning.counted import CountedBackend
+
+__all__ = ["Setting"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Setting:
+    """A run on counted data, but for its budget.
+
+    Args:
+        backend: Has the card, price included; takes no calls.
+        preset: The settings of the search, its sizes worked out.
+        data: The sets, by name.
+        scheduling, policy: As of the tuner.
+        conditions: Quotas and the first moment.
+        knowledge: Of latency and failures.
+        seed: Of the chance.
+    """
+
+    backend: CountedBackend
+    preset: Preset
+    data: Mapping[str, LabelledTexts]
+    scheduling: Scheduling
+    policy: RetryPolicy
+    conditions: Conditions
+    knowledge: Knowledge
+    seed: int = 0
+
+    @property
+    def _candidates(self) -> int:
+        return self.preset.population + self.scheduling.over_ask
+
+    @property
+    def client(self) -> Client:
+        """One that would send the calls."""
+        return Client(self.backend, Budget(), quotas=self.conditions.quotas)
+
+    def priced(self, price: Price) -> Setting:
+        """The same at another price."""
+        return replace(self, backend=self.backend.priced(price))
+
+    def work(self, budget: Budget | None) -> Work:
+        """The steps of the run within a budget.
+
+        Raises:
+            BudgetTooSmall: It cannot pay for one generation.
+            ValueError: Nothing but time limits the run, and no latency is known.
+        """
+        client, preset = self.client, self.preset
+        is_raced = will_race(client, preset, self.data["train"], given=budget)
+        racing = Racing() if is_raced else None
+        costs = run_costs(self.backend, preset, self.data, candidates=self._candidates, racing=racing)
+        scratch = scratch_budget(budget, costs)
+        plan = plan_run(scratch, costs)
+        if plan.generations is None and not self.knowledge.has_latency:
+            raise ValueError("only time limits this run: say how long calls take (a latency, or a probe)")
+        return work_of(
+            client,
+            self.data,
+            racing=racing,
+            costs=costs,
+            plan=plan,
+            budget=scratch,
+            population=preset.population,
+            over_ask=self.scheduling.over_ask,
+        )
+
+    def unlimited(self, generations: int) -> Work:
+        """The steps of a run that does so many generations, whatever they take."""
+        work = self.work(Budget(evaluations=generations * self._candidates, warn_at=()))
+        free = dict.fromkeys(work.free, None)
+        return replace(work, free=free, wall_s=None, plan=work.costs.plan(generations), most=generations)
+
+    def draws(self, work: Work) -> list[Played]:
+        """The run as it may go."""
+        return draws_of(work, self.world, self.knowledge, seed=self.seed)
+
+    @property
+    def world(self) -> World:
+        """How its calls fare, but for what is known of latency and failures."""
+        client, card = self.client, self.backend.card
+        began = self.conditions.began
+        return World(
+            limits=client.limits("score"),
+            most_at_once=most_at_once(card),
+            policy=self.policy,
+            scheduling=self.scheduling,
+            bills_once=card.capabilities.idempotent,
+            latency=Latency(),
+            failures=Failures(),
+            began_s=outside().wall() if began is None else began.timestamp(),
+        )
+
+    def at_plateau(self, work: Work) -> Work | None:
+        """The run if it ends as early as a plateau may end it; None: it has none, or does not get that far."""
+        if self.preset.plateau is None:
+            return None
+        first = self.preset.dev_every if "dev" in self.data else 1
+        earliest, planned = first + self.preset.plateau, work.plan.generations
+        if planned is not None and planned <= earliest:
+            return None
+        return replace(work, most=earliest)
