@@ -166,3 +166,35 @@ async def test_it_does_not_run_inside_another_loop() -> None:
     """Inside a running loop `run_virtual` raises, as `asyncio.run` does."""
     with pytest.raises(RuntimeError, match="call run_virtual from outside"):
         run_virtual(asyncio.sleep(0))
+
+
+def test_without_threads_work_is_done_on_the_loops_own_in_a_turn_of_its_own() -> None:
+    """Whoever asked for it sees others at work first, and gets its result or its error; no thread was begun."""
+    order: list[str] = []
+
+    def work(name: str) -> int:
+        order.append(name)
+        return int(name)
+
+    async def main() -> tuple[int, list[int]]:
+        asyncio.get_running_loop().call_soon(order.append, "before")
+        done = await asyncio.to_thread(work, "1")
+        with pytest.raises(ValueError, match="invalid literal"):
+            await asyncio.to_thread(work, "none")
+        return done, [threading.active_count(), threading.get_ident()]
+
+    before = [threading.active_count(), threading.get_ident()]
+    assert (1, before) == run_virtual(main(), threads=False)
+    assert ["before", "1", "none"] == order
+
+
+def test_without_threads_work_that_is_cancelled_in_time_is_not_done() -> None:
+    """As in a pool whose threads are all at work."""
+    done: list[int] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().run_in_executor(None, done.append, 1).cancel()
+        await asyncio.sleep(1)
+
+    run_virtual(main(), threads=False)
+    assert [] == done

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import selectors
 from collections.abc import Callable, Coroutine, Mapping
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 __all__ = ["VirtualDeadlock", "VirtualLoop", "run_virtual"]
@@ -26,9 +27,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     The clock starts at 0 and stands still while anything is ready, or a thread of `run_in_executor` or
     `asyncio.to_thread` is at work: work takes no time, only waiting does. Threads that the loop was not told of,
     sockets and child processes are not waited for; leave those to a loop in real time.
+
+    Args:
+        threads: Whether work that is meant for threads gets some. False: it is done on the loop's own, one piece after
+            another, which is faster where there is much of it; it must not wait for anything that the loop does.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, threads: bool = True) -> None:
+        self._has_threads = threads
         self._now_s = 0.0
         self._threads = 0
         super().__init__(_JumpingSelector(self))
@@ -39,10 +45,20 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
         """As asyncio's; until the work is done, virtual time stands still."""
+        if not self._has_threads:
+            return self._soon(func, *args)
         future: asyncio.Future[T] = super().run_in_executor(executor, func, *args)
         self._threads += 1
         future.add_done_callback(self._thread_done)
         return future
+
+    def _soon(self, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:
+        """Does the work in a turn of its own, as nobody expects it to be done before he waits for it."""
+
+        async def turn() -> T:
+            return func(*args)
+
+        return self.create_task(turn(), context=Context())  # as empty as a new thread's
 
     async def shutdown_default_executor(self, *args: Any) -> None:
         """As asyncio's; its waiting for threads is real."""
@@ -99,8 +115,12 @@ class _JumpingSelector(selectors.BaseSelector):
         self._real.close()
 
 
-def run_virtual(main: Coroutine[Any, Any, T]) -> T:
+def run_virtual(main: Coroutine[Any, Any, T], *, threads: bool = True) -> T:
     """Runs a coroutine to its end in virtual time, as `asyncio.run` does in real time.
+
+    Args:
+        main: The coroutine.
+        threads: As of `VirtualLoop`.
 
     Raises:
         VirtualDeadlock: It waits for something that can never happen.
@@ -109,7 +129,7 @@ def run_virtual(main: Coroutine[Any, Any, T]) -> T:
     if _a_loop_runs():
         main.close()  # else it would be reported, somewhere else, as never awaited
         raise RuntimeError("an event loop runs in this thread: call run_virtual from outside of it")
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+    with asyncio.Runner(loop_factory=lambda: VirtualLoop(threads=threads)) as runner:
         return runner.run(main)
 
 

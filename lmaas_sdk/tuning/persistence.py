@@ -11,6 +11,7 @@ import tenacity
 
 from lmaas_sdk.client import Client
 from lmaas_sdk.errors import BackendUnavailable, CircuitOpen, OutcomeUnknown, RetryBudgetExhausted
+from lmaas_sdk.outside import outside
 
 __all__ = ["FAILS_FAST", "Health", "persistently"]
 
@@ -81,12 +82,12 @@ def _having_failed(error: BaseException, ask: Callable[[], Awaitable[_T]]) -> Ca
 
 def _controller(client: Client, health: Health, began_s: float) -> tenacity.AsyncRetrying:
     clock = asyncio.get_running_loop().time
-    jittered = tenacity.wait_random_exponential(multiplier=_FIRST_PAUSE_S, max=_LONGEST_PAUSE_S)
+    longest_s = tenacity.wait_exponential(multiplier=_FIRST_PAUSE_S, max=_LONGEST_PAUSE_S)
 
     def pause_s(state: tenacity.RetryCallState) -> float:
         error = _error(state)
         asked_s = error.retry_after_s if isinstance(error, CircuitOpen) else 0.0
-        return max(float(jittered(state)), asked_s, 0.05)
+        return max(outside().jitter.uniform(0.0, longest_s(state)), asked_s, 0.05)
 
     def until_s() -> float:
         is_away = health.has_answered and not health.has_answered_since(began_s)

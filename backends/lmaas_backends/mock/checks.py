@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,15 +45,15 @@ def rows_of(query: ScoreQuery | FeatureQuery, texts: TextSet, card: ModelCard) -
     Raises:
         InvalidQuery: There are none or too many, or one is not a row of the set.
     """
-    rows = tuple(range(len(texts))) if query.rows is None else query.rows
+    rows: Sequence[int] = range(len(texts)) if query.rows is None else query.rows
     if not rows:
         raise InvalidQuery("a query needs at least one text")
-    wrong = [row for row in rows if not 0 <= row < len(texts)]
+    wrong = [row for row in query.rows or () if not 0 <= row < len(texts)]
     if wrong:
         raise InvalidQuery(f"row {wrong[0]} is not one of the {len(texts)} texts: rows count from 0")
     if len(rows) > card.max_texts:
         raise InvalidQuery(f"{len(rows)} texts in a call and at most {card.max_texts} allowed: send them in parts")
-    return np.array(rows, dtype=np.int64)
+    return np.arange(len(texts), dtype=np.int64) if query.rows is None else np.array(rows, dtype=np.int64)
 
 
 def check_score(query: ScoreQuery, card: ModelCard, arrays: Mapping[str, NDArray[np.float32]]) -> None:
