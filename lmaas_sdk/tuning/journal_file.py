@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from lmaas_sdk.canonical import canonical_json
 from lmaas_sdk.errors import JournalCorrupt, JournalError, JournalInUse
 
-__all__ = ["LONGEST_HEADER", "JournalFile", "first_record", "has_sent"]
+__all__ = ["LONGEST_HEADER", "JournalFile", "first_record", "has_sent", "records_of"]
 
 Record = dict[str, Any]
 _SUM_DIGITS = 16
@@ -62,13 +62,9 @@ class JournalFile:
             JournalCorrupt: A line was changed, lost or moved.
         """
         whole = 0
-        with self.path.open("rb") as lines:  # buffered, which what is written is not
-            for number, line in enumerate(lines, 1):
-                if not line.endswith(b"\n"):
-                    break
-                self._sum, record = _checked(line, self._sum, place=f"{self.path}, line {number}")
-                whole += len(line)
-                yield record
+        for line in _whole_lines(self.path):
+            self._sum, whole = line.sum, line.end
+            yield line.record
         self._file.truncate(whole)
         self._file.seek(whole)
 
@@ -125,6 +121,40 @@ def first_record(path: Path) -> Record:
     if not line.endswith(b"\n"):
         raise JournalError(f"the journal {path} ends before its first line does: nothing was sent, so begin anew")
     return _checked(line, _START, place=f"{path}, line 1")[1]
+
+
+def records_of(path: Path) -> Iterator[Record]:
+    """Every record of a journal, whoever has it open; what follows the last whole line is left alone.
+
+    Raises:
+        JournalError: It cannot be read.
+        JournalCorrupt: A line was changed, lost or moved.
+    """
+    try:
+        for line in _whole_lines(path):
+            yield line.record
+    except OSError as error:
+        raise JournalError(f"cannot read the journal {path}: {error.strerror or error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A whole line: its check sum, its record, and where the next one begins."""
+
+    sum: str
+    record: Record
+    end: int
+
+
+def _whole_lines(path: Path) -> Iterator[_Line]:
+    before, end = _START, 0
+    with path.open("rb") as lines:  # buffered, which what is written is not
+        for number, line in enumerate(lines, 1):
+            if not line.endswith(b"\n"):
+                return
+            before, record = _checked(line, before, place=f"{path}, line {number}")
+            end += len(line)
+            yield _Line(before, record, end)
 
 
 def _checked(line: bytes, before: str, *, place: str) -> tuple[str, Record]:

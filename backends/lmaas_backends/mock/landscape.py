@@ -14,7 +14,10 @@ adds; all else is correctly rounded. A candidate's logits are thus the same bits
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
