@@ -58,4 +58,6 @@ _AT_THE_START = (
     ("lmaas_sdk/tuning/prompt.py", "load"),
     ("lmaas_sdk/reporting/curves.py", "draw_run"),
     ("lmaas_sdk/cli/session.py", "report"),
+    ("lmaas_sdk/planning/simulate.py", "_apart"),
+    ("lmaas_sdk/testing/virtual_loop.py", "turn"),  # what else would be done on a thread
 )

@@ -59,11 +59,11 @@ async def persistently(ask: Callable[[], Awaitable[_T]], client: Client, health:
     Raises:
         BackendError: The last failure.
     """
-    began_s = asyncio.get_running_loop().time()
     try:
         return await ask()
     except _MAY_PASS as error:
         failed = error
+    began_s = asyncio.get_running_loop().time()  # not before: it may have waited for a quota until tomorrow
     answer: _T = await _controller(client, health, began_s)(_having_failed(failed, ask))
     return answer
 

@@ -1,0 +1,255 @@
+"""`lmaas simulate`: how a run would go, and when it would end, without sending anything."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from lmaas_sdk.accounting.budget import Budget
+from lmaas_sdk.backend import Limits
+from lmaas_sdk.cli.exit_codes import DONE
+from lmaas_sdk.planning.conditions import Conditions, Failures, Latency, Outage
+from lmaas_sdk.planning.scenario import Scenario, price_named
+from lmaas_sdk.planning.simulate import simulate, sweep
+from lmaas_sdk.planning.simulation import Simulation, Sweep
+from lmaas_sdk.planning.synthetic import SyntheticLandscape, SyntheticTexts
+from lmaas_sdk.reporting.simulation_progress import SimulationProgress
+from lmaas_sdk.tasks import few_shot, get_task, read_folder
+from lmaas_sdk.traffic.quota_presets import QUOTA_PRESETS
+from lmaas_sdk.tuning.presets import DEFAULT_PRESET, PRESETS
+
+__all__ = ["add_command"]
+
+_WIDTH_OF_A_FILE = 180  # where there is no terminal, no line is broken
+_SWEPT: dict[str, Callable[[str], object]] = {
+    "candidates-a-call": int,
+    "concurrency": int,
+    "population": int,
+    "preset": str,
+    "max-wait-s": float,
+}
+
+
+def add_command(commands: argparse._SubParsersAction[Any]) -> None:
+    """Adds the command."""
+    parser = commands.add_parser(
+        "simulate",
+        help="play a run through against quotas, prices and failures, in virtual time",
+        description="Plays tuning runs with the real tuner, client, ledger and quota in front of a synthetic model: "
+        "weeks pass in seconds, nothing is sent and nothing is spent.",
+    )
+    _add_data(parser.add_argument_group("data"))
+    _add_search(parser.add_argument_group("search"))
+    _add_budget(parser.add_argument_group("budget (none given: 8000 evaluations)"))
+    _add_provider(parser.add_argument_group("provider"))
+    _add_trouble(parser.add_argument_group("latency and failures"))
+    _add_landscape(parser.add_argument_group("landscape"))
+    parser.add_argument("--seeds", default="42", metavar="N,N,...", help="a run each (default: %(default)s)")
+    parser.add_argument(
+        "--sweep",
+        action="append",
+        default=[],
+        metavar="NAME=V,V",
+        help=f"a row for each value of {', '.join(_SWEPT)}; repeatable, each with each",
+    )
+    parser.add_argument("--no-compare", action="store_true", help="leave out what a run finds with nothing in its way")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else to stdout")
+    parser.set_defaults(run=_run)
+
+
+def _add_data(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--train-texts", type=int, default=32, metavar="N", help="made-up texts (default: %(default)s)")
+    group.add_argument("--dev-texts", type=int, default=0, metavar="N", help="as many to choose by; 0: none")
+    group.add_argument(
+        "--tokens",
+        default="25",
+        metavar="N,N,...",
+        help="of each text by itself, or of one after another (default: %(default)s)",
+    )
+    group.add_argument("--classes", type=int, default=2, help="of the made-up texts (default: %(default)s)")
+    group.add_argument("--task", help="real texts in their place, such as sst2")
+    group.add_argument("--data", type=Path, metavar="FOLDER", help="where the task's train split is")
+    group.add_argument("--shots", type=int, default=16, help="examples a class, for train and for dev each")
+    group.add_argument("--no-dev", action="store_true", help="of real texts: choose by train loss")
+
+
+def _add_search(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--preset", default=DEFAULT_PRESET, choices=sorted(PRESETS), help="settings of the search")
+    group.add_argument("--population", type=int, metavar="N", help="candidates of a generation, if not the preset's")
+    group.add_argument("--candidates-a-call", type=int, metavar="N", help="at most (default: a whole generation)")
+    group.add_argument("--concurrency", type=int, metavar="N", help="most calls under way at once")
+    group.add_argument("--max-wait-s", type=float, metavar="SECONDS", help="most that a call may wait for the quota")
+
+
+def _add_budget(group: argparse._ArgumentGroup) -> None:
+    for unit in ("evaluations", "calls", "tokens"):
+        group.add_argument(f"--budget-{unit}", type=int, metavar="N")
+    group.add_argument("--budget-usd", metavar="AMOUNT", help="such as 5.00")
+    group.add_argument("--budget-wall-s", type=float, metavar="SECONDS")
+
+
+def _add_provider(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--price", metavar="MODEL", help="such as gpt3-2022/davinci, or a name that `lmaas prices` has")
+    group.add_argument("--quotas", choices=sorted(QUOTA_PRESETS), help="those of a provider, by name")
+    for quota in ("requests-per-minute", "tokens-per-minute", "requests-per-day"):
+        group.add_argument(f"--{quota}", type=int, metavar="N")
+    group.add_argument("--day-time-zone", metavar="ZONE", help="whose midnight ends a day, such as Europe/Berlin")
+    group.add_argument(
+        "--began", metavar="TIME", help="such as 2026-03-01 or 2026-03-01T09:30, in that zone, else UTC (default: now)"
+    )
+
+
+def _add_trouble(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--latency-s", type=float, default=0.0, metavar="SECONDS", help="median of an answer")
+    group.add_argument("--latency-spread", type=float, default=0.0, metavar="X", help="deviation of its logarithm")
+    group.add_argument("--latency-per-text-s", type=float, default=0.0, metavar="SECONDS")
+    group.add_argument("--stragglers", type=float, default=0.0, metavar="PART", help="of the answers that are slow")
+    group.add_argument("--straggler-factor", type=float, default=20.0, metavar="X", help="how many times as slow")
+    for kind in ("refused", "rate-limit", "server-fault", "timeout"):
+        group.add_argument(f"--{kind}", type=float, default=0.0, metavar="CHANCE", help="of an attempt")
+    group.add_argument("--charged", action="store_true", help="a server fault is billed")
+    group.add_argument(
+        "--outage",
+        action="append",
+        default=[],
+        metavar="AFTER_S,LASTS_S",
+        help="nobody answers, from when on and for how long; repeatable",
+    )
+
+
+def _add_landscape(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--effective-dim", type=int, default=10, metavar="N", help="directions that matter")
+    group.add_argument("--ruggedness", type=float, default=0.0, metavar="X", help="above 0: many local minima")
+    group.add_argument("--noise", type=float, default=0.0, metavar="X", help="deviation of a logit")
+    group.add_argument("--hidden-size", type=int, default=1024, metavar="N", help="the model's width")
+
+
+def _run(args: argparse.Namespace) -> int:
+    scenario, seeds = _scenario(args), _numbers("--seeds", args.seeds)
+    settings: dict[str, Any] = dict(_swept(setting) for setting in args.sweep)
+    with SimulationProgress(seeds) as progress:
+        options: dict[str, Any] = {"seeds": seeds, "compare": not args.no_compare, "on_moment": progress.show}
+        found = sweep(scenario, **options, **settings) if settings else simulate(scenario, **options)
+    _report(found, as_json=args.json)
+    return DONE
+
+
+def _report(found: Simulation | Sweep, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(found.to_dict(), indent=2))
+        return
+    console = Console()
+    (console if console.is_terminal else Console(width=_WIDTH_OF_A_FILE)).print(found.table())
+
+
+def _scenario(args: argparse.Namespace) -> Scenario:
+    """What the options describe.
+
+    Raises:
+        ValueError: One of them cannot be; the message names it.
+    """
+    return Scenario(
+        **_data(args),
+        preset=args.preset,
+        population=args.population,
+        budget=_budget(args),
+        conditions=_conditions(args),
+        candidates_a_call=args.candidates_a_call,
+        concurrency=args.concurrency,
+        landscape=SyntheticLandscape(args.effective_dim, args.ruggedness, args.noise, args.hidden_size),
+        max_wait_s=args.max_wait_s,
+    )
+
+
+def _data(args: argparse.Namespace) -> dict[str, Any]:
+    if (args.task is None) != (args.data is None):
+        raise ValueError("real texts need both --task and --data FOLDER")
+    if args.task is not None:
+        task, seed = get_task(args.task), _numbers("--seeds", args.seeds)[0]
+        train, dev = few_shot(read_folder(args.data, task, "train"), args.shots, seed=seed)
+        return {"train": train, "dev": None if args.no_dev else dev}
+    tokens = tuple(_numbers("--tokens", args.tokens))
+    made_up = {name: getattr(args, f"{name}_texts") for name in ("train", "dev")}
+    return {
+        name: SyntheticTexts(count, tokens, args.classes) for name, count in made_up.items() if count or name == "train"
+    }
+
+
+def _budget(args: argparse.Namespace) -> Budget | None:
+    units = ("calls", "evaluations", "tokens", "usd", "wall_s")
+    limits = {unit: limit for unit in units if (limit := getattr(args, f"budget_{unit}")) is not None}
+    return Budget(**limits, warn_at=()) if limits else None
+
+
+def _conditions(args: argparse.Namespace) -> Conditions:
+    return Conditions(
+        price=None if args.price is None else price_named(args.price),
+        quotas=_quotas(args),
+        latency=Latency(
+            median_s=args.latency_s,
+            spread=args.latency_spread,
+            per_text_s=args.latency_per_text_s,
+            slow=args.stragglers,
+            slow_factor=args.straggler_factor,
+        ),
+        failures=Failures(
+            args.refused,
+            args.rate_limit,
+            args.server_fault,
+            args.timeout,
+            charged=args.charged,
+            outages=tuple(map(_outage, args.outage)),
+        ),
+        began=_began(args),
+    )
+
+
+def _quotas(args: argparse.Namespace) -> str | Limits | None:
+    limits = Limits(args.requests_per_minute, args.tokens_per_minute, args.requests_per_day, args.day_time_zone)
+    if args.quotas is not None and limits != Limits():
+        raise ValueError("--quotas NAME and limits of your own exclude each other")
+    if args.day_time_zone is not None and args.requests_per_day is None:
+        raise ValueError("--day-time-zone is whose days --requests-per-day counts: give both")
+    return args.quotas or (None if limits == Limits() else limits)
+
+
+def _began(args: argparse.Namespace) -> datetime | None:
+    if args.began is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(args.began)
+    except ValueError as error:
+        raise ValueError(f"--began is a time like 2026-03-01T09:30, not {args.began!r}") from error
+    scenario = Scenario(conditions=Conditions(quotas=_quotas(args)))
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=scenario.zone)
+
+
+def _outage(text: str) -> Outage:
+    try:
+        after_s, lasts_s = map(float, text.split(","))
+    except ValueError as error:
+        raise ValueError(f"--outage is AFTER_S,LASTS_S, two numbers of seconds, not {text!r}") from error
+    return Outage(after_s, lasts_s)
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError as error:
+        raise ValueError(f"{option} are numbers with commas between them, not {text!r:.80}") from error
+
+
+def _swept(text: str) -> tuple[str, list[object]]:
+    name, _, values = text.partition("=")
+    if name not in _SWEPT or not values:
+        raise ValueError(f"--sweep is NAME=V,V with a NAME of {', '.join(_SWEPT)}, not {text!r:.80}")
+    try:
+        return name.replace("-", "_"), [_SWEPT[name](value) for value in values.split(",")]
+    except ValueError as error:
+        raise ValueError(f"--sweep {name} has numbers with commas between them, not {values!r:.80}") from error
