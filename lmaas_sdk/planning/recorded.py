@@ -38,7 +38,7 @@ class Question(Protocol):
     """What a landscape is asked for: the logits of candidates on some texts of a set."""
 
     @property
-    def Z(self) -> NDArray[np.float32] | None:  # noqa: N802  (the paper's symbol)
+    def Z(self) -> NDArray[np.float32] | None:
         """(n_candidates, d); None: the manual prompt."""
         ...
 
@@ -112,8 +112,9 @@ class RecordedLandscape:
 
     def options(self, *datasets: Dataset) -> Mapping[str, object]:
         """See `Landscape`."""
-        preset, subspace = self.recording.preset, self.recording.subspace
-        std = round(subspace.scale * preset.sigma0 / preset.scale, _STD_DIGITS) if preset.projection == "normal" else 1.0
+        preset, subspace, std = self.recording.preset, self.recording.subspace, 1.0
+        if preset.projection == "normal":
+            std = round(subspace.scale * preset.sigma0 / preset.scale, _STD_DIGITS)
         known = replace(self, datasets=datasets or self.datasets)
         return {"landscape": known, "hidden_size": subspace.hidden_size, "embedding_std": std}
 
@@ -132,10 +133,12 @@ class RecordedLandscape:
             InvalidQuery: It names what differs.
         """
         mine = self.recording.subspace
-        if replace(subspace, scale=mine.scale) == mine:
+        rescaled = replace(subspace, scale=mine.scale)
+        if rescaled == mine:
             return
-        before, after = mine.to_wire(), subspace.to_wire()
-        named = [f"{name} {before[name]!r:.20}, not {after[name]!r:.20}" for name in before if before[name] != after[name]]
+        before, after = mine.to_wire(), rescaled.to_wire()
+        differing = [name for name in before if before[name] != after[name]]
+        named = [f"{name} {before[name]!r:.20}, not {after[name]!r:.20}" for name in differing]
         raise InvalidQuery(
             f"the landscape of run {self.recording.run[:8]} was recorded with {'; '.join(named)}: another subspace has "
             "another loss, so keep the recorded one (population, sigma0, algorithm, budget and quotas may be others)"

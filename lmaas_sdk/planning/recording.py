@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -125,20 +126,17 @@ def read_recording(path: Path, *, optimizer: MakeOptimizer | None = None) -> Rec
     return Recording(header.run, header.seed, header.preset, subspace, dev, points, looked)
 
 
-class _usable:
+@contextmanager
+def _usable(path: Path, line: int) -> Iterator[None]:
     """What a record raises that is not made as this version makes it is a damaged journal."""
-
-    def __init__(self, path: Path, line: int) -> None:
-        self._place = f"{path}, line {line}"
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, UNUSABLE) and not isinstance(error, JournalError):
-            raise JournalCorrupt(
-                f"{self._place}: its check sum is right, but it is no record that a run writes ({error!r:.120})"
-            ) from error
+    try:
+        yield
+    except JournalError:
+        raise
+    except UNUSABLE as error:
+        raise JournalCorrupt(
+            f"{path}, line {line}: its check sum is right, but it is no record that a run writes ({error!r:.120})"
+        ) from error
 
 
 def _check(path: Path, header: Recorded, *, is_own: bool, has_search: bool) -> None:
@@ -158,9 +156,7 @@ def _check(path: Path, header: Recorded, *, is_own: bool, has_search: bool) -> N
         )
 
 
-def _replayed(
-    path: Path, search: Optimizer, records: _Records, *, extra: int
-) -> tuple[Points, tuple[Looked, ...]]:
+def _replayed(path: Path, search: Optimizer, records: _Records, *, extra: int) -> tuple[Points, tuple[Looked, ...]]:
     """Candidates and losses of every generation that was told, and the candidates of every look."""
     Z: list[_Z] = []
     losses: list[float] = []

@@ -112,10 +112,10 @@ class Scenario:
         """The train and the dev set of a run."""
         return _drawn(self.train, seed, "train"), None if self.dev is None else _drawn(self.dev, seed, "dev")
 
-    def provider(self) -> dict[str, object]:
-        """Options of the mock that make it this provider, but for its failures."""
+    def provider(self, *datasets: Dataset | None) -> dict[str, object]:
+        """Options of the mock that make it this provider, but for its failures; it is asked about these data."""
         return {
-            **self.landscape.options(),
+            **self.landscape.options(*(each for each in datasets if each is not None)),
             "price": self.conditions.price,
             "limits": self.limits,
             "latency_s": self.conditions.latency or 0.0,

@@ -247,7 +247,9 @@ def _covariances(X: _Reals, centres: _Reals, settings: _Settings) -> _Reals:
 def _agreement(regression: _Regression, points: Points) -> Agreement:
     predicted, seen = regression.losses(points.Z), points.losses
     groups = [points.generations == generation for generation in np.unique(points.generations)]
-    within = [_rank_correlation(predicted[rows], seen[rows]) for rows in groups if rows.sum() >= _FEWEST_OF_A_GENERATION]
+    within = [
+        _rank_correlation(predicted[rows], seen[rows]) for rows in groups if rows.sum() >= _FEWEST_OF_A_GENERATION
+    ]
     variance = float(seen.var())
     error = regression.error(points)
     return Agreement(
