@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmaas_sdk.canonical import digest
-from lmaas_sdk.errors import InvalidQuery
+from lmaas_sdk.errors import InvalidQuery, JournalError
 from lmaas_sdk.planning.answers import Answers
 from lmaas_sdk.planning.recording import Recording, read_recording
 from lmaas_sdk.planning.surrogate import FitQuality, Surrogate, fit_surrogate
@@ -93,6 +93,16 @@ class RecordedLandscape:
     datasets: tuple[Dataset, ...] = field(default=(), repr=False)
 
     @property
+    def preset(self) -> Preset:
+        """The settings of the run's search."""
+        return self.recording.preset
+
+    @property
+    def seed(self) -> int:
+        """Of the run's search and of its subspace."""
+        return self.recording.seed
+
+    @property
     def fit_quality(self) -> FitQuality:
         """How well the surrogate tells generations that it was not fitted to."""
         return self.surrogate.quality
@@ -107,6 +117,28 @@ class RecordedLandscape:
         """Of the run and its losses."""
         points = self.recording.points
         return digest([self.recording.run, self.recording.subspace.digest, points.losses.tolist()])
+
+    def to_dict(self) -> dict[str, object]:
+        """See `Landscape`."""
+        return {
+            "run": self.recording.run,
+            "seed": self.seed,
+            "candidates": len(self.recording.points),
+            "lowest_loss": self.surrogate.lowest,
+            "noise": self.noise,
+            "fit_quality": self.fit_quality.to_dict(),
+        }
+
+    def __str__(self) -> str:
+        points, quality = self.recording.points, self.fit_quality
+        lines = [
+            f"a landscape of {len(points)} candidates that a run scored, lowest loss {self.surrogate.lowest:.4f}; "
+            f"beside them it is a surrogate's, within about {self.noise:.4f}",
+            f"  generations left out between others: {quality.between}",
+        ]
+        if quality.beyond is not None:
+            lines.append(f"  the last third of the run, from the first two: {quality.beyond}")
+        return "\n".join(lines)
 
     # -- for a simulation
 
@@ -240,7 +272,10 @@ def recorded_landscape(journal: str | Path, *, optimizer: MakeOptimizer | None =
         JournalMismatch: The search asks for other candidates than it did.
     """
     recording = read_recording(Path(journal), optimizer=optimizer)
-    return RecordedLandscape(recording, fit_surrogate(recording.points))
+    try:
+        return RecordedLandscape(recording, fit_surrogate(recording.points))
+    except ValueError as error:
+        raise JournalError(f"the run of {journal} is no landscape: {error}") from error
 
 
 def _search_of_seed(preset: Preset, own_seed: int, d: int, _seed: int) -> Optimizer:

@@ -140,6 +140,7 @@ class Scenario:
             "train": _told(self.train),
             "dev": None if self.dev is None else _told(self.dev),
             "preset": self.search.to_dict(),
+            "landscape": dict(self.landscape.to_dict()),
             "budget": {unit: None if limit is None else float(limit) for unit, limit in limits.items()},
             "price": None if self.conditions.price is None else self.conditions.price.to_dict(),
             "candidates_a_call": self.candidates_a_call,

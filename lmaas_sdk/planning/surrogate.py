@@ -81,6 +81,9 @@ class Agreement:
     rank_within: float
     error: float
 
+    def __str__(self) -> str:
+        return f"R2 {self.r2:.2f}, rank correlation {self.rank:.2f}, within a generation {self.rank_within:.2f}"
+
 
 @dataclass(frozen=True, slots=True)
 class FitQuality:
@@ -198,7 +201,8 @@ def _left_out(points: Points) -> NDArray[np.bool_]:
     generations, numbers = np.unique(points.generations, return_inverse=True)
     if len(generations) < _LEFT_OUT:
         numbers = np.arange(len(points), dtype=np.int64)
-    return numbers % _LEFT_OUT == _LEFT_OUT // 2
+    is_left_out: NDArray[np.bool_] = numbers % _LEFT_OUT == _LEFT_OUT // 2
+    return is_left_out
 
 
 def _fitted(points: Points) -> _Regression:
@@ -217,7 +221,7 @@ def _solved(points: Points, settings: _Settings) -> _Regression:
     if len(points) <= MOST_EXACT:
         centres = X
         K = _covariances(X, X, settings)
-        weights = np.linalg.solve(K + settings.noise * np.eye(len(X)), y)
+        weights = _solution(K + settings.noise * np.eye(len(X)), y)
     else:
         centres = Points(X, y, points.generations).thinned(INDUCING).Z
         weights = _conditional_weights(X, y, centres, settings)
@@ -227,11 +231,15 @@ def _solved(points: Points, settings: _Settings) -> _Regression:
 def _conditional_weights(X: _Reals, y: _Reals, centres: _Reals, settings: _Settings) -> _Reals:
     """Of the deterministic training conditional, worked out through the factor of the centres' covariance."""
     own = _covariances(centres, centres, settings)
-    factor = np.linalg.cholesky(own + _JITTER * len(centres) * np.eye(len(centres)))
-    whitened = np.linalg.solve(factor, _covariances(centres, X, settings))
+    factor: _Reals = np.linalg.cholesky(own + _JITTER * len(centres) * np.eye(len(centres))).astype(np.float64)
+    whitened = _solution(factor, _covariances(centres, X, settings))
     inner = whitened @ whitened.T + settings.noise * np.eye(len(centres))
-    weights: _Reals = np.linalg.solve(factor.T, np.linalg.solve(inner, whitened @ y))
-    return weights
+    return _solution(factor.T, _solution(inner, whitened @ y))
+
+
+def _solution(A: _Reals, b: _Reals) -> _Reals:
+    found: _Reals = np.linalg.solve(A, b).astype(np.float64)
+    return found
 
 
 def _covariances(X: _Reals, centres: _Reals, settings: _Settings) -> _Reals:
@@ -262,8 +270,9 @@ def _agreement(regression: _Regression, points: Points) -> Agreement:
 
 def _rank_correlation(a: _Reals, b: _Reals) -> float:
     """Spearman's; ties are broken by place."""
-    ranks = [np.argsort(np.argsort(values, kind="stable"), kind="stable") for values in (a, b)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    first, second = (np.argsort(np.argsort(values, kind="stable"), kind="stable") for values in (a, b))
+    middle, count = (len(a) - 1) / 2, len(a)
+    return float(((first - middle) * (second - middle)).sum() / (count * (count * count - 1) / 12))
 
 
 def _plain(side: Agreement) -> dict[str, float | None]:

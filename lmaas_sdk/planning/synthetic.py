@@ -93,6 +93,10 @@ class Landscape(Protocol):
         """The options of a `Tuner` that has it search with the seed of a run."""
         ...
 
+    def to_dict(self) -> Mapping[str, object]:
+        """Plain values for JSON: what a reader has to know of it."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class SyntheticLandscape:
@@ -114,8 +118,12 @@ class SyntheticLandscape:
 
     def options(self, *_datasets: Dataset) -> Mapping[str, object]:
         """See `Landscape`."""
-        return asdict(self)
+        return self.to_dict()
 
     def tuner_options(self, _preset: Preset, seed: int) -> Mapping[str, object]:
         """See `Landscape`."""
         return {"seed": seed}
+
+    def to_dict(self) -> Mapping[str, object]:
+        """See `Landscape`."""
+        return asdict(self)
