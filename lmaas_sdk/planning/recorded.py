@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -17,8 +15,8 @@ from lmaas_sdk.canonical import digest
 from lmaas_sdk.errors import InvalidQuery, JournalError
 from lmaas_sdk.planning.answers import Answers
 from lmaas_sdk.planning.recording import Recording, read_recording
+from lmaas_sdk.planning.roughness import draw_of, fitting_roughness, name_of
 from lmaas_sdk.planning.surrogate import FitQuality, Surrogate, fit_surrogate
-from lmaas_sdk.seeding import raw_words
 from lmaas_sdk.tasks import Dataset
 from lmaas_sdk.texts import TextSet
 from lmaas_sdk.tuning.objective import cross_entropy
@@ -74,9 +72,9 @@ class RecordedLandscape:
     """The loss that a run saw, to be searched again: `Scenario(landscape=recorded_landscape("run.journal"))`.
 
     A candidate that the run scored has the loss that it had; on the run's own dev set, the logits that it had where
-    they were asked for. Any other has the loss that a surrogate tells, and upon it as much noise as the surrogate is
-    found to leave out, which is a function of the candidate. So the same search replays the run, and another one goes
-    its own way over ground of the same shape and roughness.
+    they were asked for. Any other has the loss that a surrogate tells, and upon it a part of the noise that the
+    surrogate leaves, which is a function of the candidate: the part with which a search comes down as fast as the run
+    did. So the same search replays the run, and another one goes its own way over ground of much the same shape.
 
     It is a loss over the run's own subspace, so d, prompt tokens, layout, projection and the subspace's seed are the
     recorded ones; all else may be another: population, sigma0, algorithm, the seed of the search, budget, quotas, and
@@ -85,11 +83,13 @@ class RecordedLandscape:
     Args:
         recording: The run.
         surrogate: Fitted to it.
+        roughness: How many standard deviations of the surrogate's noise are added to what it tells.
         datasets: Whose texts it can answer about.
     """
 
     recording: Recording = field(repr=False)
     surrogate: Surrogate = field(repr=False)
+    roughness: float = 1.0
     datasets: tuple[Dataset, ...] = field(default=(), repr=False)
 
     @property
@@ -126,6 +126,7 @@ class RecordedLandscape:
             "candidates": len(self.recording.points),
             "lowest_loss": self.surrogate.lowest,
             "noise": self.noise,
+            "roughness": self.roughness,
             "fit_quality": self.fit_quality.to_dict(),
         }
 
@@ -209,12 +210,12 @@ class RecordedLandscape:
     def _answer(self, z: NDArray[np.float32], loss: float, answers: Answers, *, is_dev: bool) -> NDArray[np.float32]:
         if not is_dev:
             return answers.logits(loss)
-        looked = self._looked.get(_name(z))
+        looked = self._looked.get(name_of(z))
         return answers.logits(self._gap.loss(loss)) if looked is None else looked
 
     def _loss(self, z: NDArray[np.float32]) -> float:
-        known = self._known.get(_name(z))
-        return self.surrogate.loss(z, draw=_draw(z)) if known is None else known
+        known = self._known.get(name_of(z))
+        return self.surrogate.loss(z, draw=self.roughness * draw_of(z)) if known is None else known
 
     def _answers_of(self, texts: TextSet) -> tuple[Answers, bool]:
         known = self._by_texts.get(texts.digest)
@@ -239,11 +240,11 @@ class RecordedLandscape:
     @cached_property
     def _known(self) -> dict[bytes, float]:
         points = self.recording.points
-        return dict(zip(map(_name, points.Z.astype(np.float32)), points.losses.tolist(), strict=True))
+        return dict(zip(map(name_of, points.Z.astype(np.float32)), points.losses.tolist(), strict=True))
 
     @cached_property
     def _looked(self) -> dict[bytes, NDArray[np.float32]]:
-        return {_name(looked.z): looked.logits for looked in self.recording.looked}
+        return {name_of(looked.z): looked.logits for looked in self.recording.looked}
 
     @cached_property
     def _gap(self) -> _Gap:
@@ -273,20 +274,13 @@ def recorded_landscape(journal: str | Path, *, optimizer: MakeOptimizer | None =
     """
     recording = read_recording(Path(journal), optimizer=optimizer)
     try:
-        return RecordedLandscape(recording, fit_surrogate(recording.points))
+        surrogate = fit_surrogate(recording.points)
     except ValueError as error:
         raise JournalError(f"the run of {journal} is no landscape: {error}") from error
+    make = optimizer or partial(make_optimizer, recording.preset)
+    another = partial(make, recording.subspace.d, recording.seed + 1)
+    return RecordedLandscape(recording, surrogate, fitting_roughness(recording.points, surrogate, another))
 
 
 def _search_of_seed(preset: Preset, own_seed: int, d: int, _seed: int) -> Optimizer:
     return make_optimizer(preset, d, own_seed)
-
-
-def _name(z: NDArray[np.float32]) -> bytes:
-    return hashlib.blake2b(np.ascontiguousarray(z, "<f4").tobytes(), digest_size=16).digest()
-
-
-def _draw(z: NDArray[np.float32]) -> float:
-    """About N(0, 1), a function of the candidate: the centred sum of 12 uniforms."""
-    words = raw_words(0, f"roughness/{_name(z).hex()}", 12)
-    return math.fsum((words >> np.uint64(11)).astype(np.float64) * 2.0**-53) - 6.0
