@@ -148,7 +148,7 @@ def test_other_seeds_search_the_same_subspace(landscape: RecordedLandscape) -> N
     lowest = [one.found.loss for one in runs if one.found is not None]
     assert 3 == len(set(lowest))
     assert landscape.surrogate.lowest == pytest.approx(lowest[0], abs=2e-6)
-    assert all(loss >= landscape.surrogate.lowest - landscape.noise for loss in lowest)
+    assert all(loss >= landscape.surrogate.lowest - landscape.surrogate.depth for loss in lowest)
 
 
 def test_population_step_size_and_algorithm_may_be_others(landscape: RecordedLandscape) -> None:

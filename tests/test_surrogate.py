@@ -69,7 +69,7 @@ def test_nothing_lies_far_below_what_was_seen() -> None:
             for draw in (-4.0, 0.0, 4.0):
                 loss = found.loss(z, draw=draw)
                 assert np.isfinite(loss)
-                assert max(found.lowest - found.noise, found.lowest / 2) <= loss
+                assert max(found.lowest - found.depth, found.lowest / 2) <= loss
 
 
 def test_it_goes_on_falling_below_the_lowest() -> None:

@@ -149,12 +149,14 @@ class Surrogate:
         regression: What it goes by.
         lowest: The lowest loss that the run saw.
         noise: Standard deviation of losses about their predictions, in generations that were left out.
+        depth: The same of the lower half of the predictions: how far below the lowest one something may lie.
         quality: How good it is.
     """
 
     regression: _Regression = field(repr=False)
     lowest: float
     noise: float
+    depth: float
     quality: FitQuality
 
     def loss(self, z: NDArray[np.float32], *, draw: float = 0.0) -> float:
@@ -169,10 +171,10 @@ class Surrogate:
         return self._bounded(expected + draw * self.noise)
 
     def _bounded(self, loss: float) -> float:
-        """Below the lowest loss seen it goes on falling, but never by more than the noise, nor to zero."""
+        """Below the lowest loss seen it goes on falling, but never by more than the depth, nor to zero."""
         below = self.lowest - loss
         if below > 0:
-            room = min(self.noise, self.lowest / 2)
+            room = min(self.depth, self.lowest / 2)
             loss = self.lowest - (room * below / (room + below) if room > 0 else 0.0)
         return round(min(loss, _HIGHEST) / _STEP) * _STEP
 
@@ -187,13 +189,19 @@ def fit_surrogate(points: Points) -> Surrogate:
         raise ValueError(f"a landscape needs at least 20 candidates of different losses, not {len(points)}")
     with one_blas_thread():
         left_out = _left_out(points)
-        between = _agreement(_fitted(points.where(~left_out)), points.where(left_out))
+        seen, unseen = _fitted(points.where(~left_out)), points.where(left_out)
+        between, depth = _agreement(seen, unseen), _depth(seen, unseen)
         early = points.generations <= points.generations[0] + _EARLY * np.ptp(points.generations)
         beyond = None
         if len(np.unique(points.generations)) >= _FEWEST_GENERATIONS:
             beyond = _agreement(_fitted(points.where(early)), points.where(~early))
         whole = _fitted(points)
-    return Surrogate(whole, float(points.losses.min()), between.error, FitQuality(between, beyond))
+    return Surrogate(whole, float(points.losses.min()), between.error, depth, FitQuality(between, beyond))
+
+
+def _depth(regression: _Regression, points: Points) -> float:
+    predicted = regression.losses(points.Z)
+    return regression.error(points.where(predicted <= np.median(predicted)))
 
 
 def _left_out(points: Points) -> NDArray[np.bool_]:
