@@ -33,6 +33,7 @@ from lmaas_sdk.planning.recorded import RecordedLandscape, recorded_landscape
 from lmaas_sdk.planning.scenario import Scenario
 from lmaas_sdk.planning.simulate import simulate
 from lmaas_sdk.tuning.journal_file import records_of
+from lmaas_sdk.tuning.presets import get_preset
 from lmaas_sdk.tuning.searches import make_optimizer
 from lmaas_sdk.tuning.told import Told
 
