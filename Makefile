@@ -44,7 +44,7 @@ clean: ## remove what the other targets made
 # The stamps are written last, so that an installation which was interrupted is done again.
 $(VENV)/installed-demo: $(VENV)/created pyproject.toml constraints.txt
 	@echo "installing into $(VENV) (a few minutes the first time, most of it PyTorch) ..."
-	$(PIP_INSTALL) --constraint constraints.txt --editable '.[local,plot]'
+	$(PIP_INSTALL) --constraint constraints.txt --editable '.[local,report]'
 	@touch $@
 
 $(VENV)/installed-test: $(VENV)/installed-demo

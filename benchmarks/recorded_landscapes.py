@@ -24,7 +24,6 @@ from lmaas_sdk import (
     Preset,
     Tuner,
     few_shot,
-    get_preset,
     get_task,
     load_backend,
     read_folder,

@@ -61,6 +61,7 @@ from lmaas_sdk.errors import (
     RateLimited,
     Retryable,
     RetryBudgetExhausted,
+    RunFileError,
     ServerFault,
     ServerUntrusted,
     TaskError,
@@ -70,7 +71,14 @@ from lmaas_sdk.errors import (
     Unsupported,
     VerbalizerError,
 )
+from lmaas_sdk.planning.conditions import Conditions, Failures, Latency, Outage
+from lmaas_sdk.planning.scenario import Scenario, price_named
+from lmaas_sdk.planning.simulate import simulate, simulate_async, sweep, sweep_async
+from lmaas_sdk.planning.simulation import Simulation, Sweep
+from lmaas_sdk.planning.synthetic import SyntheticLandscape, SyntheticTexts
 from lmaas_sdk.registry import load_backend
+from lmaas_sdk.reporting.report import write_report
+from lmaas_sdk.reporting.report_runs import read_run
 from lmaas_sdk.tasks import (
     Dataset,
     Task,
@@ -93,11 +101,13 @@ from lmaas_sdk.tuning.events import DevScored, Event, GenerationDone, Listener, 
 from lmaas_sdk.tuning.group import TunerGroup
 from lmaas_sdk.tuning.group_result import GroupResult
 from lmaas_sdk.tuning.journal import Durability
+from lmaas_sdk.tuning.listening import RunEvents
 from lmaas_sdk.tuning.optimizer import Batch, MakeOptimizer, Optimizer
 from lmaas_sdk.tuning.predictor import Evaluation, Predictor
 from lmaas_sdk.tuning.presets import PRESETS, Preset
 from lmaas_sdk.tuning.prompt import TunedPrompt
 from lmaas_sdk.tuning.result import TuningResult
+from lmaas_sdk.tuning.run_record import RunRecord
 from lmaas_sdk.tuning.scheduling import Scheduling
 from lmaas_sdk.tuning.selection import Choice
 from lmaas_sdk.tuning.subspace import Subspace
@@ -127,6 +137,7 @@ __all__ = [
     "Choice",
     "CircuitOpen",
     "Client",
+    "Conditions",
     "CorruptModel",
     "Dataset",
     "DevScored",
@@ -134,6 +145,7 @@ __all__ = [
     "EmptyClass",
     "Evaluation",
     "Event",
+    "Failures",
     "FeatureQuery",
     "FeatureReply",
     "FileCache",
@@ -146,6 +158,7 @@ __all__ = [
     "JournalMismatch",
     "Label",
     "LabelWords",
+    "Latency",
     "Ledger",
     "LedgerConflict",
     "LedgerError",
@@ -162,6 +175,7 @@ __all__ = [
     "NoLanguageModelHead",
     "NotFinite",
     "Optimizer",
+    "Outage",
     "OutcomeUnknown",
     "PaymentRequired",
     "Piece",
@@ -181,14 +195,22 @@ __all__ = [
     "RetryBudgetExhausted",
     "RetryPolicy",
     "Retryable",
+    "RunEvents",
+    "RunFileError",
     "RunPlanned",
+    "RunRecord",
+    "Scenario",
     "Scheduling",
     "ScoreQuery",
     "ScoreReply",
     "ServerFault",
     "ServerUntrusted",
+    "Simulation",
     "SqliteLedger",
     "Subspace",
+    "Sweep",
+    "SyntheticLandscape",
+    "SyntheticTexts",
     "Task",
     "TaskError",
     "Template",
@@ -216,11 +238,18 @@ __all__ = [
     "load_backend",
     "open_cache",
     "open_ledger",
+    "price_named",
     "read_dataset",
     "read_folder",
     "read_price_table",
+    "read_run",
     "register_metric",
+    "simulate",
+    "simulate_async",
     "state_ledger",
     "subsample",
+    "sweep",
+    "sweep_async",
     "verify_ledger",
+    "write_report",
 ]

@@ -40,14 +40,14 @@ from lmaas_sdk.traffic.cache import MemoryCache, ReplyCache
 from lmaas_sdk.traffic.gate import Permit
 from lmaas_sdk.traffic.lane import limits_of
 from lmaas_sdk.traffic.quota_presets import Quotas
-from lmaas_sdk.traffic.retry import BeforeWait, Patience, RetryPolicy
+from lmaas_sdk.traffic.retry import Patience, RetryPolicy
 from lmaas_sdk.traffic.reuse import Reuse
 from lmaas_sdk.traffic.routes import Route, Routes
+from lmaas_sdk.traffic.waits import BeforeWait, Wait, WaitMeter
 from lmaas_sdk.tuning.subspace import Subspace
 
-__all__ = ["Call", "Client", "OnWait"]
+__all__ = ["Call", "Client"]
 
-OnWait = BeforeWait
 _Reply = ScoreReply | FeatureReply
 _T = TypeVar("_T")
 
@@ -65,13 +65,13 @@ class Client:
             "features"), or the name of a preset ("wudao-2021").
         cache: Of answers, for a deterministic backend; True: one in memory; False: answers are not kept, and identical
             calls are not put together.
-        on_wait: Called before every wait with its seconds and the error that asks for it (None: a quota of the
-            client's own).
+        on_wait: Called before every wait.
         in_flight: Entered while an attempt is with the backend.
         wall: Seconds since 1970, by which quotas are counted; None: the event loop's clock, set to the time of day.
 
     Attributes:
         spend: The spend by purpose, of this client and all that `with_budget` made from it.
+        waits: How long its calls have waited, by cause; of the same clients.
     """
 
     def __init__(  # noqa: PLR0913  (all but two by name)
@@ -82,12 +82,13 @@ class Client:
         retry: RetryPolicy | None = None,
         quotas: Quotas | None = None,
         cache: ReplyCache | bool = True,
-        on_wait: OnWait | None = None,
+        on_wait: BeforeWait | None = None,
         in_flight: Callable[[], AbstractContextManager[None]] = nullcontext,
         wall: Callable[[], float] | None = None,
     ) -> None:
         self.backend = backend
         self.spend = Spend()
+        self.waits = WaitMeter()
         self._purse = Purse(budget)
         self._retry = retry or RetryPolicy()
         self._retries = self._retry.new_budget()
@@ -338,7 +339,9 @@ class Client:
     async def _permitted(self, call: Call, patience: Patience, route: Route) -> Permit:
         """Waits for the provider's quota and for a place among the requests under way."""
         left_s, may_wait = patience.quota_left_s, patience.wait_for_quota
-        entered = route.lane.gate.enter(call.worst.tokens, route.limits, patience_s=left_s, before_wait=may_wait)
+        entered = route.lane.gate.enter(
+            call.worst.tokens, route.limits, patience_s=left_s, before_wait=may_wait, meter=self.waits
+        )
         try:
             return await within(self.budget.remaining_s(), entered)
         except TimeoutError:
@@ -377,17 +380,17 @@ class Client:
             raise BudgetExceeded(self.budget.name, unit, limit=limit, posted=billed, pending=0, asked=0, why=why)
 
     def _patience(self, label: Label) -> Patience:
-        return Patience(self._retry, self._retries, self.before_wait, label=label)
+        return Patience(self._retry, self._retries, self.before_wait, label=label, meter=self.waits)
 
-    def before_wait(self, wait_s: float, error: BaseException | None) -> None:
+    def before_wait(self, wait: Wait) -> None:
         """What has to happen before any wait of a call.
 
         Raises:
             BudgetExceeded: The wall time would be over after it.
         """
-        self.budget.check_open(wait_s)
+        self.budget.check_open(wait.seconds)
         if self._on_wait is not None:
-            self._on_wait(wait_s, error)
+            self._on_wait(wait)
 
     def _label(self, call: Call) -> Label:
         return Label(call.purpose, self._routes.to(endpoint_of(call.query)).scope, call.key)

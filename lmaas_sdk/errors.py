@@ -18,6 +18,7 @@ LmaasError
 │   ├── EmptyClass            a class has too few examples
 │   └── VerbalizerError       a label has no word, or the word is not one token
 ├── PromptFileError           a prompt file is damaged or belongs to another model (also ValueError)
+├── RunFileError              a run file is damaged, or no run file (also ValueError)
 ├── ModelLoadError            a model cannot be loaded
 │   ├── CorruptModel          its bytes differ from the expected digest
 │   └── NoLanguageModelHead   it is not a masked language model
@@ -82,6 +83,7 @@ __all__ = [
     "RateLimited",
     "RetryBudgetExhausted",
     "Retryable",
+    "RunFileError",
     "ServerFault",
     "ServerUntrusted",
     "TaskError",
@@ -199,6 +201,10 @@ class VerbalizerError(TaskError):
 
 class PromptFileError(LmaasError, ValueError):
     """A prompt file is damaged, of an unknown format, or made for another model."""
+
+
+class RunFileError(LmaasError, ValueError):
+    """A run file cannot be written or read: it is damaged, of an unknown format, or something else."""
 
 
 class ModelLoadError(LmaasError):

@@ -18,6 +18,8 @@ TOP_LEVEL = {"lmaas_sdk", "lmaas_backends"}
 WHEEL_FILES = (
     "lmaas_sdk/py.typed",
     "lmaas_backends/py.typed",
+    "lmaas_sdk/reporting/report.css",
+    "lmaas_sdk/reporting/report.html.jinja",
     *(f"lmaas_sdk/cli/demo_reviews/{split}.tsv" for split in ("train", "dev", "test")),
     *(
         f"lmaas_backends/roberta/tiny/{name}"

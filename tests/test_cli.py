@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tuning_cases import TASK
 
-from lmaas_sdk import PRESETS, TunedPrompt
+from lmaas_sdk import PRESETS, TunedPrompt, read_run
 from lmaas_sdk.cli import main
 from lmaas_sdk.cli.demo import demo_splits
 from lmaas_sdk.cli.exit_codes import exit_code_of
@@ -65,6 +65,9 @@ def test_tune_reports_one_json_object_and_writes_the_prompt(data: Path, capsys: 
     assert report["budget"]["usd"] == 1.5
     assert "60/60 evaluations" in printed.err
     assert TunedPrompt.load(report["prompt_file"]).task.labels == ("negative", "positive")
+    run = read_run(report["run_file"])
+    assert (run.evaluations, run.seed, run.stopped, len(run.generations)) == (60, 5, "budget", 3)
+    assert run.spend["train"].to_dict() == report["spend"]["train"]
 
 
 def test_tune_prints_a_table_and_draws_a_picture(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

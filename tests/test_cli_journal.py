@@ -23,7 +23,7 @@ from lmaas_sdk.tuning.journal import header_of
 from lmaas_sdk.tuning.journal_file import JournalFile
 
 KEY = "test-key-of-the-journal"
-VARIES = ("calls", "wall_s", "prompt_file")
+VARIES = ("calls", "wall_s", "prompt_file", "run_file")
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ def test_seeds_share_a_budget_and_end_in_one_object(command: list[str], capsys: 
     assert ({}, 120) == (told["failures"], told["spend"]["total"]["evaluations"])
     prompts = [TunedPrompt.load(run["prompt_file"]) for run in told["runs"].values()]
     assert prompts[0].subspace.seed != prompts[1].subspace.seed
-    assert "seed-6: generation 3, dev" in printed.err
+    assert "of 2 runs  dev " in printed.err
 
 
 def test_seeds_go_on_from_their_journals(

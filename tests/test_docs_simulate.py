@@ -13,13 +13,13 @@ from lmaas_sdk.cli import main
 from lmaas_sdk.cli.simulate import add_command
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "simulate.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"```sh\n\$ lmaas ((?:.*\\\n)*.*)\n(.*?)```", PAGE, re.DOTALL)
+COMMANDS = re.findall(r"```sh\n\$ lmaas ((?:[^\n]*\\\n)*[^\n]*)\n(.*?)```", PAGE, re.DOTALL)
 
 
 @pytest.mark.parametrize(("command", "output"), COMMANDS, ids=[str(number) for number in range(len(COMMANDS))])
 def test_the_commands_print_what_the_page_says(command: str, output: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Every figure of the tables, to the last digit."""
-    assert 0 == main(shlex.split(command))
+    assert 0 == main(shlex.split(command.replace("\\\n", " ")))
     printed = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
     assert output.splitlines() == printed
 

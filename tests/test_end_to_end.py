@@ -26,6 +26,7 @@ from lmaas_sdk import (
     few_shot,
     get_task,
     load_backend,
+    read_run,
 )
 from lmaas_sdk import read_folder as read
 from lmaas_sdk.cli.demo import demo_splits
@@ -142,6 +143,7 @@ def test_demo_beats_the_manual_prompt_within_its_budget(tmp_path: Path) -> None:
     assert report["cost_usd"] <= report["budget"]["usd"]
     assert report["evaluations"] <= report["budget"]["evaluations"]
     assert TunedPrompt.load(report["prompt_file"]).task.name == "demo-reviews"
+    assert report["evaluations"] == read_run(report["run_file"]).evaluations
     assert Path(report["picture"]).read_bytes().startswith(b"\x89PNG")
 
 

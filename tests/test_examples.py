@@ -62,6 +62,7 @@ def test_every_example_is_run_here() -> None:
         "fit_in_an_application.py",
         "mock_with_quotas.py",
         "resume_a_run.py",
+        "watch_a_run.py",
         "your_own_task.py",
     ] == NAMES
 
@@ -131,6 +132,14 @@ def test_resume_a_run(tmp_path: Path) -> None:
     assert int(resumed.removeprefix("Resumed(generations=").split(",")[0]) >= int(killed.split()[2])
     assert "30 generations, 600 evaluations, stopped='budget'" == ended
     assert "the same bytes as a run that was left alone: True" == same
+
+
+def test_watch_a_run(tmp_path: Path) -> None:
+    """The loop sees the waits and stops the run with a result; the slow callback misses no generation."""
+    lines = printed(run_example("watch_a_run.py", folder=tmp_path))
+    assert {"waiting 60 s: quota"} == {line for line in lines if line.startswith("waiting")}
+    assert any(line.startswith("stopped: interrupted, after ") for line in lines)
+    assert ["20 generations in 181 s, all shown: True", "waited for the quota: 181 s"] == lines[-2:]
 
 
 def test_your_own_task(tmp_path: Path) -> None:

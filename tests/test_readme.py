@@ -67,7 +67,7 @@ def test_links_lead_somewhere(page: str) -> None:
 def test_the_commands_exist(capsys: pytest.CaptureFixture[str]) -> None:
     """Every `lmaas` command of the table, with the options it shows, is understood as far as its help goes."""
     commands = re.findall(r"^\| `lmaas ([^`]+)` \|", README, re.MULTILINE)
-    assert ["demo", "tune", "serve", "ledger", "prices"] == [command.split()[0] for command in commands]
+    assert ["demo", "tune", "report", "serve", "ledger", "prices"] == [command.split()[0] for command in commands]
     for command in commands:
         with pytest.raises(SystemExit) as ended:
             main([*command.split(), "--help"])

@@ -23,6 +23,7 @@ from lmaas_sdk.errors import (
 from lmaas_sdk.testing import run_virtual
 from lmaas_sdk.traffic.retry import Patience, RetryPolicy
 from lmaas_sdk.traffic.retry_budget import RetryBudget
+from lmaas_sdk.traffic.waits import Wait
 
 
 def attempts(policy: RetryPolicy, *errors: Exception) -> tuple[list[float], Exception | None]:
@@ -129,9 +130,10 @@ def test_before_wait_sees_every_wait_and_may_end_the_call() -> None:
     """It is told the seconds before they pass; what it raises comes out."""
     seen: list[float] = []
 
-    def before_wait(wait_s: float, error: BaseException | None) -> None:
-        seen.append(wait_s)
-        if wait_s > 5:
+    def before_wait(wait: Wait) -> None:
+        seen.append(wait.seconds)
+        assert wait.cause == "rate_limit"
+        if wait.seconds > 5:
             raise ValueError("too long")
 
     async def main() -> float:

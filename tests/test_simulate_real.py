@@ -149,7 +149,7 @@ async def really(scenario: Scenario) -> tuple[tuple[Entry, ...], list[Event]]:
 def told(entries: Iterable[Entry]) -> list[tuple[object, ...]]:
     """Ledger rows without times and ids: calls and transfers by the order in which they appear."""
     numbers: dict[str | None, int] = {}
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for entry in entries:
         account = entry.account.partition("#")[0]
         amounts = (entry.calls, entry.evaluations, entry.tokens, entry.nanousd)

@@ -342,7 +342,7 @@ def test_waits_are_told() -> None:
 
     (waiting,) = [event for event in run_virtual(run()) if isinstance(event, Waiting)]
     assert waiting.seconds == pytest.approx(60, abs=1)
-    assert "quota" in waiting.reason
+    assert (waiting.cause, waiting.reason) == ("quota", "the quota")
 
 
 async def test_no_more_calls_are_under_way_than_the_card_allows() -> None:

@@ -10,13 +10,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from lmaas_sdk.cli import demo, ledger, prices, serve, simulate, tune
+from lmaas_sdk.cli import demo, ledger, prices, report, serve, simulate, tune
 from lmaas_sdk.cli.exit_codes import EXIT_CODES_HELP, INTERRUPTED, exit_code_of
 from lmaas_sdk.errors import LmaasError
 
 __all__ = ["main"]
 
-_COMMANDS = (demo, ledger, prices, serve, simulate, tune)
+_COMMANDS = (demo, ledger, prices, report, serve, simulate, tune)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

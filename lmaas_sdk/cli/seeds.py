@@ -18,15 +18,12 @@ from lmaas_sdk.cli.run_options import Splits, budget_of, opened_cache, opened_le
 from lmaas_sdk.cli.session import OutputFiles, stopping_on_signals
 from lmaas_sdk.errors import BackendError, QuotaExceeded
 from lmaas_sdk.registry import load_backend
-from lmaas_sdk.reporting.curves import draw_run
-from lmaas_sdk.tuning.events import DevScored, Event, Resumed, Waiting
+from lmaas_sdk.reporting.progress import GroupProgress
 from lmaas_sdk.tuning.group import TunerGroup
 from lmaas_sdk.tuning.group_result import GroupResult, in_words
 from lmaas_sdk.tuning.plan import DEFAULT_EVALUATIONS
 
 __all__ = ["add_seeds_options", "seeds_of", "tune_seeds"]
-
-_WORTH_A_LINE_S = 2.0
 
 
 def add_seeds_options(parser: argparse.ArgumentParser) -> None:
@@ -88,8 +85,8 @@ async def tune_seeds(args: argparse.Namespace, splits: Mapping[int, Splits], fil
                 cache=cache,
                 options=options,
             )
-        with stopping_on_signals(group):
-            result = await group.fit(max_wait_s=args.max_wait_s, on_event=_Lines().show)
+        with GroupProgress(budget) as progress, stopping_on_signals(group):
+            result = await group.fit(max_wait_s=args.max_wait_s, on_event=progress.show)
     _report(result, {f"seed-{seed}": one for seed, one in files.items()}, as_json=args.json)
     if _goes_on(result) and (hint := await asyncio.to_thread(how_to_go_on, args)) is not None:
         print(hint, file=sys.stderr)
@@ -102,38 +99,8 @@ def _goes_on(result: GroupResult) -> bool:
     return is_cut_short or any(isinstance(error, BackendError | QuotaExceeded) for error in result.failures.values())
 
 
-class _Lines:
-    """A line a look at dev, and one for what else is worth knowing, on stderr."""
-
-    def __init__(self) -> None:
-        self._console = Console(stderr=True)
-
-    def show(self, name: str, event: Event) -> None:
-        """Takes one event of one run."""
-        told = _told(event)
-        if told:
-            self._console.print(f"{name}: {told}", highlight=False, soft_wrap=True)
-
-
-def _told(event: Event) -> str:
-    match event:
-        case DevScored() if event.choice.dev is not None and event.choice.kind == "best":
-            return f"generation {event.choice.generation + 1}, dev {event.choice.dev.value:.3f}"
-        case Resumed():
-            return f"resumed after {event.generations} generations, {event.evaluations:g} evaluations"
-        case Waiting() if event.seconds >= _WORTH_A_LINE_S:
-            return f"waiting {event.seconds:.0f} s: {event.reason}"
-    return ""
-
-
 def _report(result: GroupResult, files: Mapping[str, OutputFiles], *, as_json: bool) -> None:
-    written: dict[str, dict[str, str | None]] = {}
-    for name, run in result.items():
-        picture = files[name].picture
-        if picture is not None:
-            draw_run(run, picture)
-        saved = run.prompt.save(files[name].prompt)
-        written[name] = {"prompt_file": str(saved), "picture": None if picture is None else str(picture)}
+    written = {name: files[name].write(run) for name, run in result.items()}
     if as_json:
         told = result.to_dict()
         runs = {name: run.to_dict() | written[name] for name, run in result.items()}

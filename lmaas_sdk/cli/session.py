@@ -14,17 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
-from lmaas_sdk.accounting.amounts import Amounts
-from lmaas_sdk.accounting.money import format_usd
 from lmaas_sdk.cli.run_options import Splits
 from lmaas_sdk.errors import MissingExtra
 from lmaas_sdk.reporting.curves import check_can_draw, draw_run
 from lmaas_sdk.reporting.progress import RunProgress
+from lmaas_sdk.reporting.result_tables import accuracy_table, spend_table
 from lmaas_sdk.tuning.group import TunerGroup
-from lmaas_sdk.tuning.predictor import Evaluation
 from lmaas_sdk.tuning.result import TuningResult
+from lmaas_sdk.tuning.run_file import save_record
 from lmaas_sdk.tuning.tuner import Tuner
 
 __all__ = ["OutputFiles", "report", "stopping_on_signals", "tune"]
@@ -73,6 +71,7 @@ class OutputFiles:
     """Where a run writes; `checked` before anything is spent."""
 
     prompt: Path
+    run: Path
     picture: Path | None
 
     @classmethod
@@ -91,54 +90,31 @@ class OutputFiles:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-        return cls(folder / f"{stem}.prompt", folder / f"{stem}.png" if picture else None)
+        prompt, run, drawn = (folder / f"{stem}.{ending}" for ending in ("prompt", "run.json", "png"))
+        return cls(prompt, run, drawn if picture else None)
+
+    def write(self, result: TuningResult) -> dict[str, str | None]:
+        """Writes them; what is where, for JSON."""
+        result.prompt.save(self.prompt)
+        save_record(result.to_record() | {"prompt_file": self.prompt.name}, self.run)
+        if self.picture is not None:
+            draw_run(result, self.picture)
+        picture = None if self.picture is None else str(self.picture)
+        return {"prompt_file": str(self.prompt), "run_file": str(self.run), "picture": picture}
 
 
 def report(result: TuningResult, files: OutputFiles, *, as_json: bool) -> None:
     """Writes the files and prints the result, as a table or as one JSON object."""
-    prompt_file, picture = result.prompt.save(files.prompt), files.picture
-    if picture is not None:
-        draw_run(result, picture)
+    written = files.write(result)
     if as_json:
-        written = {"prompt_file": str(prompt_file), "picture": None if picture is None else str(picture)}
         print(json.dumps(result.to_dict() | written, indent=2))
         return
     console = Console()
-    console.print(_accuracy_table(result))
-    console.print(_spend_table(result))
+    console.print(accuracy_table(result))
+    console.print(spend_table(result))
     console.print(f"stopped: {result.stopped} after {result.wall_s:.1f} s; chosen by {result.chosen_by}")
     for warning in (*result.warnings, *([] if result.failure is None else [f"the backend failed: {result.failure}"])):
         console.print(f"note: {warning}", soft_wrap=True, highlight=False)
-    console.print(f"prompt file: {prompt_file}" + ("" if picture is None else f"\npicture: {picture}"), soft_wrap=True)
-
-
-def _accuracy_table(result: TuningResult) -> Table:
-    table = Table(title=f"{result.prompt.task.name} on {result.prompt.model}")
-    table.add_column("prompt")
-    table.add_column(f"test {result.prompt.task.metric}", justify="right")
-    table.add_column("test texts", justify="right")
-    for name, found in (("manual", result.manual), ("tuned", result.test)):
-        table.add_row(name, *_evaluation_cells(found))
-    return table
-
-
-def _evaluation_cells(found: Evaluation | None) -> tuple[str, str]:
-    if found is None:
-        return "not evaluated", "-"
-    ends = "" if found.interval is None else " ({:.1f} .. {:.1f})".format(*(100 * end for end in found.interval))
-    return f"{100 * found.value:.1f} %{ends}", str(found.n_texts)
-
-
-def _spend_table(result: TuningResult) -> Table:
-    table = Table(title="spend")
-    for column in ("purpose", "calls", "evaluations", "tokens", "cost"):
-        table.add_column(column, justify="left" if column == "purpose" else "right")
-    for purpose, amounts in (*sorted(result.spend.by_purpose.items()), ("total", result.spent)):
-        table.add_row(purpose, *_amount_cells(amounts))
-    limits = {unit: limit for unit, limit in result.budget.items() if limit is not None}
-    table.caption = "budget: " + (", ".join(f"{unit} {limit}" for unit, limit in limits.items()) or "none")
-    return table
-
-
-def _amount_cells(amounts: Amounts) -> tuple[str, str, str, str]:
-    return str(amounts.calls), f"{amounts.evaluations}", f"{amounts.tokens:,}", format_usd(amounts.nanousd)
+    for name, path in written.items():
+        if path is not None:
+            console.print(f"{name.replace('_', ' ')}: {path}", soft_wrap=True, highlight=False, markup=False)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
-from datetime import datetime
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from rich.console import Console
 
@@ -22,7 +25,7 @@ from lmaas_sdk.planning.simulation import Simulation, Sweep
 from lmaas_sdk.planning.synthetic import SyntheticLandscape, SyntheticTexts
 from lmaas_sdk.reporting.simulation_progress import SimulationProgress
 from lmaas_sdk.tasks import few_shot, get_task, read_folder
-from lmaas_sdk.traffic.quota_presets import QUOTA_PRESETS
+from lmaas_sdk.traffic.quota_presets import QUOTA_PRESETS, quotas_of
 from lmaas_sdk.tuning.presets import DEFAULT_PRESET, PRESETS
 
 __all__ = ["add_command"]
@@ -144,7 +147,7 @@ def _run(args: argparse.Namespace) -> int:
     seeds = [_SEED if recorded is None else recorded.seed] if args.seeds is None else _numbers("--seeds", args.seeds)
     scenario = _scenario(args, recorded, seeds[0])
     settings: dict[str, Any] = dict(_swept(setting) for setting in args.sweep)
-    with SimulationProgress(seeds) as progress:
+    with _without_warnings(), SimulationProgress(seeds) as progress:
         options: dict[str, Any] = {"seeds": seeds, "compare": not args.no_compare, "on_moment": progress.show}
         found = sweep(scenario, **options, **settings) if settings else simulate(scenario, **options)
     if args.json:
@@ -152,6 +155,18 @@ def _run(args: argparse.Namespace) -> int:
     else:
         _print(found, recorded)
     return DONE
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """What a run would warn of is in the table: nothing of it has happened."""
+    logger = logging.getLogger("lmaas_sdk")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _print(found: Simulation | Sweep, recorded: RecordedLandscape | None) -> None:
@@ -244,8 +259,11 @@ def _began(args: argparse.Namespace) -> datetime | None:
         moment = datetime.fromisoformat(args.began)
     except ValueError as error:
         raise ValueError(f"--began is a time like 2026-03-01T09:30, not {args.began!r}") from error
-    scenario = Scenario(conditions=Conditions(quotas=_quotas(args)))
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=scenario.zone)
+    if moment.tzinfo is not None:
+        return moment
+    limits = quotas_of(_quotas(args), "score")
+    zone = None if limits is None else limits.day_time_zone
+    return moment.replace(tzinfo=UTC if zone is None else ZoneInfo(zone))
 
 
 def _outage(text: str) -> Outage:

@@ -34,7 +34,7 @@ from lmaas_sdk.tuning.result import Stopped, TuningResult
 from lmaas_sdk.tuning.scheduler import Scheduler
 from lmaas_sdk.tuning.tuner import Tuner
 
-__all__ = ["Played", "cause_of", "check_affordable", "new_budget", "new_tuner", "play"]
+__all__ = ["Played", "check_affordable", "new_budget", "new_tuner", "play"]
 
 _ENTRIES_KEPT = 100_000_000
 _ENDS = (BackendError, BudgetExceeded, QuotaExceeded)
@@ -49,7 +49,7 @@ class Played:
         failure: The error that ended it, if one did.
         spent: All that was posted.
         elapsed_s: Virtual seconds.
-        waits: Seconds that calls waited in all, by cause.
+        waits: Seconds by cause; see `TuningResult.waits`. Of a run without a result: those that its waits announced.
         entries: Of its ledger, oldest first.
     """
 
@@ -89,7 +89,7 @@ async def play(scenario: Scenario, seed: int, *, began: datetime, on_event: Call
 
     def listen(event: Event) -> None:
         if isinstance(event, Waiting):
-            waits[cause_of(event)] += event.seconds  # type: ignore[assignment]  # a Counter adds up any numbers
+            waits[event.cause] += event.seconds  # type: ignore[assignment]  # a Counter adds up any numbers
         on_event(event)
 
     with within_outside(of_a_simulation(began_s=began.timestamp(), clock=clock, seed=seed)):
@@ -108,7 +108,9 @@ async def play(scenario: Scenario, seed: int, *, began: datetime, on_event: Call
                 if _is_no_outcome(end):
                     raise
                 failure = end
-    return Played(result, failure, budget.posted, clock(), dict(waits), ledger.entries())
+    told: Mapping[str, float] = waits if result is None else result.waits  # type: ignore[assignment]  # as above
+    waited = {cause: seconds for cause, seconds in told.items() if seconds}
+    return Played(result, failure, budget.posted, clock(), waited, ledger.entries())
 
 
 def new_tuner(scenario: Scenario, backend: Backend, *, seed: int, budget: Budget) -> Tuner:
@@ -165,13 +167,6 @@ async def check_affordable(scenario: Scenario, seed: int) -> None:
         Z = np.zeros((candidates, subspace.d), np.float32)
         for part in scheduler.parts(data["train"].scorable, Z, "train", label="checking"):
             check_ever_fits(part.call.worst.tokens, scenario.limits)
-
-
-def cause_of(event: Waiting) -> str:
-    """What a call waits for: "quota" (the client's own count), "rate_limit" (a 429), or "retry" (after a failure)."""
-    if event.reason == "the quota":
-        return "quota"
-    return "rate_limit" if "429" in event.reason or "quota" in event.reason else "retry"
 
 
 def _faults(failures: Failures, seed: int, clock: Callable[[], float]) -> Faults:

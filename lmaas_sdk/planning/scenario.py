@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, tzinfo
 from zoneinfo import ZoneInfo
 
@@ -140,7 +140,6 @@ class Scenario:
             "train": _told(self.train),
             "dev": None if self.dev is None else _told(self.dev),
             "preset": self.search.to_dict(),
-            "landscape": dict(self.landscape.to_dict()),
             "budget": {unit: None if limit is None else float(limit) for unit, limit in limits.items()},
             "price": None if self.conditions.price is None else self.conditions.price.to_dict(),
             "candidates_a_call": self.candidates_a_call,
@@ -150,6 +149,9 @@ class Scenario:
             "requests_per_day": self.limits.requests_per_day,
             "day_time_zone": self.limits.day_time_zone,
             "max_wait_s": self.max_wait_s,
+            "latency": None if self.conditions.latency is None else asdict(self.conditions.latency),
+            "failures": asdict(self.conditions.failures),
+            "landscape": dict(self.landscape.to_dict()),
         }
 
 

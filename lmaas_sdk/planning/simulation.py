@@ -16,7 +16,7 @@ from lmaas_sdk.tuning.result import Stopped
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["Quality", "SimulatedRun", "Simulation", "Spread", "Sweep", "summary_of"]
+__all__ = ["Quality", "SimulatedRun", "Simulation", "Spread", "Sweep", "summary_of", "told_setting"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class SimulatedRun:
         evaluations: Candidates that the search learned from, and those scored again.
         calls: Logical calls that were sent.
         attempts: Requests for them, those that were refused included.
-        waits: Seconds that calls waited, by cause; those of calls that waited side by side are added up.
+        waits: Seconds in which at least one call waited, by cause.
         found: What it found; None: it ended before its first generation was done.
         unlimited: What a run of the same seed finds with nothing in its way; None: that was not asked for.
     """
@@ -178,7 +178,7 @@ class Sweep:
     def to_dict(self) -> dict[str, object]:
         """Plain values for JSON."""
         both = zip(self.settings, self.simulations, strict=True)
-        return {"sweep": [{"setting": _plain(setting), **simulation.to_dict()} for setting, simulation in both]}
+        return {"sweep": [{"setting": told_setting(setting), **simulation.to_dict()} for setting, simulation in both]}
 
     def __str__(self) -> str:
         from lmaas_sdk.reporting.simulation_tables import as_text  # noqa: PLC0415  (only people need it)
@@ -211,6 +211,10 @@ def summary_of(runs: Iterable[SimulatedRun]) -> dict[str, Spread]:
     return {name: Spread.of(values) for name, values in columns.items()}
 
 
-def _plain(setting: Mapping[str, object]) -> dict[str, object]:
-    """The names of presets stand for them."""
-    return {name: getattr(value, "name", value) for name, value in setting.items()}
+def told_setting(setting: Mapping[str, object]) -> dict[str, object]:
+    """The values of a setting as they are told: those that are no plain ones by their name, or in words."""
+    return {name: _plain(value) for name, value in setting.items()}
+
+
+def _plain(value: object) -> object:
+    return value if value is None or isinstance(value, str | int | float) else str(getattr(value, "name", value))

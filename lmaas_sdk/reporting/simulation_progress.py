@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.status import Status
 
 from lmaas_sdk.planning.simulate import SimulatedMoment
+from lmaas_sdk.planning.simulation import told_setting
 from lmaas_sdk.tuning.events import GenerationDone, RunPlanned
 
 __all__ = ["SimulationProgress"]
@@ -63,4 +64,4 @@ class SimulationProgress:
 
 
 def _setting(setting: Mapping[str, object]) -> str:
-    return "".join(f"{name} {getattr(value, 'name', value)}, " for name, value in setting.items())
+    return "".join(f"{name} {value}, " for name, value in told_setting(setting).items())

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lmaas_sdk.accounting.money import NANOUSD_PER_USD, format_usd
-from lmaas_sdk.planning.simulation import SimulatedRun, Simulation, Spread, Sweep, summary_of
+from lmaas_sdk.planning.simulation import SimulatedRun, Simulation, Spread, Sweep, summary_of, told_setting
 
 __all__ = ["as_text", "shown_duration", "simulation_table", "sweep_table"]
 
@@ -88,7 +88,8 @@ def _table(title: str, columns: Iterable[str]) -> Table:
 
 def _shown(summary: Mapping[str, Spread]) -> dict[str, str]:
     """The columns that there is something to show in."""
-    return _ALWAYS | {name: title for name, title in _WHERE_KNOWN.items() if name in summary}
+    always = {name: title for name, title in _ALWAYS.items() if name != "cost_usd" or summary[name].high}
+    return always | {name: title for name, title in _WHERE_KNOWN.items() if name in summary}
 
 
 def _runs(sweep: Sweep) -> list[SimulatedRun]:
@@ -104,7 +105,8 @@ def _cell(name: str, value: float) -> str:
 
 
 def _range(name: str, spread: Spread) -> str:
-    return f"{_cell(name, spread.low)} .. {_cell(name, spread.high)}"
+    low, high = _cell(name, spread.low), _cell(name, spread.high)
+    return low if low == high else f"{low} .. {high}"
 
 
 def _waits(waits: Mapping[str, float]) -> str:
@@ -116,4 +118,4 @@ def _moment(moment: datetime) -> str:
 
 
 def _setting(setting: Mapping[str, object]) -> str:
-    return ", ".join(f"{name} {getattr(value, 'name', value)}" for name, value in setting.items())
+    return ", ".join(f"{name} {value}" for name, value in told_setting(setting).items())

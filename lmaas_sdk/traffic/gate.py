@@ -17,6 +17,7 @@ from lmaas_sdk.backend import Limits
 from lmaas_sdk.errors import QuotaExceeded
 from lmaas_sdk.traffic.concurrency import AdaptiveConcurrency
 from lmaas_sdk.traffic.quota import QuotaBook, check_ever_fits
+from lmaas_sdk.traffic.waits import WaitMeter
 
 __all__ = ["Gate", "Permit"]
 
@@ -38,6 +39,8 @@ class _Asker:
         turn: Done when it has not to stand there any longer; None: it was the first.
         refusal: Why it gives up.
         has_asked: Whether the book may know it.
+        meter: Counts its waits for the quota, those in line behind others who wait for it included.
+        is_waiting: Whether one is being counted.
         told_until_s: When the last wait ends that `before_wait` was told of.
     """
 
@@ -46,10 +49,24 @@ class _Asker:
     limits: Limits
     until_waited_s: float
     before_wait: Callable[[float], None] | None
+    meter: WaitMeter
     turn: asyncio.Future[None] | None = None
     refusal: QuotaExceeded | None = None
     has_asked: bool = False
+    is_waiting: bool = False
     told_until_s: float = -math.inf
+
+    def waits(self) -> None:
+        """From now on it waits for the quota."""
+        if not self.is_waiting:
+            self.is_waiting = True
+            self.meter.begin("quota")
+
+    def waits_no_more(self) -> None:
+        """It waits for the quota no longer."""
+        if self.is_waiting:
+            self.is_waiting = False
+            self.meter.end("quota")
 
 
 class Gate:
@@ -75,6 +92,7 @@ class Gate:
         *,
         patience_s: float | None = None,
         before_wait: Callable[[float], None] | None = None,
+        meter: WaitMeter | None = None,
     ) -> Permit:
         """Waits for its turn, its quota and its place.
 
@@ -85,6 +103,7 @@ class Gate:
                 as long as it takes. A wait for a place has no known end and is not counted.
             before_wait: Called before every wait for the quota with its seconds; what it raises ends the wait. A wait
                 that turns out longer is another one when the first is over, so that none is told twice.
+            meter: Counts what is waited for the quota.
 
         Raises:
             QuotaExceeded: The wait would take longer than that, or for ever; at once, and nothing was taken.
@@ -92,13 +111,16 @@ class Gate:
         check_ever_fits(tokens, limits)
         if limits.concurrency is not None:
             self._concurrency.allow(limits.concurrency)
-        asker = _Asker(f"{_PROCESS}-{next(_tickets)}", tokens, limits, self._until_waited_s(patience_s), before_wait)
+        until_s, ticket = self._until_waited_s(patience_s), f"{_PROCESS}-{next(_tickets)}"
+        asker = _Asker(ticket, tokens, limits, until_s, before_wait, meter or WaitMeter())
         if self._line:
             self._check_line(asker)
             asker.turn = asyncio.get_running_loop().create_future()
         self._line.append(asker)
         try:
             if asker.turn is not None:
+                if self._waits is not None:
+                    asker.waits()
                 await _turn_of(asker, asker.turn)
             await self._admitted(asker)
         except BaseException:
@@ -136,7 +158,10 @@ class Gate:
         """Until it is time to ask again, or something was given back."""
         clock = asyncio.get_running_loop().time
         begun_s = clock()
-        self._waits = None if math.isinf(wait_s) else (begun_s, begun_s + wait_s)
+        if not math.isinf(wait_s):
+            self._waits = begun_s, begun_s + wait_s
+            for asker in self._line:
+                asker.waits()
         pause_s = min(self._book.pause_s(wait_s), most_s)
         try:
             async with asyncio.timeout(None if math.isinf(pause_s) else pause_s):
@@ -147,6 +172,8 @@ class Gate:
             if self._waits is not None:
                 self._waits = None
                 self._waited_s += clock() - begun_s
+                for asker in self._line:
+                    asker.waits_no_more()
 
     def _until_waited_s(self, patience_s: float | None) -> float:
         if patience_s is None:
@@ -176,6 +203,7 @@ class Gate:
                 _wake(asker)
 
     def _leave(self, asker: _Asker) -> None:
+        asker.waits_no_more()
         if self._line[0] is not asker:
             self._line.remove(asker)
             return

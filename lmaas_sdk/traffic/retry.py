@@ -17,10 +17,10 @@ from lmaas_sdk.errors import BackendError, QuotaExceeded, RateLimited, Retryable
 from lmaas_sdk.logs import call_fields, log_event
 from lmaas_sdk.outside import outside
 from lmaas_sdk.traffic.retry_budget import RetryBudget
+from lmaas_sdk.traffic.waits import BeforeWait, Cause, Wait, WaitMeter
 
-__all__ = ["BeforeWait", "Patience", "RetryPolicy"]
+__all__ = ["Patience", "RetryPolicy"]
 
-BeforeWait = Callable[[float, BaseException | None], None]
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -94,8 +94,9 @@ class Patience:
     Args:
         policy: The limits.
         budget: The retry budget; None: there is none.
-        before_wait: Called before every wait, with its seconds and the error; what it raises ends the call.
+        before_wait: Called before every wait; what it raises ends the call.
         label: Names the call in the log.
+        meter: Counts the waits.
     """
 
     def __init__(
@@ -105,8 +106,11 @@ class Patience:
         before_wait: BeforeWait | None = None,
         *,
         label: Label = _NO_LABEL,
+        meter: WaitMeter | None = None,
     ) -> None:
         self._policy, self._budget, self._before_wait, self._label = policy, budget, before_wait, label
+        self._meter = meter or WaitMeter()
+        self._cause: Cause = "retry"  # of the wait that comes next
         self._failures = 0
         self._waited_for_quota_s = 0.0
         self._clock = asyncio.get_running_loop().time
@@ -152,7 +156,7 @@ class Patience:
             stop=self._is_over,
             wait=self._wait_s,
             before_sleep=self._before_sleep,
-            sleep=asyncio.sleep,
+            sleep=self._sleep,
             reraise=True,
         )
 
@@ -173,7 +177,7 @@ class Patience:
         """Notes a wait for the client's own count of a quota, before it."""
         self._waited_for_quota_s += wait_s
         if self._before_wait is not None:
-            self._before_wait(wait_s, None)
+            self._before_wait(Wait(wait_s, "quota"))
         self._tell_quota_wait(wait_s, "quota")
 
     def _is_over(self, state: tenacity.RetryCallState) -> bool:
@@ -219,8 +223,9 @@ class Patience:
         error = _error(state)
         if self._budget is not None and isinstance(error, BackendError) and not isinstance(error, RateLimited):
             self._take_retry(self._budget, error)
+        self._cause = "rate_limit" if isinstance(error, RateLimited) else "retry"
         if self._before_wait is not None:
-            self._before_wait(state.upcoming_sleep, error)
+            self._before_wait(Wait(state.upcoming_sleep, self._cause, error))
         log_event(
             _logger,
             logging.DEBUG,
@@ -233,6 +238,10 @@ class Patience:
         )
         if isinstance(error, RateLimited):
             self._tell_quota_wait(state.upcoming_sleep, "429")
+
+    async def _sleep(self, wait_s: float) -> None:
+        with self._meter.during(self._cause):
+            await asyncio.sleep(wait_s)
 
     def _tell_quota_wait(self, wait_s: float, cause: str) -> None:
         if wait_s > _TOLD_WAIT_S:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from lmaas_sdk.accounting.amounts import Amounts
+from lmaas_sdk.traffic.waits import Cause
 from lmaas_sdk.tuning.selection import Choice
 
 __all__ = [
@@ -62,6 +63,7 @@ class GenerationDone:
         missing: Candidates without a loss of their own: they failed, were too slow, or a race dropped them.
         spent: Everything posted so far.
         elapsed_s: Seconds since the run began.
+        waits: Seconds that went into waits so far, by cause, as in `TuningResult.waits`.
     """
 
     generation: int
@@ -73,6 +75,7 @@ class GenerationDone:
     missing: int
     spent: Amounts
     elapsed_s: float
+    waits: Mapping[Cause, float] = field(default_factory=dict, compare=False)
 
     def to_row(self) -> dict[str, float]:
         """The part that repeats byte for byte: no spend, no time."""
@@ -91,15 +94,20 @@ class DevScored:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A call waits before it is tried again.
+    """A call is about to wait.
+
+    A wait for other runs of a group is not told, as nobody knows how long it will be; `TuningResult.waits` has it.
 
     Args:
-        seconds: How long.
-        reason: What it waits for: the error of the attempt before.
+        seconds: How long, at most.
+        reason: What it waits for, in words: the error of the attempt before.
+        cause: The same as a name: "quota" (the client's own count of the quota), "rate_limit" (a 429), "retry" (backoff
+            after another failure), "outage" (the tuner asks a backend again that is away).
     """
 
     seconds: float
     reason: str
+    cause: Cause
 
 
 History = Sequence[GenerationDone | DevScored]
@@ -117,5 +125,5 @@ def dev_scored_of(history: History) -> list[Choice]:
 
 Event = RunPlanned | Resumed | GenerationDone | DevScored | Waiting
 """Whatever a run tells."""
-Listener = Callable[[Event], None]
+Listener = Callable[[Event], Awaitable[None] | None]
 """Takes every event of a run, on the event loop's thread: `fit(on_event=)`."""

@@ -287,6 +287,7 @@ class _OneFit:
             spend=main.client.spend,
             budget=limits_in_force(main.client.budget),
             wall_s=run.elapsed_s,
+            waits=main.client.waits.seconds(),
             versions=self._versions,
             warnings=tuple(sorted({*run.warnings, *self._warnings})),
             shortened={name: texts.scorable.shortened for name, texts in data.items()},

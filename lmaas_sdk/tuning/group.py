@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from lmaas_sdk.tuning.group_journals import Journals
 from lmaas_sdk.tuning.group_result import GroupResult
 from lmaas_sdk.tuning.group_run import GroupRun, Job
 from lmaas_sdk.tuning.journal import Durability, check_durability
+from lmaas_sdk.tuning.listening import Listening, RunEvents
 from lmaas_sdk.tuning.optimizer import MakeOptimizer
 from lmaas_sdk.tuning.options import check_kinds, checked_priority, plain_options
 from lmaas_sdk.tuning.preparation import check_comparison, given_datasets
@@ -130,7 +131,10 @@ class TunerGroup:
             raise ValueError(f"there is a run {name!r} in the group already: give each a name of its own")
 
     async def fit(
-        self, *, max_wait_s: float | None = None, on_event: Callable[[str, Event], None] | None = None
+        self,
+        *,
+        max_wait_s: float | None = None,
+        on_event: Callable[[str, Event], Awaitable[None] | None] | None = None,
     ) -> GroupResult:
         """Runs them all, side by side.
 
@@ -143,24 +147,29 @@ class TunerGroup:
 
         Args:
             max_wait_s: As of `Tuner.fit`.
-            on_event: Called with the name of a run and each of its events, on the event loop's thread. What it raises
-                ends that run.
+            on_event: Called with the name of a run and each of its events; else as of `Tuner.fit`.
 
         Raises:
             ValueError: There is nothing to run, or it is under way already.
             LmaasError: Every run has failed; or the budget or the folder of journals cannot be used, and nothing was
                 sent.
-            Exception: Every run has failed, and the first one by what code of your own has raised.
+            Exception: Every run has failed, and the first one by what code of your own has raised; or what `on_event`
+                raised.
         """
         if not self._jobs:
             raise ValueError("the group has no runs: add some")
         if self._run is not None:
             raise ValueError("the group is under way already: wait for it, or make another")
-        self._run = GroupRun(self.budget, list(self._jobs.values()), self._journals, on_event or _ignore)
+        listening = Listening(on_event or _ignore)
+        self._run = GroupRun(self.budget, list(self._jobs.values()), self._journals, listening.tell)
         try:
-            return await self._run.result(max_wait_s)
+            return await listening.during(self._run.result(max_wait_s))
         finally:
             self._run = None
+
+    def events(self, *, max_wait_s: float | None = None) -> RunEvents[tuple[str, Event], GroupResult]:
+        """The same runs, to iterate over: pairs of a run's name and an event of it; else as `Tuner.events`."""
+        return RunEvents(lambda tell: self.fit(max_wait_s=max_wait_s, on_event=lambda name, event: tell((name, event))))
 
     def stop(self) -> None:
         """Ends every run after its generation, as `Tuner.stop` does; one that has done none yet does one."""

@@ -63,6 +63,12 @@ class GroupResult(Mapping[str, TuningResult]):
             "wall_s": round(self.wall_s, 3),
         }
 
+    def _repr_html_(self) -> str:
+        """The table, for a notebook."""
+        from lmaas_sdk.reporting.result_tables import group_html  # noqa: PLC0415  (only people need it)
+
+        return group_html(self)
+
     def table(self) -> Table:
         """A row a run, for people: `rich.print(result.table())`."""
         from lmaas_sdk.reporting.group_table import group_table  # noqa: PLC0415  (only people need it)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-__all__ = ["Interrupted", "unless_stopped"]
+__all__ = ["Interrupted", "ended", "unless_stopped"]
 
 GRACE_S = 10.0
 _T = TypeVar("_T")
@@ -36,12 +36,12 @@ async def unless_stopped(work: Coroutine[Any, Any, _T], stop: asyncio.Event, *, 
             raise Interrupted
         return task.result()
     finally:
-        await _end(task, stopping)
+        await ended(task, stopping)
         if not task.cancelled():
             task.exception()  # read, so that nobody reports it as never retrieved
 
 
-async def _end(*tasks: asyncio.Task[Any]) -> None:
+async def ended(*tasks: asyncio.Task[Any]) -> None:
     """Cancels tasks and waits for their end, through further cancellations of the one who waits."""
     for task in tasks:
         task.cancel()

@@ -52,7 +52,8 @@ class Outlook:
             return False
         try:
             async with asyncio.timeout(self._spare_s):
-                has_more = await unless_stopped(more(self._horizon.wanted(done)), stop, grace_s=0)
+                with self._client.waits.during("turn"):
+                    has_more = await unless_stopped(more(self._horizon.wanted(done)), stop, grace_s=0)
         except TimeoutError:
             return False
         return has_more and not stop.is_set()

@@ -12,6 +12,7 @@ import tenacity
 from lmaas_sdk.client import Client
 from lmaas_sdk.errors import BackendUnavailable, CircuitOpen, OutcomeUnknown, RetryBudgetExhausted
 from lmaas_sdk.outside import outside
+from lmaas_sdk.traffic.waits import Wait
 
 __all__ = ["FAILS_FAST", "Health", "persistently"]
 
@@ -89,6 +90,10 @@ def _controller(client: Client, health: Health, began_s: float) -> tenacity.Asyn
         asked_s = error.retry_after_s if isinstance(error, CircuitOpen) else 0.0
         return max(outside().jitter.uniform(0.0, longest_s(state)), asked_s, 0.05)
 
+    async def sleep(wait_s: float) -> None:
+        with client.waits.during("outage"):
+            await asyncio.sleep(wait_s)
+
     def until_s() -> float:
         is_away = health.has_answered and not health.has_answered_since(began_s)
         return began_s + (max(client.outage_s, client.patience_s) if is_away else client.patience_s)
@@ -97,8 +102,8 @@ def _controller(client: Client, health: Health, began_s: float) -> tenacity.Asyn
         retry=tenacity.retry_if_exception_type(_MAY_PASS),
         wait=pause_s,
         stop=lambda state: clock() + state.upcoming_sleep > until_s(),
-        before_sleep=lambda state: client.before_wait(state.upcoming_sleep, _error(state)),
-        sleep=asyncio.sleep,
+        before_sleep=lambda state: client.before_wait(Wait(state.upcoming_sleep, "outage", _error(state))),
+        sleep=sleep,
         reraise=True,
     )
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.budget import Budget
@@ -16,9 +17,11 @@ from lmaas_sdk.canonical import canonical_json
 from lmaas_sdk.errors import LmaasError
 from lmaas_sdk.tasks import Dataset
 from lmaas_sdk.tasks.template import Fields
+from lmaas_sdk.traffic.waits import Cause
 from lmaas_sdk.tuning.events import DevScored, GenerationDone, dev_scored_of, generations_of
 from lmaas_sdk.tuning.predictor import Evaluation, Predictor
 from lmaas_sdk.tuning.prompt import TunedPrompt
+from lmaas_sdk.tuning.run_file import record_of, save_record
 from lmaas_sdk.tuning.selection import Choice, ChosenBy
 
 __all__ = ["ResultCore", "Stopped", "TuningResult", "limits_in_force"]
@@ -72,6 +75,10 @@ class TuningResult:
         spend: By purpose.
         budget: The limits of the run.
         wall_s: Seconds from start to end.
+        waits: Seconds of this process by cause, during which at least one call waited for it: "quota", by the client's
+            own count; "rate_limit", as a 429 asked for it; "retry", after another failure; "outage", for a backend
+            that was away; "turn", for other runs of a group. Waits side by side count once, so that none of the five
+            is more than `fit` took.
         versions: Packages, and the engine's fingerprint.
         warnings: Reasons the optimiser gave why it might have stopped, and what could not be scored.
         shortened: Texts that lost words to fit the model, by data set.
@@ -90,11 +97,24 @@ class TuningResult:
     spend: Spend
     budget: dict[str, object]
     wall_s: float
+    waits: Mapping[Cause, float]
     versions: dict[str, str]
     warnings: tuple[str, ...]
     shortened: dict[str, int]
     history: tuple[GenerationDone | DevScored, ...] = field(repr=False)
     predictor: Predictor = field(repr=False)
+
+    def __str__(self) -> str:
+        """The essentials, in a few lines."""
+        from lmaas_sdk.reporting.result_tables import result_lines  # noqa: PLC0415  (only people need it)
+
+        return "\n".join(result_lines(self))
+
+    def _repr_html_(self) -> str:
+        """The same and the spend, for a notebook."""
+        from lmaas_sdk.reporting.result_tables import result_html  # noqa: PLC0415  (only people need it)
+
+        return result_html(self)
 
     @property
     def evaluations(self) -> int | float:
@@ -155,12 +175,25 @@ class TuningResult:
             "choice": self.choice.to_dict(),
             "evaluation_noise": self.noise,
             "wall_s": round(self.wall_s, 3),
+            "waits": {cause: round(seconds, 3) for cause, seconds in self.waits.items()},
             "shortened": self.shortened,
             "prompt_file": None,
             "prompt_sha256": hashlib.sha256(self.prompt.to_bytes()).hexdigest(),
             "versions": self.versions,
             "warnings": list(self.warnings),
         }
+
+    def to_record(self) -> dict[str, Any]:
+        """The run as plain values for a run file: `to_dict`, `core`, and `history`, what happened and when."""
+        return record_of(self)
+
+    def save(self, path: str | Path) -> Path:
+        """Writes the run file, which `read_run` and `lmaas report` read; the prompt has a file of its own.
+
+        Raises:
+            RunFileError: It cannot be written there.
+        """
+        return save_record(self.to_record(), path)
 
 
 def _interval(found: Evaluation | None) -> list[float] | None:

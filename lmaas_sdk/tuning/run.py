@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -218,7 +219,9 @@ class Run:
         return await self._unless_stopped(self._in_turn(batch, needs))
 
     async def _in_turn(self, batch: Batch, needs: Needs) -> tuple[Told, Moment]:
-        async with self._around.sharing.turn():
+        async with AsyncExitStack() as stack:
+            with self._scheduler.client.waits.during("turn"):
+                await stack.enter_async_context(self._around.sharing.turn())
             return await self._scorer.score(batch, needs, self._moment)
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, _T]) -> _T:
@@ -253,6 +256,7 @@ class Run:
             missing=len(told.fates),
             spent=at.spent,
             elapsed_s=at.elapsed_s,
+            waits=self._scheduler.client.waits.seconds(),
         )
         self._emit(done, is_new=is_new)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from lmaas_sdk.tuning.events import Listener
+from lmaas_sdk.tuning.events import Event
 from lmaas_sdk.tuning.sharing import Sharing
 
 __all__ = ["Surroundings"]
@@ -22,7 +23,7 @@ class Surroundings:
         sharing: How it goes with other runs.
     """
 
-    tell: Listener
+    tell: Callable[[Event], None]
     stop: asyncio.Event
     target: float | None = None
     sharing: Sharing = field(default_factory=Sharing)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,17 +12,19 @@ from typing import Any
 
 from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.backend import Backend, Limits
-from lmaas_sdk.client import Client, OnWait
+from lmaas_sdk.client import Client
 from lmaas_sdk.errors import BudgetExceeded, BudgetTooSmall
 from lmaas_sdk.seeding import whole_number
 from lmaas_sdk.tasks import Dataset
 from lmaas_sdk.traffic.cache import ReplyCache
 from lmaas_sdk.traffic.quota_presets import quotas_of
 from lmaas_sdk.traffic.retry import RetryPolicy
+from lmaas_sdk.traffic.waits import BeforeWait
 from lmaas_sdk.tuning.events import Event, Listener, Waiting
 from lmaas_sdk.tuning.fitting import Fit
 from lmaas_sdk.tuning.journal import Durability, check_durability
 from lmaas_sdk.tuning.journal_place import JournalPlace
+from lmaas_sdk.tuning.listening import Listening, RunEvents
 from lmaas_sdk.tuning.optimizer import MakeOptimizer, Optimizer
 from lmaas_sdk.tuning.options import check_backend, check_cache, check_factory, check_kinds, plain_options
 from lmaas_sdk.tuning.preparation import check_comparison
@@ -175,7 +177,8 @@ class Tuner:
             compare_manual: Evaluate the manual prompt on `test` as well, which then has to be there.
             max_wait_s: Most seconds a call may wait for the provider's rate limit before the run stops with "quota".
             target: The run ends when a look at dev comes up to this value of the metric; None: it never does.
-            on_event: Called with every event of the run, on the event loop's thread.
+            on_event: Called with every event of the run, in order, on the event loop's thread. An async function is
+                awaited, one event after the other, while the run goes on; `fit` returns when it has taken them all.
 
         Returns:
             The result. `stopped` says why it ended. Once a generation is done, a budget or quota that ends is no error,
@@ -190,24 +193,71 @@ class Tuner:
             LedgerConflict: The budget is in its ledger with other limits.
             JournalError: The journal cannot be kept or gone on with; the type says why. Nothing was sent.
             BudgetExceeded, QuotaExceeded, BackendError: It ended before the first generation was done.
+            Exception: What `on_event` raised: it ends the run as a cancellation does, so that all is booked.
         """
         target = checked_target(target, has_dev=dev is not None)
         check_comparison(compare_manual=compare_manual, has_test=test is not None)
         retry = self._retry if max_wait_s is None else replace(self._retry, max_wait_s=max_wait_s)
         datasets = {"train": train, "dev": dev, "test": test, "manual": test if compare_manual else None}
-        listen = on_event or _ignore
+        if on_event is None:
+            return await self._fitted(datasets, target, retry, _ignore)
+        listening = Listening(on_event)
+        return await listening.during(self._fitted(datasets, target, retry, listening.tell))
+
+    def events(
+        self,
+        train: Dataset,
+        dev: Dataset | None = None,
+        *,
+        test: Dataset | None = None,
+        compare_manual: bool = False,
+        max_wait_s: float | None = None,
+        target: float | None = None,
+    ) -> RunEvents[Event, TuningResult]:
+        """The same run, to iterate over.
+
+            async with tuner.events(train, dev) as run:
+                async for event in run:
+                    ...
+            result = run.result
+
+        The run ends with the block: to `break` cancels it, while `stop()` has it come to an end with a result. It goes
+        on while an event is looked at; events that nobody has looked at yet are kept.
+
+        Args:
+            train, dev, test, compare_manual, max_wait_s, target: As of `fit`. What that raises, iterating does.
+        """
+        return RunEvents(
+            lambda tell: self.fit(
+                train,
+                dev,
+                test=test,
+                compare_manual=compare_manual,
+                max_wait_s=max_wait_s,
+                target=target,
+                on_event=tell,
+            )
+        )
+
+    async def _fitted(
+        self,
+        datasets: Mapping[str, Dataset | None],
+        target: float | None,
+        retry: RetryPolicy,
+        tell: Callable[[Event], None],
+    ) -> TuningResult:
         client = Client(
             self.backend,
             self.budget or Budget(),
             retry=retry,
             quotas=self._quotas,
             cache=self._cache,
-            on_wait=_waiting(listen),
+            on_wait=_waiting(tell),
             in_flight=self._sharing.in_flight,
         )
         await client.budget.ready()
         with _clock_of(self.budget), self._stoppable() as stop:
-            fit = self._fit(client, Surroundings(listen, stop, target, self._sharing))
+            fit = self._fit(client, Surroundings(tell, stop, target, self._sharing))
             try:
                 return await fit.result(datasets)
             except BudgetExceeded as end:
@@ -280,8 +330,8 @@ def _clock_of(budget: Budget | None) -> Iterator[None]:
         budget.stop()
 
 
-def _waiting(listen: Listener) -> OnWait:
-    return lambda wait_s, error: listen(Waiting(wait_s, str(error) if error is not None else "the quota"))
+def _waiting(tell: Callable[[Event], None]) -> BeforeWait:
+    return lambda wait: tell(Waiting(wait.seconds, wait.reason, wait.cause))
 
 
 def _ignore(event: Event) -> None:
