@@ -193,6 +193,20 @@ def test_dev_losses_go_by_the_looks_of_the_run(landscape: RecordedLandscape) -> 
     assert np.stack([each.logits for each in looked]).tobytes() == answers.tobytes()
 
 
+def test_the_same_journal_makes_the_same_landscape(
+    real: tuple[Path, TuningResult], landscape: RecordedLandscape
+) -> None:
+    """Fit, roughness and every loss, bit for bit; candidates that nobody saw are not on a smooth ground."""
+    again = recorded_landscape(real[0])
+    Z = (2 * np.random.default_rng(7).standard_normal((50, 20))).astype(np.float32)
+    assert (landscape.fingerprint, landscape.to_dict()) == (again.fingerprint, again.to_dict())
+    assert landscape.losses(Z).tobytes() == again.losses(Z).tobytes()
+    rough, smooth = (replace(landscape, roughness=part).losses(Z) for part in (1.0, 0.0))
+    alone = [landscape.surrogate.loss(z) for z in Z]
+    assert alone == smooth.tolist()
+    assert landscape.noise == pytest.approx(float(np.std(rough - smooth)), rel=0.4)
+
+
 def test_what_is_said_of_the_fit(landscape: RecordedLandscape) -> None:
     """In words and in numbers; both sides of it are known of a run of forty generations."""
     told = landscape.to_dict()
