@@ -13,7 +13,7 @@ import pytest
 from served import FakeLanes, SetClock, served
 
 from lmaas_backends.mock import MockBackend
-from lmaas_backends.mock.landscape import Landscape
+from lmaas_backends.mock import landscape as mock_landscape
 from lmaas_backends.mock.model import SyntheticModel
 from lmaas_backends.roberta.accounts import Terms
 from lmaas_sdk import Budget, FeatureQuery, Limits, Preset, Price, ScoreQuery, load_backend
@@ -84,8 +84,8 @@ class MockEngine:
     def __init__(self, max_candidates: int) -> None:
         mock = MockBackend(hidden_size=WIDTH, max_candidates=max_candidates)
         self.card = replace(mock.card, limits=Limits(), price=None)
-        landscape = Landscape(effective_dim=DIRECTIONS, seed=0, ruggedness=0.0)
-        self._model = SyntheticModel(self.card, landscape, seed=0, noise=0.0)
+        landscape = mock_landscape.SyntheticLandscape(effective_dim=DIRECTIONS, seed=0, ruggedness=0.0)
+        self._model = SyntheticModel(self.card, landscape, landscape.vectors(WIDTH, 1), seed=0, noise=0.0)
         self.lanes = FakeLanes()
         self.register, self.upload = self._model.register, self._model.upload
 

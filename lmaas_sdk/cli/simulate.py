@@ -18,6 +18,7 @@ from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.backend import Limits
 from lmaas_sdk.cli.exit_codes import DONE
 from lmaas_sdk.planning.conditions import Conditions, Failures, Latency, Outage
+from lmaas_sdk.planning.recorded import RecordedLandscape, recorded_landscape
 from lmaas_sdk.planning.scenario import Scenario, price_named
 from lmaas_sdk.planning.simulate import simulate, sweep
 from lmaas_sdk.planning.simulation import Simulation, Sweep
@@ -29,6 +30,7 @@ from lmaas_sdk.tuning.presets import DEFAULT_PRESET, PRESETS
 
 __all__ = ["add_command"]
 
+_SEED = 42
 _WIDTH_OF_A_FILE = 180  # where there is no terminal, no line is broken
 _SWEPT: dict[str, Callable[[str], object]] = {
     "candidates-a-call": int,
@@ -53,7 +55,7 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
     _add_provider(parser.add_argument_group("provider"))
     _add_trouble(parser.add_argument_group("latency and failures"))
     _add_landscape(parser.add_argument_group("landscape"))
-    parser.add_argument("--seeds", default="42", metavar="N,N,...", help="a run each (default: %(default)s)")
+    parser.add_argument("--seeds", metavar="N,N,...", help="a run each (default: that of the journal's run, else 42)")
     parser.add_argument(
         "--sweep",
         action="append",
@@ -83,7 +85,11 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_search(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--preset", default=DEFAULT_PRESET, choices=sorted(PRESETS), help="settings of the search")
+    group.add_argument(
+        "--preset",
+        choices=sorted(PRESETS),
+        help=f"settings of the search (default: those of the journal's run, else {DEFAULT_PRESET})",
+    )
     group.add_argument("--population", type=int, metavar="N", help="candidates of a generation, if not the preset's")
     group.add_argument("--candidates-a-call", type=int, metavar="N", help="at most (default: a whole generation)")
     group.add_argument("--concurrency", type=int, metavar="N", help="most calls under way at once")
@@ -127,6 +133,9 @@ def _add_trouble(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_landscape(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--landscape", type=Path, metavar="JOURNAL", help="what a run saw, in the place of a made-up one"
+    )
     group.add_argument("--effective-dim", type=int, default=10, metavar="N", help="directions that matter")
     group.add_argument("--ruggedness", type=float, default=0.0, metavar="X", help="above 0: many local minima")
     group.add_argument("--noise", type=float, default=0.0, metavar="X", help="deviation of a logit")
@@ -134,12 +143,17 @@ def _add_landscape(group: argparse._ArgumentGroup) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    scenario, seeds = _scenario(args), _numbers("--seeds", args.seeds)
+    recorded = None if args.landscape is None else recorded_landscape(args.landscape)
+    seeds = [_SEED if recorded is None else recorded.seed] if args.seeds is None else _numbers("--seeds", args.seeds)
+    scenario = _scenario(args, recorded, seeds[0])
     settings: dict[str, Any] = dict(_swept(setting) for setting in args.sweep)
     with _without_warnings(), SimulationProgress(seeds) as progress:
         options: dict[str, Any] = {"seeds": seeds, "compare": not args.no_compare, "on_moment": progress.show}
         found = sweep(scenario, **options, **settings) if settings else simulate(scenario, **options)
-    _report(found, as_json=args.json)
+    if args.json:
+        print(json.dumps(found.to_dict(), indent=2))
+    else:
+        _print(found, recorded)
     return DONE
 
 
@@ -155,38 +169,42 @@ def _without_warnings() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _report(found: Simulation | Sweep, *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(found.to_dict(), indent=2))
-        return
+def _print(found: Simulation | Sweep, recorded: RecordedLandscape | None) -> None:
     console = Console()
     (console if console.is_terminal else Console(width=_WIDTH_OF_A_FILE)).print(found.table())
+    if recorded is not None:
+        print(recorded)
 
 
-def _scenario(args: argparse.Namespace) -> Scenario:
+def _scenario(args: argparse.Namespace, recorded: RecordedLandscape | None, seed: int) -> Scenario:
     """What the options describe.
+
+    Args:
+        args: The options.
+        recorded: The landscape of a journal, if one is named.
+        seed: Of the choice of real texts.
 
     Raises:
         ValueError: One of them cannot be; the message names it.
     """
     return Scenario(
-        **_data(args),
-        preset=args.preset,
+        **_data(args, seed),
+        preset=args.preset or (DEFAULT_PRESET if recorded is None else recorded.preset),
         population=args.population,
         budget=_budget(args),
         conditions=_conditions(args),
         candidates_a_call=args.candidates_a_call,
         concurrency=args.concurrency,
-        landscape=SyntheticLandscape(args.effective_dim, args.ruggedness, args.noise, args.hidden_size),
+        landscape=recorded or SyntheticLandscape(args.effective_dim, args.ruggedness, args.noise, args.hidden_size),
         max_wait_s=args.max_wait_s,
     )
 
 
-def _data(args: argparse.Namespace) -> dict[str, Any]:
+def _data(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     if (args.task is None) != (args.data is None):
         raise ValueError("real texts need both --task and --data FOLDER")
     if args.task is not None:
-        task, seed = get_task(args.task), _numbers("--seeds", args.seeds)[0]
+        task = get_task(args.task)
         train, dev = few_shot(read_folder(args.data, task, "train"), args.shots, seed=seed)
         return {"train": train, "dev": None if args.no_dev else dev}
     tokens = tuple(_numbers("--tokens", args.tokens))

@@ -98,8 +98,8 @@ async def play(scenario: Scenario, seed: int, *, began: datetime, on_event: Call
         faults = faults_of(scenario.conditions.failures, seed, clock)
         failure: LmaasError | None = None
         result: TuningResult | None = None
-        async with load_backend("mock", **scenario.provider(), faults=faults, opened=began) as backend:
-            train, dev = scenario.data(seed)
+        train, dev = scenario.data(seed)
+        async with load_backend("mock", **scenario.provider(train, dev), faults=faults, opened=began) as backend:
             try:
                 tuner = new_tuner(scenario, backend, seed=seed, budget=budget)
                 result = await tuner.fit(train, dev, max_wait_s=scenario.max_wait_s, on_event=listen)
@@ -115,11 +115,12 @@ async def play(scenario: Scenario, seed: int, *, began: datetime, on_event: Call
 
 def new_tuner(scenario: Scenario, backend: Backend, *, seed: int, budget: Budget) -> Tuner:
     """The tuner of a scenario's run, on whatever backend."""
+    searching: dict[str, Any] = dict(scenario.landscape.tuner_options(scenario.search, seed))
     return Tuner(
         backend,
+        **searching,
         budget=budget,
         preset=scenario.search,
-        seed=seed,
         scheduling=scenario.scheduling,
         retry=scenario.retry,
     )
@@ -157,7 +158,8 @@ async def check_affordable(scenario: Scenario, seed: int) -> None:
         search = search.sized(backend.card)
         train, dev = scenario.data(seed)
         scheduler = Scheduler(Client(backend, Budget()), "checking")
-        subspace = search.subspace(backend.card, seed)
+        searching: dict[str, Any] = dict(scenario.landscape.tuner_options(search, seed))
+        subspace = search.subspace(backend.card, searching["seed"])
         data = await prepare(scheduler.client, subspace, datasets={"train": train, "dev": dev})
         candidates = search.population + scenario.scheduling.over_ask
         racing = Racing() if search.racing == "on" else None

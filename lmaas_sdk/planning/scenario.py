@@ -112,10 +112,10 @@ class Scenario:
         """The train and the dev set of a run."""
         return _drawn(self.train, seed, "train"), None if self.dev is None else _drawn(self.dev, seed, "dev")
 
-    def provider(self) -> dict[str, object]:
-        """Options of the mock that make it this provider, but for its failures."""
+    def provider(self, *datasets: Dataset | None) -> dict[str, object]:
+        """Options of the mock that make it this provider, but for its failures; it is asked about these data."""
         return {
-            **self.landscape.options(),
+            **self.landscape.options(*(each for each in datasets if each is not None)),
             "price": self.conditions.price,
             "limits": self.limits,
             "latency_s": self.conditions.latency or 0.0,
@@ -151,7 +151,7 @@ class Scenario:
             "max_wait_s": self.max_wait_s,
             "latency": None if self.conditions.latency is None else asdict(self.conditions.latency),
             "failures": asdict(self.conditions.failures),
-            "landscape": _told_landscape(self.landscape),
+            "landscape": dict(self.landscape.to_dict()),
         }
 
 
@@ -163,10 +163,6 @@ def _told(texts: Texts) -> Mapping[str, object]:
     if isinstance(texts, SyntheticTexts):
         return {"texts": texts.count, "tokens": texts.tokens, "classes": texts.classes}
     return {"texts": len(texts), "name": texts.name}
-
-
-def _told_landscape(landscape: Landscape) -> object:
-    return asdict(landscape) if isinstance(landscape, SyntheticLandscape) else type(landscape).__name__
 
 
 def price_named(name: str) -> Price:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from lmaas_sdk.seeding import raw_words, whole_number
 from lmaas_sdk.tasks import Dataset, Task
+from lmaas_sdk.tuning.presets import Preset
 
 __all__ = ["Landscape", "SyntheticLandscape", "SyntheticTexts"]
 
@@ -80,8 +81,20 @@ def _word(number: int, label: int) -> str:
 class Landscape(Protocol):
     """What a simulated search searches."""
 
-    def options(self) -> Mapping[str, object]:
-        """The options of `load_backend("mock", ...)` that make it; those about a provider's manners are none of its."""
+    def options(self, *datasets: Dataset) -> Mapping[str, object]:
+        """The options of `load_backend("mock", ...)` that make it; those about a provider's manners are none of its.
+
+        Args:
+            datasets: Whose texts are asked about, where they are known.
+        """
+        ...
+
+    def tuner_options(self, preset: Preset, seed: int) -> Mapping[str, object]:
+        """The options of a `Tuner` that has it search with the seed of a run."""
+        ...
+
+    def to_dict(self) -> Mapping[str, object]:
+        """Plain values for JSON: what a reader has to know of it."""
         ...
 
 
@@ -103,6 +116,14 @@ class SyntheticLandscape:
     hidden_size: int = 1024
     seed: int = 0
 
-    def options(self) -> Mapping[str, object]:
+    def options(self, *_datasets: Dataset) -> Mapping[str, object]:
+        """See `Landscape`."""
+        return self.to_dict()
+
+    def tuner_options(self, _preset: Preset, seed: int) -> Mapping[str, object]:
+        """See `Landscape`."""
+        return {"seed": seed}
+
+    def to_dict(self) -> Mapping[str, object]:
         """See `Landscape`."""
         return asdict(self)

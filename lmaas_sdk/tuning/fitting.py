@@ -113,7 +113,9 @@ class Fit:
         budget = effective_budget(self.given, costs, candidates)
         if recorded is None:
             plan = plan_run(budget, costs)
-            header = self._header(settings, versions, {"generations": plan.generations, "races": is_raced})
+            header = self._header(
+                subspace, settings, versions, plan={"generations": plan.generations, "races": is_raced}
+            )
         else:
             check_same_settings(recorded.settings, settings)
             plan, header = costs.plan(recorded.generations), recorded.header
@@ -145,12 +147,13 @@ class Fit:
         return settings
 
     def _header(
-        self, settings: Mapping[str, Any], versions: Mapping[str, str], plan: Mapping[str, Any]
+        self, subspace: Subspace, settings: Mapping[str, Any], versions: Mapping[str, str], *, plan: Mapping[str, Any]
     ) -> dict[str, Any]:
         return {
             "run": outside().new_id(),
             "began_at": datetime.fromtimestamp(outside().wall(), UTC).isoformat(timespec="seconds"),
             "settings": settings,
+            "subspace": subspace.to_wire(),
             "versions": versions,
             "plan": plan,
             "budget": budget_record(self.given),

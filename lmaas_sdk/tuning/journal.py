@@ -2,7 +2,7 @@
 
 | record | when | |
 | --- | --- | --- |
-| `run` | before the first call | id, settings, plan, versions, engine |
+| `run` | before the first call | id, settings, subspace, plan, versions, engine |
 | `sent` | before calls go out | their purpose, label and spans, from which their keys follow; the worst they may cost |
 | `answer` | when one of several is answered | its key, the losses or logits learned from it, what it cost |
 | `failed` | when one failed for good | its key, why, what it cost |

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from lmaas_backends.mock.backend import Latency, MockBackend, open_backend
 from lmaas_backends.mock.book import Book
+from lmaas_backends.mock.landscapes import Landscape, Question
 
-__all__ = ["Book", "Latency", "MockBackend", "open_backend"]
+__all__ = ["Book", "Landscape", "Latency", "MockBackend", "Question", "open_backend"]

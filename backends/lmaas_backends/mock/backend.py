@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from lmaas_backends.mock.admission import Admission
 from lmaas_backends.mock.book import Book
 from lmaas_backends.mock.card import card_of, check_options
-from lmaas_backends.mock.landscape import Landscape
+from lmaas_backends.mock.checks import N_LAYERS
+from lmaas_backends.mock.landscape import SyntheticLandscape
+from lmaas_backends.mock.landscapes import Landscape
 from lmaas_backends.mock.model import Job, Reply, SyntheticModel
 from lmaas_backends.mock.precision import Precision
 from lmaas_backends.mock.recent import Recent
@@ -70,6 +72,9 @@ class MockBackend:
         seed: Of the landscape, the noise and the latency.
         ruggedness: 0: a smooth landscape; above 0, one with many local minima, the deeper the larger.
         noise: Standard deviation of noise on each logit; above 0 the card is not deterministic.
+        landscape: Where label logits come from, such as a `recorded_landscape`; None: the synthetic one of the options
+            above.
+        embedding_std: Of the card, the unit of projection `normal`.
         precision: `bfloat16`: logits are rounded to its 8 bits, unless a query is precise.
         price: None: free.
         balance_nanousd: What the account holds; a call above the rest is `PaymentRequired`. None: no end.
@@ -97,6 +102,8 @@ class MockBackend:
     seed: int = 0
     ruggedness: float = 0.0
     noise: float = 0.0
+    landscape: Landscape | None = None
+    embedding_std: float = 1.0
     precision: Precision = "float32"
     price: Price | None = None
     balance_nanousd: int | None = None
@@ -113,8 +120,15 @@ class MockBackend:
         check_options(self)
         self.card = card_of(self)
         self.book = Book()
-        landscape = Landscape(effective_dim=self.effective_dim, seed=self.seed, ruggedness=self.ruggedness)
-        self._model = SyntheticModel(self.card, landscape, seed=self.seed, noise=self.noise, precision=self.precision)
+        synthetic = SyntheticLandscape(effective_dim=self.effective_dim, seed=self.seed, ruggedness=self.ruggedness)
+        self._model = SyntheticModel(
+            self.card,
+            self.landscape or synthetic,
+            synthetic.vectors(self.hidden_size, N_LAYERS + 1),
+            seed=self.seed,
+            noise=self.noise,
+            precision=self.precision,
+        )
         self._admission: Admission | None = None
         self._replies: Recent[str, tuple[str, ScoreReply | FeatureReply]] = Recent(_REPLIES_KEPT)
         self._closed = False

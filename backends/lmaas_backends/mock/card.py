@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, get_args
 
 from lmaas_backends.mock.admission import check_limits
 from lmaas_backends.mock.checks import check_amount, check_count
+from lmaas_backends.mock.landscapes import Landscape
 from lmaas_backends.mock.model import TOP_WORDS
 from lmaas_backends.mock.precision import Precision
 from lmaas_sdk.backend import Capabilities, ModelCard
@@ -43,7 +44,17 @@ def check_options(options: MockBackend) -> None:
         raise ValueError(f"opened has a time zone, unlike {options.opened!r}")
     if options.noise > 0 and options.capabilities is not None and options.capabilities.deterministic:
         raise ValueError(f"noise {options.noise} makes no deterministic backend: leave that capability out")
+    _check_landscape(options)
     check_limits(options.limits)
+
+
+def _check_landscape(options: MockBackend) -> None:
+    check_amount("embedding_std", options.embedding_std)
+    landscape: object = options.landscape
+    if landscape is not None and not isinstance(landscape, Landscape):
+        raise TypeError(f"landscape has check, logits and a fingerprint, unlike {landscape!r:.80}")
+    if landscape is not None and options.capabilities is not None and options.capabilities.top_k:
+        raise ValueError("a landscape answers with label logits alone: leave the capability top_k out")
 
 
 def card_of(options: MockBackend) -> ModelCard:
@@ -52,14 +63,17 @@ def card_of(options: MockBackend) -> ModelCard:
         projections=NAMED_PROJECTIONS,
         arrays=True,
         features=True,
-        top_k=True,
+        top_k=options.landscape is None,
         idempotent=True,
         deterministic=options.noise == 0,
         layers=True,
         precise=options.precision != "float32",
     )
-    landscape = [options.effective_dim, options.seed, float(options.ruggedness), float(options.noise)]
-    engine = landscape if options.precision == "float32" else [*landscape, options.precision]
+    engine: list[object] = [options.effective_dim, options.seed, float(options.ruggedness), float(options.noise)]
+    if options.precision != "float32":
+        engine.append(options.precision)
+    if options.landscape is not None:
+        engine.append(options.landscape.fingerprint)
     return ModelCard(
         name=options.name,
         hidden_size=options.hidden_size,
@@ -71,6 +85,7 @@ def card_of(options: MockBackend) -> ModelCard:
         max_candidates=options.max_candidates,
         max_texts=options.max_texts,
         limits=options.limits,
+        embedding_std=options.embedding_std,
         tokenizer_digest=digest("mock/words/1"),
         fingerprint=f"mock/1/{digest(engine)[:16]}",
     )

@@ -14,17 +14,20 @@ adds; all else is correctly rounded. A candidate's logits are thus the same bits
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lmaas_backends.mock.landscapes import Question
 from lmaas_backends.mock.tokens import N_FEATURES, Encoded
+from lmaas_sdk.canonical import digest
 from lmaas_sdk.errors import InvalidQuery
 from lmaas_sdk.seeding import raw_words
 from lmaas_sdk.tuning.subspace import SEEDED_PROJECTIONS, Subspace
 
-__all__ = ["MOST_DIMENSIONS", "Landscape"]
+__all__ = ["MOST_DIMENSIONS", "SyntheticLandscape"]
 
 MOST_DIMENSIONS = 1 << 15
 _FINE, _COARSE = 2.0**-20, 2.0**-8
@@ -38,7 +41,7 @@ _SUBSPACES_KEPT = 32
 _LABELS_KEPT = 64
 
 
-class Landscape:
+class SyntheticLandscape:
     """The synthetic model of one seed.
 
     Args:
@@ -53,8 +56,21 @@ class Landscape:
         self._directions = lru_cache(maxsize=_SUBSPACES_KEPT)(self._seeded_directions)
         self._label_weights = lru_cache(maxsize=_LABELS_KEPT)(self._drawn_label_weights)
 
-    def effects(
-        self, Z: NDArray[np.float32] | None, subspace: Subspace | None, arrays: dict[str, NDArray[np.float32]]
+    @property
+    def fingerprint(self) -> str:
+        """See `Landscape`."""
+        return digest([self._k, self._seed, float(self._ruggedness)])
+
+    def check(self, subspace: Subspace) -> None:
+        """See `Landscape`; it has an answer everywhere."""
+
+    def logits(self, question: Question) -> NDArray[np.float32]:
+        """See `Landscape`."""
+        effects = self._effects(question.Z, question.subspace, question.arrays)
+        return self._logits(effects, question.encoded, question.labels)
+
+    def _effects(
+        self, Z: NDArray[np.float32] | None, subspace: Subspace | None, arrays: Mapping[str, NDArray[np.float32]]
     ) -> NDArray[np.float64]:
         """How each candidate's prompt acts: y, (n_candidates, k) float64.
 
@@ -77,13 +93,13 @@ class Landscape:
         y: NDArray[np.float64] = (z @ directions) * (subspace.scale / math.sqrt(subspace.d)) + self._start
         return y if subspace.base is None else y + self._projected(arrays[subspace.base].reshape(-1, 1), step=_FINE)[0]
 
-    def logits(
+    def _logits(
         self, effects: NDArray[np.float64], texts: Encoded, labels: tuple[tuple[str, ...], ...]
     ) -> NDArray[np.float32]:
         """Label logits: (n_candidates, n_texts, n_labels) float32.
 
         Args:
-            effects: From `effects`.
+            effects: From `_effects`.
             texts: The texts, in the order of the answer.
             labels: The tokens of each label.
         """

@@ -12,8 +12,8 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lmaas_backends.mock.checks import N_LAYERS, check_score, check_subspace, rows_of
-from lmaas_backends.mock.landscape import Landscape
+from lmaas_backends.mock.checks import check_score, check_subspace, rows_of
+from lmaas_backends.mock.landscapes import Landscape, Question
 from lmaas_backends.mock.precision import Precision, rounded_to_bfloat16
 from lmaas_backends.mock.recent import Recent
 from lmaas_backends.mock.states import feature_reply
@@ -106,13 +106,21 @@ class SyntheticModel:
     Args:
         card: What it says of itself; queries are held to it.
         landscape: Where logits come from.
+        vectors: (layers, features, width) float64: where hidden states come from.
         seed, noise: With `noise` above 0, a logit gets that much of a draw from about N(0, 1), a pure function of the
             seed, the idempotency key and the query.
         precision: What logits are rounded to, unless a query is precise and the card claims that it may be.
     """
 
     def __init__(
-        self, card: ModelCard, landscape: Landscape, *, seed: int, noise: float, precision: Precision = "float32"
+        self,
+        card: ModelCard,
+        landscape: Landscape,
+        vectors: NDArray[np.float64],
+        *,
+        seed: int,
+        noise: float,
+        precision: Precision = "float32",
     ) -> None:
         self.card = card
         self._landscape, self._seed, self._noise, self._precision = landscape, seed, noise, precision
@@ -121,7 +129,7 @@ class SyntheticModel:
         self._sound: Recent[str, bool] = Recent(_SETS_KEPT)
         self._pieces: Recent[str, tuple[tuple[str, ...], ...]] = Recent(_SETS_KEPT)
         self._arrays: dict[str, NDArray[np.float32]] = {}
-        self._vectors = landscape.vectors(card.hidden_size, N_LAYERS + 1)
+        self._vectors = vectors
 
     def register(self, texts: TextSet, subspace: Subspace | None) -> Registration:
         """Takes a text set in and counts its tokens.
@@ -132,6 +140,7 @@ class SyntheticModel:
         """
         if subspace is not None:
             check_subspace(subspace, self.card)
+            self._landscape.check(subspace)
         if texts.label_words is not None:
             label_pieces(texts.label_words)
         encoded = self._encode(texts, subspace)
@@ -160,6 +169,8 @@ class SyntheticModel:
             BackendError: As `checks.check_score` says, or the texts are unknown or lack a mask or label words.
         """
         check_score(query, self.card, self._arrays)
+        if query.subspace is not None:
+            self._landscape.check(query.subspace)
         texts = self._texts(query.texts)
         rows = rows_of(query, texts, self.card)
         self._check_masks(texts, rows)
@@ -168,7 +179,8 @@ class SyntheticModel:
         asked = encoded if query.rows is None else _rows(encoded, rows)
         usage = Usage(input_tokens=query.n_candidates * int(asked.token_counts.sum()))
         body = _score_body(query, texts)
-        compute = partial(self._score, query, asked, labels=labels, noise=f"{key}/{body}", usage=usage)
+        question = Question(query.Z, query.subspace, texts, rows, asked, labels, self._arrays)
+        compute = partial(self._score, query, question, noise=f"{key}/{body}", usage=usage)
         evaluations = query.n_candidates * Fraction(len(rows), len(texts))
         return Job(body, usage, evaluations, query.n_candidates * len(rows), compute)
 
@@ -192,11 +204,8 @@ class SyntheticModel:
             body, usage, Fraction(0), len(rows), partial(feature_reply, encoded, rows, self._vectors, pool=query.pool)
         )
 
-    def _score(
-        self, query: ScoreQuery, texts: Encoded, *, labels: tuple[tuple[str, ...], ...], noise: str, usage: Usage
-    ) -> ScoreReply:
-        effects = self._landscape.effects(query.Z, query.subspace, self._arrays)
-        logits = self._landscape.logits(effects, texts, labels)
+    def _score(self, query: ScoreQuery, question: Question, *, noise: str, usage: Usage) -> ScoreReply:
+        logits = self._landscape.logits(question)
         if self._noise > 0:
             logits = logits + np.float32(self._noise) * self._draw(noise, logits.shape)
         if self._precision == "bfloat16" and not (query.precise and self.card.capabilities.precise):
