@@ -785,7 +785,7 @@ async def test_a_search_that_gives_no_more_is_not_over_asked() -> None:
 
 def test_a_tuner_has_no_other_methods_than_these() -> None:
     """What a group does with it is no affair of those who use it."""
-    assert {"fit", "resume", "stop"} == {name for name in vars(Tuner) if not name.startswith("_")}
+    assert {"estimate", "events", "fit", "resume", "stop"} == {name for name in vars(Tuner) if not name.startswith("_")}
 
 
 def test_a_seed_may_be_of_numpys_kind() -> None:
