@@ -217,7 +217,7 @@ class CountProgress:
     ) -> None:
         self._display.__exit__(kind, error, trace)
 
-    def show(self, done: int, *parts: str) -> None:
+    def show(self, done: float, *parts: str) -> None:
         """So many are done; `parts` are what else is to be said."""
         self._outlook.saw(done)
         self._display.update(done, self._total, [*parts, _rate(self._outlook), _end(self._outlook, self._zone)])
