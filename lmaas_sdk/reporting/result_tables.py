@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
 from rich.table import Table
 
 from lmaas_sdk.accounting.amounts import Amounts
@@ -57,7 +58,7 @@ def _value(found: Evaluation) -> str:
 
 def accuracy_table(result: TuningResult) -> Table:
     """The manual prompt and the tuned one on the test set."""
-    table = Table(title=_title(result))
+    table = Table(title=escape(_title(result)))
     table.add_column("prompt")
     table.add_column(f"test {result.prompt.task.metric}", justify="right")
     table.add_column("test texts", justify="right")
