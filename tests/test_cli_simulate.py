@@ -8,6 +8,7 @@ import os
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -151,7 +152,22 @@ def test_a_terminal_shows_the_seed_and_its_calendar() -> None:
         progress.show = show  # type: ignore[method-assign]
         simulate(scenario, seeds=[7, 8], on_moment=RunMoments(progress, [7, 8]).show)
     assert (0, "seed 7 (1 of 2)") == shown[0]
-    assert (0.5, "seed 7 (1 of 2)", "played until 2026-03-01 00:00") == shown[5][:3]
-    assert (1, "seed 7 (1 of 2) with nothing in its way") == shown[11]
+    assert (0.25, "seed 7 (1 of 2)", "played until 2026-03-01 00:00") == shown[5][:3]
+    assert (0.5, "seed 7 (1 of 2) with nothing in its way") == shown[11]
+    assert (0.75, "seed 7 (1 of 2) with nothing in its way", "") == shown[16][:3]
     assert (1, "seed 8 (2 of 2)") == shown[22]
     assert sorted(shown, key=lambda one: one[0]) == shown
+
+
+@pytest.mark.parametrize("width", [60, 80, 180])
+def test_a_narrow_terminal_shows_every_number_whole(width: int) -> None:
+    """Over several lines if need be, and nothing is left out."""
+    scenario = Scenario(
+        preset="small-model", landscape=SyntheticLandscape(hidden_size=16), train=SyntheticTexts(8, 5), population=8
+    )
+    found = simulate(replace(scenario, budget=Budget(evaluations=80)), compare=False)
+    out = io.StringIO()
+    Console(file=out, width=width, color_system=None).print(found.table())
+    assert "\N{HORIZONTAL ELLIPSIS}" not in out.getvalue()
+    cells = zip(*[line.split("│")[1:-1] for line in out.getvalue().splitlines() if line.startswith("│")], strict=True)
+    assert f"{found.runs[0].spent.tokens:,}" in ["".join(map(str.strip, column)) for column in cells]

@@ -151,7 +151,7 @@ def _run(args: argparse.Namespace) -> int:
     settings: dict[str, Any] = dict(_swept(setting) for setting in args.sweep)
     runs = math.prod((len(seeds), *map(len, settings.values())))
     with _without_warnings(), CountProgress("simulated runs", runs) as progress:
-        on_moment = RunMoments(progress, seeds).show
+        on_moment = RunMoments(progress, seeds, compare=not args.no_compare).show
         options: dict[str, Any] = {"seeds": seeds, "compare": not args.no_compare, "on_moment": on_moment}
         found = sweep(scenario, **options, **settings) if settings else simulate(scenario, **options)
         progress.show(runs)

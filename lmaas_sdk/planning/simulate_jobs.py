@@ -55,7 +55,7 @@ def simulate_jobs(
         landscape: What is searched.
         seed: Of failures, latencies and all other chance of the world; searches have their own.
         max_wait_s: As of `TunerGroup.fit`.
-        on_event: Called with the name of a job and each of its events.
+        on_event: Called with the name of a job and each of its events, on the thread that simulates.
 
     Raises:
         ValueError: There is no job, a name is there twice, a priority is not above 0, or a preset is unknown.

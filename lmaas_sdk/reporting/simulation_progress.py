@@ -18,12 +18,14 @@ class RunMoments:
     Args:
         progress: Counts simulated runs.
         seeds: Of the runs, of each setting.
+        compare: Whether runs are played once more with nothing in their way, which then is half of the work.
     """
 
-    def __init__(self, progress: CountProgress, seeds: Sequence[int]) -> None:
+    def __init__(self, progress: CountProgress, seeds: Sequence[int], *, compare: bool = True) -> None:
         self._progress, self._seeds = progress, list(seeds)
         self._before = -1  # runs that are done: all that were begun but the one under way
         self._planned: int | None = None
+        self._part = 0.5 if compare else 1.0
 
     def show(self, moment: SimulatedMoment) -> None:
         """Takes one moment."""
@@ -33,14 +35,13 @@ class RunMoments:
                 self._planned = None if generations is None else generations * population
                 self._progress.show(self._done(moment, 0), self._run(moment))
             case GenerationDone(evaluations=evaluations, lowest_loss=loss):
-                told = (f"played until {moment.at:%Y-%m-%d %H:%M}", f"loss {loss:.4f}")
-                self._progress.show(self._done(moment, evaluations), self._run(moment), *told)
+                at = "" if moment.is_unlimited else f"played until {moment.at:%Y-%m-%d %H:%M}"
+                self._progress.show(self._done(moment, evaluations), self._run(moment), at, f"loss {loss:.4f}")
 
     def _done(self, moment: SimulatedMoment, evaluations: float) -> float:
-        """Runs, and the part of the one under way; the same with nothing in its way comes after it, and counts none."""
-        if moment.is_unlimited:
-            return self._before + 1
-        return self._before + (0 if not self._planned else round(min(1, evaluations / self._planned), 2))
+        """Runs, and the part of the one under way; the same with nothing in its way comes after it."""
+        part = min(1.0, evaluations / self._planned) if self._planned else 0.0
+        return self._before + round(self._part * (part + moment.is_unlimited), 2)
 
     def _run(self, moment: SimulatedMoment) -> str:
         number = self._seeds.index(moment.seed) + 1

@@ -83,7 +83,8 @@ def shown_duration(seconds: float) -> str:
 def _table(title: str, columns: Iterable[str]) -> Table:
     table = Table(title=title)
     for name in columns:
-        table.add_column(name, justify="left" if name in _OF_WORDS else "right")
+        # where a terminal is too narrow for all of a number, it goes on below
+        table.add_column(name, justify="left" if name in _OF_WORDS else "right", overflow="fold")
     return table
 
 
