@@ -142,7 +142,9 @@ def test_a_result_in_a_notebook() -> None:
     assert "b" not in read.tags
     assert "a <b> & c on mock" in read.text
     assert ["purpose", "calls", "evaluations", "tokens", "cost"] == read.rows[0]
-    assert "total" == read.rows[-1][0]
+    assert ["calls", "evaluations", "attempts", "tokens", "dollars", "time"] == [row[0] for row in read.rows[-6:]]
+    tokens = f"{found.spent.tokens:,}"
+    assert ["tokens", tokens, tokens, tokens, tokens] == read.rows[-3]
     assert all(line in read.text for line in str(found).splitlines()[1:])
 
 

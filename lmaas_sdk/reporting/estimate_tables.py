@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 
 from rich.markup import escape
@@ -11,15 +12,16 @@ from lmaas_sdk.planning.estimated import QUANTITIES, Estimate
 from lmaas_sdk.planning.ranges import Range
 from lmaas_sdk.reporting.html import html_lines, html_table
 
-__all__ = ["estimate_html", "estimate_table", "range_cells"]
+__all__ = ["comparison_html", "estimate_html", "estimate_table", "range_cells"]
 
+_ENDS = ("low (5 %)", "expected", "high (95 %)")
 _NAMES = {"cost_usd": "dollars", "wall_s": "time"}
 
 
 def estimate_table(found: Estimate, *, title: str | None = None) -> Table:
     """A row a quantity."""
     table = Table(title=escape(title or f"a run on {found.model}"))
-    for column in ("", "low (5 %)", "expected", "high (95 %)"):
+    for column in ("", *_ENDS):
         table.add_column(column, justify="right" if column else "left")
     for name in QUANTITIES:
         table.add_row(_NAMES.get(name, name), *range_cells(name, getattr(found, name)))
@@ -37,6 +39,20 @@ def estimate_html(found: Estimate) -> str:
     counted = ", as they will be billed" if found.is_counted else ""
     notes = (f"note: {note}" for note in found.notes)
     return html_table(estimate_table(found)) + html_lines([f"tokens: {found.tokens_by}{counted}", *notes])
+
+
+def comparison_html(found: Estimate, actual: Mapping[str, float | None]) -> str:
+    """For a notebook: every quantity of an estimate beside what it came to; None: nobody knows."""
+    rows = [
+        (
+            _NAMES.get(name, name),
+            *range_cells(name, getattr(found, name)),
+            "unknown" if came is None else _shown(name, came),
+        )
+        for name in QUANTITIES
+        for came in (actual.get(name),)
+    ]
+    return html_table(head=("", *_ENDS, "actual"), rows=rows, caption="estimate against actual")
 
 
 def range_cells(name: str, found: Range | None) -> tuple[str, str, str]:

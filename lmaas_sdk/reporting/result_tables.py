@@ -9,6 +9,7 @@ from rich.table import Table
 
 from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.money import format_usd
+from lmaas_sdk.reporting.estimate_tables import comparison_html
 from lmaas_sdk.reporting.html import html_lines, html_section, html_table
 from lmaas_sdk.reporting.outlook import span
 from lmaas_sdk.tuning.predictor import Evaluation
@@ -84,10 +85,11 @@ def _amount_cells(amounts: Amounts) -> tuple[str, str, str, str]:
 
 
 def result_html(result: TuningResult) -> str:
-    """For a notebook: the essentials and the spend."""
+    """For a notebook: the essentials, the spend, and the estimate against it."""
     lines = html_lines([*_found(result), *_circumstances(result)])
     warnings = html_lines(f"note: {warning}" for warning in result.warnings)
-    return html_section(_title(result), lines, html_table(spend_table(result)), warnings)
+    compared = "" if result.estimate is None else comparison_html(result.estimate, result.actual)
+    return html_section(_title(result), lines, html_table(spend_table(result)), compared, warnings)
 
 
 def group_html(result: GroupResult) -> str:
