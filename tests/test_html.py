@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -155,7 +156,9 @@ async def test_a_group_in_a_notebook() -> None:
     group.add("good", mock(), TRAIN, DEV, test=TEST, preset=SMALL)
     away = mock(faults=Faults(plan=lambda attempt: "server_fault"))
     group.add("bad", away, TRAIN, preset=replace(SMALL, name="other"), retry=no_patience)
-    read = Reader((await group.fit())._repr_html_())
+    found = await group.fit()
+    read = Reader(found._repr_html_())
+    assert [row[0] for row in read.rows[1:]] == re.findall(r"^│ (\w+)", str(found), re.MULTILINE)
     assert ["good", "bad", "total"] == [row[0] for row in read.rows[1:]]
     assert "bad failed: " in read.text
 
