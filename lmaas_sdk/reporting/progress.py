@@ -88,7 +88,7 @@ class _Progress:
             case Resumed():
                 run.done, run.spent = event.evaluations, event.spent
                 self._outlook.goes_on(self._done)
-                done = f"{event.generations} generations, {event.evaluations:g} evaluations"
+                done = f"{event.generations} generations, {event.evaluations:.12g} evaluations"
                 self._display.line(f"{_of(name)}resumed after {done}")
             case Waiting():
                 self._waits(name, event)

@@ -45,7 +45,7 @@ def _circumstances(result: TuningResult) -> list[str]:
     money = format_usd(spent.nanousd) + ("" if limit is None else f" of ${limit:.2f}")
     waits = [f"{cause.replace('_', ' ')} {span(s)}" for cause, s in result.waits.items() if s >= 1]
     return [
-        f"stopped: {result.stopped}, after {result.evaluations:g} evaluations and {span(result.wall_s)}",
+        f"stopped: {result.stopped}, after {result.evaluations:.12g} evaluations and {span(result.wall_s)}",
         f"spent {spent.calls:,} calls, {spent.tokens:,} tokens, {money}",
         *(["waited: " + ", ".join(waits)] if waits else []),
         *([] if result.failure is None else [f"the backend failed: {result.failure}"]),
