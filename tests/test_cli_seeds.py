@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 from dataclasses import replace
@@ -134,7 +135,7 @@ def test_interrupted_seeds_say_how_to_go_on(
     monkeypatch.chdir(tmp_path / "elsewhere")
     smaller = [*again, "--budget-evaluations", "4000", "--json"]
     assert 3 == main(smaller)
-    assert "seed-5: resumed after" in capsys.readouterr().err
+    assert re.search("seed-[56]: resumed after", capsys.readouterr().err)  # whichever was first to do a generation
 
 
 def test_the_journal_of_one_seed_is_gone_on_with_by_all_of_them(

@@ -8,6 +8,8 @@ import os
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,12 @@ from rich.console import Console
 
 from lmaas_sdk import Budget
 from lmaas_sdk.cli import main
+from lmaas_sdk.planning.conditions import Conditions
 from lmaas_sdk.planning.scenario import Scenario
 from lmaas_sdk.planning.simulate import simulate
 from lmaas_sdk.planning.synthetic import SyntheticLandscape, SyntheticTexts
-from lmaas_sdk.reporting.simulation_progress import SimulationProgress
+from lmaas_sdk.reporting.progress import CountProgress
+from lmaas_sdk.reporting.simulation_progress import RunMoments
 
 SMALL = (
     "simulate --preset small-model --population 8 --hidden-size 16 --train-texts 8 --tokens 5 --budget-evaluations 80 "
@@ -55,7 +59,11 @@ def test_it_prints_a_table_and_says_which_seed_is_at_work(capsys: pytest.Capture
     printed = capsys.readouterr()
     assert "2026-03-08 00:00" in printed.out
     assert "median" in printed.out
-    assert ["simulating seed 1 (1 of 2)", "simulating seed 2 (2 of 2)"] == printed.err.splitlines()
+    first, second, third, last = printed.err.splitlines()
+    assert first.startswith("0/2 simulated runs  seed 1 (1 of 2)")
+    assert second.startswith("1/2 simulated runs  seed 1 (1 of 2)  played until 2026-03-08 00:00  loss ")
+    assert third.startswith("2/2 simulated runs  seed 2 (2 of 2)")
+    assert last.startswith("2/2 simulated runs")
 
 
 def test_it_sweeps(capsys: pytest.CaptureFixture[str]) -> None:
@@ -125,18 +133,41 @@ def test_what_cannot_be_is_named(capsys: pytest.CaptureFixture[str], options: st
 
 
 def test_a_terminal_shows_the_seed_and_its_calendar() -> None:
-    """One line that changes, with the day that the run has come to."""
+    """How many runs are done, with the day that the one under way has come to; one with nothing in its way is told."""
     console = Console(file=io.StringIO(), force_terminal=True, width=120, _environ={"TERM": "xterm"})
     scenario = Scenario(
         preset="small-model",
         landscape=SyntheticLandscape(hidden_size=16),
         train=SyntheticTexts(8, 5),
         budget=Budget(evaluations=80),
+        conditions=Conditions(began=datetime(2026, 3, 1, tzinfo=UTC)),
         population=8,
     )
-    with SimulationProgress([7], console) as progress:
-        simulate(scenario, seeds=[7], compare=False, on_moment=progress.show)
-        assert progress.status is not None
-        shown = str(progress.status.status)
-    assert "seed 7 (1 of 1)" in shown
-    assert "80/80 evaluations" in shown
+    shown = []
+
+    def show(done: float, *parts: str) -> None:
+        shown.append((done, *parts))
+
+    with CountProgress("simulated runs", 2, console) as progress:
+        progress.show = show  # type: ignore[method-assign]
+        simulate(scenario, seeds=[7, 8], on_moment=RunMoments(progress, [7, 8]).show)
+    assert (0, "seed 7 (1 of 2)") == shown[0]
+    assert (0.25, "seed 7 (1 of 2)", "played until 2026-03-01 00:00") == shown[5][:3]
+    assert (0.5, "seed 7 (1 of 2) with nothing in its way") == shown[11]
+    assert (0.75, "seed 7 (1 of 2) with nothing in its way", "") == shown[16][:3]
+    assert (1, "seed 8 (2 of 2)") == shown[22]
+    assert sorted(shown, key=lambda one: one[0]) == shown
+
+
+@pytest.mark.parametrize("width", [60, 80, 180])
+def test_a_narrow_terminal_shows_every_number_whole(width: int) -> None:
+    """Over several lines if need be, and nothing is left out."""
+    scenario = Scenario(
+        preset="small-model", landscape=SyntheticLandscape(hidden_size=16), train=SyntheticTexts(8, 5), population=8
+    )
+    found = simulate(replace(scenario, budget=Budget(evaluations=80)), compare=False)
+    out = io.StringIO()
+    Console(file=out, width=width, color_system=None).print(found.table())
+    assert "\N{HORIZONTAL ELLIPSIS}" not in out.getvalue()
+    cells = zip(*[line.split("│")[1:-1] for line in out.getvalue().splitlines() if line.startswith("│")], strict=True)
+    assert f"{found.runs[0].spent.tokens:,}" in ["".join(map(str.strip, column)) for column in cells]

@@ -29,9 +29,10 @@ def test_it_tells_who_got_what(capsys: pytest.CaptureFixture[str]) -> None:
 def test_it_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     """A row a job, and what was kept to."""
     assert 0 == main([*FEW, "--requests-per-day", "10", "--day-time-zone", "Asia/Shanghai", "--began", "2026-03-01"])
-    printed = capsys.readouterr().out
-    assert "job-5" in printed
-    assert "requests_per_day 10 of 10" in printed
+    printed = capsys.readouterr()
+    assert "job-5" in printed.out
+    assert "requests_per_day 10 of 10" in printed.out
+    assert printed.err.splitlines()[-1].startswith("192/192 evaluations  6 jobs under way or done")
 
 
 @pytest.mark.parametrize(

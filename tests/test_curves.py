@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tuning_cases import DEV, SMALL, TEST, TRAIN, mock
 
-from lmaas_sdk import Budget, Price, Tuner, TuningResult
+from lmaas_sdk import Budget, Price, Task, Tuner, TuningResult
 from lmaas_sdk.errors import MissingExtra
 from lmaas_sdk.reporting.curves import draw_run
 
@@ -41,3 +41,11 @@ async def test_missing_matplotlib_is_named(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingExtra, match=r"lmaas-sdk\[plot\]"):
         draw_run(await result(None), tmp_path / "run.png")
+
+
+async def test_a_name_is_no_formula(tmp_path: Path) -> None:
+    """Whatever a task is called, the run that was paid for is drawn."""
+    task = Task(r"x $\frac{$ _", template="{text} It was <mask> .", labels=["0", "1"], words=["bad", "great"])
+    train = task.examples([("dull", "0"), ("lovely", "1")])
+    found = await Tuner(mock(), budget=Budget(evaluations=16), preset=SMALL).fit(train)
+    assert draw_run(found, tmp_path / "run.png").exists()

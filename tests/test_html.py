@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+import io
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from tuning_cases import DEV, SMALL, TEST, TRAIN, examples, mock
 
-from lmaas_sdk import Budget, Limits, Price, RetryPolicy, Task, Tuner, TunerGroup, TuningResult
+from lmaas_sdk import (
+    Budget,
+    Limits,
+    Price,
+    RetryPolicy,
+    Scenario,
+    SyntheticLandscape,
+    SyntheticTexts,
+    Task,
+    Tuner,
+    TunerGroup,
+    TuningJob,
+    TuningResult,
+    simulate,
+    simulate_jobs,
+    sweep,
+)
 from lmaas_sdk.reporting.html import html_lines, html_section, html_table
+from lmaas_sdk.reporting.result_tables import accuracy_table
 from lmaas_sdk.testing import Faults, run_virtual
 
 VOID = {"br"}
@@ -123,7 +143,9 @@ def test_a_result_in_a_notebook() -> None:
     assert "b" not in read.tags
     assert "a <b> & c on mock" in read.text
     assert ["purpose", "calls", "evaluations", "tokens", "cost"] == read.rows[0]
-    assert "total" == read.rows[-1][0]
+    assert ["calls", "evaluations", "attempts", "tokens", "dollars", "time"] == [row[0] for row in read.rows[-6:]]
+    tokens = f"{found.spent.tokens:,}"
+    assert ["tokens", tokens, tokens, tokens, tokens] == read.rows[-3]
     assert all(line in read.text for line in str(found).splitlines()[1:])
 
 
@@ -134,9 +156,49 @@ async def test_a_group_in_a_notebook() -> None:
     group.add("good", mock(), TRAIN, DEV, test=TEST, preset=SMALL)
     away = mock(faults=Faults(plan=lambda attempt: "server_fault"))
     group.add("bad", away, TRAIN, preset=replace(SMALL, name="other"), retry=no_patience)
-    read = Reader((await group.fit())._repr_html_())
+    found = await group.fit()
+    read = Reader(found._repr_html_())
+    assert [row[0] for row in read.rows[1:]] == re.findall(r"^│ (\w+)", str(found), re.MULTILINE)
     assert ["good", "bad", "total"] == [row[0] for row in read.rows[1:]]
     assert "bad failed: " in read.text
+
+
+async def test_an_estimate_in_a_notebook() -> None:
+    """A row a quantity, and its notes; a name of the user's stays text."""
+    found = await Tuner(mock(name="a <b> [c]"), budget=Budget(evaluations=80), preset=SMALL).estimate(TRAIN, DEV)
+    read = Reader(found._repr_html_())
+    assert "a run on a <b> [c]" in read.text
+    assert ["calls", "evaluations", "attempts", "tokens", "dollars", "time"] == [row[0] for row in read.rows[1:7]]
+    assert all(f"note: {note}" in read.text for note in found.notes)
+    assert found.table().row_count == len(read.rows) - 1
+
+
+def test_simulations_in_a_notebook() -> None:
+    """The tables that are printed: a row a seed, a setting, a job."""
+    scenario = Scenario(
+        preset="small-model",
+        population=8,
+        landscape=SyntheticLandscape(hidden_size=16),
+        train=SyntheticTexts(8, 5),
+        budget=Budget(evaluations=16),
+    )
+    played = Reader(simulate(scenario, seeds=[1, 2], compare=False)._repr_html_())
+    assert ["seed", "1", "2", "median", "range"] == [row[0] for row in played.rows]
+    swept = Reader(sweep(scenario, compare=False, candidates_a_call=[1, 8])._repr_html_())
+    assert ["setting", "candidates_a_call 1", "candidates_a_call 8"] == [row[0] for row in swept.rows]
+    jobs = [TuningJob(name, TRAIN, preset=SMALL) for name in ("a", "b")]
+    shared = Reader(simulate_jobs(jobs, budget=Budget(evaluations=32))._repr_html_())
+    assert ["jobs", "a", "b", "all"] == [row[0] for row in shared.rows]
+    assert shared.tags.count("br") == 2
+
+
+def test_a_name_with_brackets_is_shown_as_it_is() -> None:
+    """They are no markup of a table's."""
+    found = result(name="a [/b] [red]c")
+    shown = io.StringIO()
+    Console(file=shown, width=100).print(accuracy_table(found))
+    assert "a [/b] [red]c on mock" in shown.getvalue()
+    assert "a [/b] [red]c on mock" in Reader(found._repr_html_()).text
 
 
 @pytest.mark.parametrize("cell", ["", "<td>", "0"])

@@ -258,6 +258,16 @@ def test_iterating_to_the_end_brings_the_result() -> None:
     assert [*map(repr, heard)] == [*map(repr, seen)]
 
 
+async def test_iterating_takes_an_estimate_that_was_made_before() -> None:
+    """As `fit` does; the result holds the run against it."""
+    tuner = new_tuner(16)
+    estimate = await tuner.estimate(TRAIN, DEV)
+    async with tuner.events(TRAIN, DEV, estimate=estimate) as run:
+        async for _ in run:
+            pass
+    assert estimate is run.result.estimate
+
+
 async def leave_by(way: str) -> None:
     """Breaks or fails, or waits until it is cancelled."""
     if way == "error":

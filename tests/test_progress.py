@@ -226,6 +226,14 @@ def test_anything_that_is_counted_can_be_shown(width: int | None) -> None:
         assert 60 >= max(map(len, lines))
 
 
+def test_large_counts_are_told_digit_by_digit() -> None:
+    """Millions too: 1250000 is no 1.25e+06."""
+    out = io.StringIO()
+    with CountProgress("evaluations", 2_000_000, console(out, width=None), wall=Clock(), zone=ZONE) as progress:
+        progress.show(1_250_000)
+    assert "1250000/2000000 evaluations" == out.getvalue().strip()
+
+
 def test_a_terminal_shows_at_once_what_a_wait_does_to_the_end() -> None:
     """Before another generation is done, which a wait keeps from being done."""
     out, clock = io.StringIO(), Clock()

@@ -64,11 +64,20 @@ def test_links_lead_somewhere(page: str) -> None:
     assert [] == [link for link in links if "://" not in link and not (ROOT / link).exists()]
 
 
+def test_every_page_of_the_documentation_is_linked() -> None:
+    """A reader of README.md finds all of them."""
+    pages = sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
+    assert [] == [page for page in pages if f"({page}" not in README]
+
+
 def test_the_commands_exist(capsys: pytest.CaptureFixture[str]) -> None:
     """Every `lmaas` command of the table, with the options it shows, is understood as far as its help goes."""
     commands = re.findall(r"^\| `lmaas ([^`]+)` \|", README, re.MULTILINE)
-    expected = ["demo", "estimate", "tune", "report", "serve", "ledger", "prices"]
+    expected = ["demo", "estimate", "simulate", "simulate-jobs", "tune", "report", "serve", "ledger", "prices"]
     assert expected == [command.split()[0] for command in commands]
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert sorted(expected) == sorted(re.findall(r"^ {4}([a-z][a-z-]*)\b", capsys.readouterr().out, re.MULTILINE))
     for command in commands:
         with pytest.raises(SystemExit) as ended:
             main([*command.split(), "--help"])

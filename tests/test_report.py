@@ -109,7 +109,6 @@ async def test_waits_and_estimate_are_told(tmp_path: Path) -> None:
     assert [
         ["the client's own quota", "2 min 11 s", "73.0 %"],
         ["the provider refused (429)", "3.6 s", "2.0 %"],
-        ["the backend was away", "0.0 s", "0.0 %"],
     ] == table(page, "a: waits by cause").rows
     assert [
         ["calls", "6", "7", "8", "7", "yes", ""],
@@ -118,6 +117,26 @@ async def test_waits_and_estimate_are_told(tmp_path: Path) -> None:
         ["cost", "$0.0512", "$0.0512", "$0.0512", "$0.0512", "yes", ""],
         ["time", "not estimated", "", "", "", "", ""],
     ] == table(page, "a: estimate (90 %) against actual").rows
+
+
+async def test_what_was_not_waited_for_takes_no_room(tmp_path: Path) -> None:
+    """One run says so in a line; of several, those that have not waited are named."""
+    waits = dict.fromkeys(WAITS, 0.0)
+    paths = [saved(await tuned(16), tmp_path / f"{name}.run.json", waits=waits) for name in "ab"]
+    paths.append(saved(await tuned(16), tmp_path / "c.run.json", waits=WAITS))
+    assert "Nothing was waited for." in page_of(paths[0]).text
+    assert "the backend was away" not in page_of(paths[0]).text
+    several = page_of(*paths)
+    assert "Nothing was waited for: a, b." in several.text
+    assert 2 == len(table(several, "c: waits by cause").rows)
+
+
+async def test_a_run_of_one_generation_is_a_point_that_can_be_seen(tmp_path: Path) -> None:
+    """A line through one point would not be drawn."""
+    page = render_page(read_runs([saved(await tuned(8), tmp_path / "a.run.json")])).decode()
+    assert 1 == len(read_run(tmp_path / "a.run.json").generations)
+    losses = page.split("Train loss over evaluations</figcaption>")[1].split("</svg>")[0]
+    assert 3 == losses.count("<circle")
 
 
 async def test_a_run_that_tells_neither_says_so(tmp_path: Path) -> None:

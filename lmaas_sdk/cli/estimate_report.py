@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from fractions import Fraction
 
 from rich.console import Console
@@ -15,11 +14,11 @@ from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.accounting.money import usd
 from lmaas_sdk.planning.estimated import QUANTITIES, Estimate
 from lmaas_sdk.planning.ranges import Range
+from lmaas_sdk.reporting.estimate_tables import estimate_table, range_cells
 
 __all__ = ["Asked", "Shape", "show"]
 
 _WIDTH_OF_A_FILE = 140  # where there is no terminal
-_NAMES = {"cost_usd": "dollars", "wall_s": "time"}
 
 Shape = tuple[int, bool, Estimate]
 """Candidates a call, whether there is dev scoring, and what the run then comes to."""
@@ -56,37 +55,22 @@ def show(found: Estimate, asked: Asked) -> None:
     """Prints tables for people."""
     console = Console()
     console = console if console.is_terminal else Console(width=_WIDTH_OF_A_FILE)
-    console.print(_estimate_table(found))
+    console.print(estimate_table(found))
     if asked.models:
         console.print(_models_table(asked.models))
     if asked.shapes:
         console.print(_shapes_table(asked.shapes))
     if asked.fits is not None:
-        console.print(_estimate_table(asked.fits, title=f"what fits into {asked.fits_usd} dollars"))
+        console.print(estimate_table(asked.fits, title=f"what fits into {asked.fits_usd} dollars"))
     if asked.budget is not None:
         limits = {unit: amount for unit, amount in _limits(asked.budget).items() if amount is not None}
         console.print("a budget that reaches that: " + ", ".join(f"{unit} {amount}" for unit, amount in limits.items()))
     counted = ", as they will be billed" if found.is_counted else ""
-    console.print(f"tokens: {found.tokens_by}{counted}", soft_wrap=True, highlight=False)
+    console.print(f"tokens: {found.tokens_by}{counted}", soft_wrap=True, highlight=False, markup=False)
     if found.probed is not None:
         console.print(f"the probe took {found.probed.calls} calls and {found.probed.tokens:,} tokens")
     for note in found.notes:
-        console.print(f"note: {note}", soft_wrap=True, highlight=False)
-
-
-def _estimate_table(found: Estimate, *, title: str | None = None) -> Table:
-    table = Table(title=escape(title or f"a run on {found.model}"))
-    for column in ("", "low (5 %)", "expected", "high (95 %)"):
-        table.add_column(column, justify="right" if column else "left")
-    for name in QUANTITIES:
-        table.add_row(_NAMES.get(name, name), *_cells(name, getattr(found, name)))
-    if found.quota_days is not None:
-        table.add_row("days of quota", *_cells("days", found.quota_days))
-    ends = "" if found.ends is None else f"; it ends about {found.ends.isoformat(sep=' ', timespec='minutes')}"
-    table.caption = (
-        f"of {found.draws} runs played through{ends}" if found.draws > 1 else f"nothing is up to chance{ends}"
-    )
-    return table
+        console.print(f"note: {note}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _models_table(models: Mapping[str, Estimate]) -> Table:
@@ -94,7 +78,7 @@ def _models_table(models: Mapping[str, Estimate]) -> Table:
     for column in ("model", "low", "expected", "high"):
         table.add_column(column, justify="left" if column == "model" else "right")
     for model, found in models.items():
-        table.add_row(escape(model), *_cells("cost_usd", found.cost_usd))
+        table.add_row(escape(model), *range_cells("cost_usd", found.cost_usd))
     return table
 
 
@@ -109,23 +93,8 @@ def _shapes_table(shapes: Sequence[Shape]) -> Table:
     return table
 
 
-def _cells(name: str, found: Range | None) -> tuple[str, str, str]:
-    if found is None:
-        return "", "unknown", ""
-    low, expected, high = (_shown(name, end) for end in (found.low, found.expected, found.high))
-    return low, expected, high
-
-
 def _expected(name: str, found: Range) -> str:
-    return _shown(name, found.expected)
-
-
-def _shown(name: str, amount: float) -> str:
-    if name == "wall_s":
-        return str(timedelta(seconds=round(amount))) if amount >= 60 else f"{amount:.1f} s"
-    if name == "cost_usd":
-        return f"{amount:,.2f}" if amount >= 1 else f"{amount:.6f}"
-    return f"{round(amount):,}"
+    return range_cells(name, found)[1]
 
 
 def _limits(budget: Budget) -> dict[str, float | None]:

@@ -109,6 +109,6 @@ def _report(result: GroupResult, files: Mapping[str, OutputFiles], *, as_json: b
     console = Console()
     console.print(result.table())
     for name, error in result.failures.items():
-        console.print(f"{name} failed: {in_words(error)}", soft_wrap=True, highlight=False)
+        console.print(f"{name} failed: {in_words(error)}", soft_wrap=True, highlight=False, markup=False)
     for name, paths in written.items():
-        console.print(f"{name}: prompt file: {paths['prompt_file']}", soft_wrap=True, highlight=False)
+        console.print(f"{name}: prompt file: {paths['prompt_file']}", soft_wrap=True, highlight=False, markup=False)

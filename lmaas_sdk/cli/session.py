@@ -114,7 +114,7 @@ def report(result: TuningResult, files: OutputFiles, *, as_json: bool) -> None:
     console.print(spend_table(result))
     console.print(f"stopped: {result.stopped} after {result.wall_s:.1f} s; chosen by {result.chosen_by}")
     for warning in (*result.warnings, *([] if result.failure is None else [f"the backend failed: {result.failure}"])):
-        console.print(f"note: {warning}", soft_wrap=True, highlight=False)
+        console.print(f"note: {warning}", soft_wrap=True, highlight=False, markup=False)
     for name, path in written.items():
         if path is not None:
             console.print(f"{name.replace('_', ' ')}: {path}", soft_wrap=True, highlight=False, markup=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -23,7 +24,8 @@ from lmaas_sdk.planning.scenario import Scenario, price_named
 from lmaas_sdk.planning.simulate import simulate, sweep
 from lmaas_sdk.planning.simulation import Simulation, Sweep
 from lmaas_sdk.planning.synthetic import SyntheticLandscape, SyntheticTexts
-from lmaas_sdk.reporting.simulation_progress import SimulationProgress
+from lmaas_sdk.reporting.progress import CountProgress
+from lmaas_sdk.reporting.simulation_progress import RunMoments
 from lmaas_sdk.tasks import few_shot, get_task, read_folder
 from lmaas_sdk.traffic.quota_presets import QUOTA_PRESETS, quotas_of
 from lmaas_sdk.tuning.presets import DEFAULT_PRESET, PRESETS
@@ -147,9 +149,12 @@ def _run(args: argparse.Namespace) -> int:
     seeds = [_SEED if recorded is None else recorded.seed] if args.seeds is None else _numbers("--seeds", args.seeds)
     scenario = _scenario(args, recorded, seeds[0])
     settings: dict[str, Any] = dict(_swept(setting) for setting in args.sweep)
-    with _without_warnings(), SimulationProgress(seeds) as progress:
-        options: dict[str, Any] = {"seeds": seeds, "compare": not args.no_compare, "on_moment": progress.show}
+    runs = math.prod((len(seeds), *map(len, settings.values())))
+    with _without_warnings(), CountProgress("simulated runs", runs) as progress:
+        on_moment = RunMoments(progress, seeds, compare=not args.no_compare).show
+        options: dict[str, Any] = {"seeds": seeds, "compare": not args.no_compare, "on_moment": on_moment}
         found = sweep(scenario, **options, **settings) if settings else simulate(scenario, **options)
+        progress.show(runs)
     if args.json:
         print(json.dumps(found.to_dict(), indent=2))
     else:

@@ -18,6 +18,8 @@ from lmaas_sdk.planning.jobs import TuningJob
 from lmaas_sdk.planning.scenario import price_named
 from lmaas_sdk.planning.simulate_jobs import simulate_jobs
 from lmaas_sdk.planning.synthetic import SyntheticTexts
+from lmaas_sdk.reporting.progress import CountProgress
+from lmaas_sdk.reporting.simulation_progress import JobsMoments
 from lmaas_sdk.seeding import whole_number
 from lmaas_sdk.tuning.presets import PRESETS, Preset
 
@@ -84,14 +86,15 @@ def _add_provider(group: argparse._ArgumentGroup) -> None:
 def _run(args: argparse.Namespace) -> int:
     preset, count = _preset(args), whole_number("--jobs", args.jobs, at_least=1)
     generations = whole_number("--generations", args.generations, at_least=1)
-    found = simulate_jobs(
-        _jobs(args, preset, count),
-        budget=Budget(
-            evaluations=count * generations * preset.population, tokens=args.budget_tokens, usd=args.budget_usd
-        ),
-        conditions=_conditions(args),
-        seed=args.seed,
-    )
+    evaluations = count * generations * preset.population
+    with CountProgress("evaluations", evaluations) as progress:
+        found = simulate_jobs(
+            _jobs(args, preset, count),
+            budget=Budget(evaluations=evaluations, tokens=args.budget_tokens, usd=args.budget_usd),
+            conditions=_conditions(args),
+            seed=args.seed,
+            on_event=JobsMoments(progress).show,
+        )
     print(json.dumps(found.to_dict(), indent=2) if args.json else found)
     return DONE
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.budget import Budget
@@ -21,6 +22,9 @@ from lmaas_sdk.planning.setting import Setting
 from lmaas_sdk.planning.traffic import has_windows
 from lmaas_sdk.planning.work import Work
 from lmaas_sdk.seeding import whole_number
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 __all__ = ["QUANTITIES", "Estimate", "estimate_of"]
 
@@ -166,6 +170,18 @@ class Estimate:
             actual: What each of the quantities came to; None, or not there: nobody knows.
         """
         return {name: _compared(getattr(self, name), actual.get(name), _SLACK.get(name, 0.0)) for name in QUANTITIES}
+
+    def table(self) -> Table:
+        """A row a quantity, for people: `rich.print(estimate.table())`."""
+        from lmaas_sdk.reporting.estimate_tables import estimate_table  # noqa: PLC0415  (only people need it)
+
+        return estimate_table(self)
+
+    def _repr_html_(self) -> str:
+        """The table and its notes, for a notebook."""
+        from lmaas_sdk.reporting.estimate_tables import estimate_html  # noqa: PLC0415  (only people need it)
+
+        return estimate_html(self)
 
     def __str__(self) -> str:
         shown = [f"{name} {_shown(getattr(self, name))}" for name in QUANTITIES]

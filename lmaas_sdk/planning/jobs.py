@@ -125,6 +125,12 @@ class JobsSimulation:
     bounds: tuple[Bound, ...]
     billed: Mapping[str, int]
 
+    def _repr_html_(self) -> str:
+        """The table, for a notebook."""
+        from lmaas_sdk.reporting.html import html_table  # noqa: PLC0415  (only people need it)
+
+        return html_table(self.table())
+
     def __str__(self) -> str:
         from lmaas_sdk.reporting.simulation_tables import as_text  # noqa: PLC0415  (only people need it)
 

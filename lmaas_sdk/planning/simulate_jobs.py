@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, cast
 
 from lmaas_sdk.accounting.budget import Budget
@@ -19,6 +19,7 @@ from lmaas_sdk.planning.scenario import Scenario
 from lmaas_sdk.planning.synthetic import Landscape, SyntheticLandscape
 from lmaas_sdk.registry import load_backend
 from lmaas_sdk.testing.virtual_loop import run_virtual
+from lmaas_sdk.tuning.events import Event
 from lmaas_sdk.tuning.group import TunerGroup
 from lmaas_sdk.tuning.presets import get_preset
 
@@ -27,6 +28,7 @@ __all__ = ["simulate_jobs"]
 _ALL_ENTRIES = 10**9
 _NOTHING_IN_THE_WAY = Conditions()
 _SMOOTH = SyntheticLandscape()
+OnEvent = Callable[[str, Event], None]
 _BILLED = ("attempts", "limited", "tokens", "nanousd")
 
 
@@ -38,6 +40,7 @@ def simulate_jobs(
     landscape: Landscape = _SMOOTH,
     seed: int = 42,
     max_wait_s: float | None = None,
+    on_event: OnEvent | None = None,
 ) -> JobsSimulation:
     """Plays many runs that share a provider's quota and a budget, as a `TunerGroup` runs them.
 
@@ -52,6 +55,7 @@ def simulate_jobs(
         landscape: What is searched.
         seed: Of failures, latencies and all other chance of the world; searches have their own.
         max_wait_s: As of `TunerGroup.fit`.
+        on_event: Called with the name of a job and each of its events, on the thread that simulates.
 
     Raises:
         ValueError: There is no job, a name is there twice, a priority is not above 0, or a preset is unknown.
@@ -62,7 +66,7 @@ def simulate_jobs(
     """
     given = tuple(jobs)
     scenario = Scenario(budget=budget, conditions=conditions, landscape=landscape, max_wait_s=max_wait_s)
-    return run_virtual(_played(given, scenario, seed), threads=False)
+    return run_virtual(_played(given, scenario, seed, on_event), threads=False)
 
 
 class _Books(Protocol):
@@ -80,7 +84,7 @@ class _Bookkeeper(Protocol):
     book: _Books
 
 
-async def _played(jobs: Sequence[TuningJob], scenario: Scenario, seed: int) -> JobsSimulation:
+async def _played(jobs: Sequence[TuningJob], scenario: Scenario, seed: int, on_event: OnEvent | None) -> JobsSimulation:
     """Plays them, on a loop in virtual time."""
     began, clock = scenario.began(), asyncio.get_running_loop().time
     with within_outside(of_a_simulation(began_s=began.timestamp(), clock=clock, seed=seed)):
@@ -94,7 +98,7 @@ async def _played(jobs: Sequence[TuningJob], scenario: Scenario, seed: int) -> J
         async with load_backend("mock", **options) as backend:
             group = _group(jobs, backend, budget)
             await check_any_affordable(jobs, budget, scenario, seed)
-            result = await group.fit(max_wait_s=scenario.max_wait_s)
+            result = await group.fit(max_wait_s=scenario.max_wait_s, on_event=on_event)
     entries, book = ledger.entries(), cast("_Bookkeeper", backend).book
     return JobsSimulation(
         jobs=jobs_told(jobs, result, entries, limits=scenario.limits),

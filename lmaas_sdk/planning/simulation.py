@@ -151,6 +151,12 @@ class Simulation:
             "summary": {name: spread.to_dict() for name, spread in self.summary.items()},
         }
 
+    def _repr_html_(self) -> str:
+        """The table, for a notebook."""
+        from lmaas_sdk.reporting.html import html_table  # noqa: PLC0415  (only people need it)
+
+        return html_table(self.table())
+
     def __str__(self) -> str:
         from lmaas_sdk.reporting.simulation_tables import as_text  # noqa: PLC0415  (only people need it)
 
@@ -179,6 +185,12 @@ class Sweep:
         """Plain values for JSON."""
         both = zip(self.settings, self.simulations, strict=True)
         return {"sweep": [{"setting": told_setting(setting), **simulation.to_dict()} for setting, simulation in both]}
+
+    def _repr_html_(self) -> str:
+        """The table, for a notebook."""
+        from lmaas_sdk.reporting.html import html_table  # noqa: PLC0415  (only people need it)
+
+        return html_table(self.table())
 
     def __str__(self) -> str:
         from lmaas_sdk.reporting.simulation_tables import as_text  # noqa: PLC0415  (only people need it)

@@ -51,7 +51,7 @@ def draw_run(result: TuningResult, path: str | Path) -> Path:
     for axes in (loss, accuracy, spend):
         axes.set_xlabel("evaluations")
         axes.grid(visible=True, alpha=0.3)
-    figure.suptitle(f"{result.prompt.task.name} on {result.prompt.model}")
+    figure.suptitle(f"{result.prompt.task.name} on {result.prompt.model}", parse_math=False)
     path = Path(path)
     figure.savefig(path, dpi=130, metadata={"Software": None})
     return path

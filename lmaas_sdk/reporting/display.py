@@ -86,7 +86,7 @@ class Display:
         return done // step != shown // step or (done >= total and shown < done)
 
     def _counted(self) -> str:
-        return f"{self._done:g}/{'?' if self._total is None else f'{self._total:g}'} {self._unit}"
+        return f"{self._done:.12g}/{'?' if self._total is None else f'{self._total:.12g}'} {self._unit}"
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield self._bar()

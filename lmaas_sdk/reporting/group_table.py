@@ -22,7 +22,7 @@ def group_table(result: GroupResult) -> Table:
     caption = "budget: " + (", ".join(f"{unit} {limit}" for unit, limit in limits.items()) or "none")
     table = Table(title=f"{len(result.spend)} runs", caption=caption)
     for name in _COLUMNS:
-        table.add_column(name, justify="left" if name in _OF_WORDS else "right")
+        table.add_column(name, justify="left" if name in _OF_WORDS else "right", overflow="fold")
     for name, spent in result.spend.items():
         table.add_row(name, *_found(result.get(name)), *_spent(spent))
     table.add_section()

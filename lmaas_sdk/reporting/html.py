@@ -60,7 +60,7 @@ def html_table(
     title = f'<caption style="{_CAPTION}">{html_text(caption)}</caption>' if caption else ""
     return (
         f'<div style="overflow-x: auto"><table style="{_TABLE}">{title}'
-        f"<thead><tr>{columns}</tr></thead><tbody>{body}</tbody></table></div>{html_lines([below] if below else [])}"
+        f"<thead><tr>{columns}</tr></thead><tbody>{body}</tbody></table></div>{html_lines(below.splitlines())}"
     )
 
 

@@ -23,7 +23,7 @@ def jobs_table(simulation: JobsSimulation) -> Table:
     """A row a job or, of many, a row a priority; one for all; and how near they came to every limit."""
     table = Table(title=f"{len(simulation.jobs)} jobs, simulated from {simulation.began:%Y-%m-%d %H:%M} on")
     for name in _COLUMNS:
-        table.add_column(name, justify="left" if name in _OF_WORDS else "right")
+        table.add_column(name, justify="left" if name in _OF_WORDS else "right", overflow="fold")
     for name, jobs in _rows(simulation.jobs):
         table.add_row(*_cells(name, jobs))
     table.add_section()

@@ -88,7 +88,7 @@ class _Progress:
             case Resumed():
                 run.done, run.spent = event.evaluations, event.spent
                 self._outlook.goes_on(self._done)
-                done = f"{event.generations} generations, {event.evaluations:g} evaluations"
+                done = f"{event.generations} generations, {event.evaluations:.12g} evaluations"
                 self._display.line(f"{_of(name)}resumed after {done}")
             case Waiting():
                 self._waits(name, event)
@@ -217,7 +217,7 @@ class CountProgress:
     ) -> None:
         self._display.__exit__(kind, error, trace)
 
-    def show(self, done: int, *parts: str) -> None:
+    def show(self, done: float, *parts: str) -> None:
         """So many are done; `parts` are what else is to be said."""
         self._outlook.saw(done)
         self._display.update(done, self._total, [*parts, _rate(self._outlook), _end(self._outlook, self._zone)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lmaas_sdk.accounting.money import NANOUSD_PER_USD
 from lmaas_sdk.reporting.report_runs import NamedRun
@@ -158,7 +158,9 @@ class _Lines:
 
     def over(self, x: Callable[[_Row], float], unit: float) -> Curve:
         points = [(x(row) / unit, y) for row in self.rows if (y := self.y(row)) is not None]
-        return Curve(self.label, tuple(x for x, _ in points), tuple(y for _, y in points), self.look)
+        # a line needs two points: of one there is a mark to see, whatever is drawn besides
+        look = replace(self.look, marker=self.look.marker or "o") if len(points) == 1 else self.look
+        return Curve(self.label, tuple(x for x, _ in points), tuple(y for _, y in points), look)
 
 
 _EVALUATIONS = _Axis("evaluations", lambda row: row.evaluations, ((0, 1, "evaluations"),))

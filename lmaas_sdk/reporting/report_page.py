@@ -7,7 +7,7 @@ import hashlib
 import importlib.metadata
 import importlib.resources
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from lmaas_sdk.errors import MissingExtra
 from lmaas_sdk.reporting.report_figures import Curve, Figure, Level, dev_figure, is_priced, loss_figure
@@ -31,6 +31,7 @@ __all__ = ["check_can_render", "render_page"]
 _NO_GENERATION = "No generation was finished."
 _NO_DEV = "No candidate was scored on a dev set, or only a journal tells of it, which holds no metric."
 _NO_WAITS = "How long was waited, and for what, was not recorded."
+_NEVER_WAITED = "Nothing was waited for"
 _NO_ESTIMATE = "The run was not estimated before it began, or its file does not say so."
 
 
@@ -115,14 +116,13 @@ def _introduction(runs: Sequence[NamedRun]) -> tuple[str, ...]:
 
 def _sections(runs: Sequence[NamedRun]) -> list[Section]:
     priced, notes = is_priced(runs), warnings_table(runs)
-    waits = [(waits_table(one), one.run.waits is None) for one in runs]
     estimates = [(estimate_table(one), one.run.estimate is None) for one in runs]
     return [
         _summary(runs),
         _curves(loss_figure(runs), _NO_GENERATION, {one.name: generations_table(one, priced=priced) for one in runs}),
         _curves(dev_figure(runs), _NO_DEV, {one.name: dev_table(one, priced=priced) for one in runs}),
         Section("Spend by purpose", tables=tuple(spend_table(one) for one in runs), is_half=True),
-        replace(_each("Waits by cause", _NO_WAITS, waits), is_half=True),
+        _waits(runs),
         _each("Estimate against actual", _NO_ESTIMATE, estimates),
         *([Section("Notes", tables=(notes,))] if notes.rows else []),
         Section("Versions", tables=(versions_table(runs),), summary="What computed it"),
@@ -148,6 +148,15 @@ def _curves(figure: Figure, without: str, tables: Mapping[str, Table]) -> Sectio
         tables=tuple(table for table in tables.values() if table.rows),
         summary="The numbers behind these pictures",
     )
+
+
+def _waits(runs: Sequence[NamedRun]) -> Section:
+    """A table a run that has waited, and the names of those that have not."""
+    told = [(one.name, waits_table(one)) for one in runs if one.run.waits is not None]
+    never = [name for name, table in told if not table.rows]
+    said = [f"{_NEVER_WAITED}: {', '.join(never)}." if len(runs) > 1 else f"{_NEVER_WAITED}."] if never else []
+    waited = tuple(table for _, table in told if table.rows)
+    return Section("Waits by cause", tuple(said) if told else (_NO_WAITS,), tables=waited, is_half=True)
 
 
 def _each(title: str, without: str, tables: Sequence[tuple[Table, bool]]) -> Section:

@@ -192,8 +192,9 @@ def _share(part: Amounts, whole: Amounts, *, priced: bool) -> float:
 
 
 def waits_table(one: NamedRun) -> Table:
-    """How long was waited for what, the longest first."""
-    waits = sorted((one.run.waits or {}).items(), key=lambda wait: (-wait[1], wait[0]))
+    """How long was waited for what, the longest first; what was not waited for is left out."""
+    waited = {cause: seconds for cause, seconds in (one.run.waits or {}).items() if seconds > 0}
+    waits = sorted(waited.items(), key=lambda wait: (-wait[1], wait[0]))
     wall_s = one.run.wall_s or 1.0
     columns = (Column("waited for"), Column("time", True), Column("share of time", draws="bar"))
     rows = tuple(

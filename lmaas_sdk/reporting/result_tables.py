@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
 from rich.table import Table
 
 from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.money import format_usd
+from lmaas_sdk.reporting.estimate_tables import comparison_html
 from lmaas_sdk.reporting.html import html_lines, html_section, html_table
 from lmaas_sdk.reporting.outlook import span
 from lmaas_sdk.tuning.predictor import Evaluation
@@ -43,7 +45,7 @@ def _circumstances(result: TuningResult) -> list[str]:
     money = format_usd(spent.nanousd) + ("" if limit is None else f" of ${limit:.2f}")
     waits = [f"{cause.replace('_', ' ')} {span(s)}" for cause, s in result.waits.items() if s >= 1]
     return [
-        f"stopped: {result.stopped}, after {result.evaluations:g} evaluations and {span(result.wall_s)}",
+        f"stopped: {result.stopped}, after {result.evaluations:.12g} evaluations and {span(result.wall_s)}",
         f"spent {spent.calls:,} calls, {spent.tokens:,} tokens, {money}",
         *(["waited: " + ", ".join(waits)] if waits else []),
         *([] if result.failure is None else [f"the backend failed: {result.failure}"]),
@@ -57,7 +59,7 @@ def _value(found: Evaluation) -> str:
 
 def accuracy_table(result: TuningResult) -> Table:
     """The manual prompt and the tuned one on the test set."""
-    table = Table(title=_title(result))
+    table = Table(title=escape(_title(result)))
     table.add_column("prompt")
     table.add_column(f"test {result.prompt.task.metric}", justify="right")
     table.add_column("test texts", justify="right")
@@ -83,10 +85,11 @@ def _amount_cells(amounts: Amounts) -> tuple[str, str, str, str]:
 
 
 def result_html(result: TuningResult) -> str:
-    """For a notebook: the essentials and the spend."""
+    """For a notebook: the essentials, the spend, and the estimate against it."""
     lines = html_lines([*_found(result), *_circumstances(result)])
     warnings = html_lines(f"note: {warning}" for warning in result.warnings)
-    return html_section(_title(result), lines, html_table(spend_table(result)), warnings)
+    compared = "" if result.estimate is None else comparison_html(result.estimate, result.actual)
+    return html_section(_title(result), lines, html_table(spend_table(result)), compared, warnings)
 
 
 def group_html(result: GroupResult) -> str:

@@ -1,66 +1,72 @@
-"""What a simulation looks like while it goes on: one line on a terminal, a line a run elsewhere; always on stderr."""
+"""What a simulation looks like while it goes on: which run is played, how far its calendar is, when all are done."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import Self
-
-from rich.console import Console
-from rich.status import Status
 
 from lmaas_sdk.planning.simulate import SimulatedMoment
 from lmaas_sdk.planning.simulation import told_setting
-from lmaas_sdk.tuning.events import GenerationDone, RunPlanned
+from lmaas_sdk.reporting.progress import CountProgress
+from lmaas_sdk.tuning.events import Event, GenerationDone, RunPlanned
 
-__all__ = ["SimulationProgress"]
+__all__ = ["JobsMoments", "RunMoments"]
 
 
-class SimulationProgress:
-    """Says which seed is at work, and how far its calendar is; `show` is an `on_moment`.
+class RunMoments:
+    """Tells a display of `simulate` and `sweep`; `show` is an `on_moment`.
 
     Args:
-        seeds: Of the runs.
-        console: None: stderr.
-
-    Attributes:
-        status: The line of a terminal; None elsewhere.
+        progress: Counts simulated runs.
+        seeds: Of the runs, of each setting.
+        compare: Whether runs are played once more with nothing in their way, which then is half of the work.
     """
 
-    def __init__(self, seeds: Sequence[int], console: Console | None = None) -> None:
-        self._seeds = list(seeds)
-        self._console = console or Console(stderr=True)
-        self.status: Status | None = None
-        self._planned = ""
-
-    def __enter__(self) -> Self:
-        if self._console.is_terminal:
-            self.status = self._console.status("checking")
-            self.status.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.status is not None:
-            self.status.stop()
+    def __init__(self, progress: CountProgress, seeds: Sequence[int], *, compare: bool = True) -> None:
+        self._progress, self._seeds = progress, list(seeds)
+        self._before = -1  # runs that are done: all that were begun but the one under way
+        self._planned: int | None = None
+        self._part = 0.5 if compare else 1.0
 
     def show(self, moment: SimulatedMoment) -> None:
         """Takes one moment."""
         match moment.event:
             case RunPlanned(generations, population):
-                self._planned = "" if generations is None else f"/{generations * population}"
-                if self.status is None:
-                    self._console.print(f"simulating {self._run(moment)}", highlight=False, soft_wrap=True)
-            case GenerationDone() if self.status is not None:
-                at = moment.at.strftime("%Y-%m-%d %H:%M")
-                done = f"{moment.event.evaluations:g}{self._planned} evaluations, loss {moment.event.lowest_loss:.4f}"
-                self.status.update(f"{self._run(moment)}: {at}, {done}")
+                self._before += not moment.is_unlimited
+                self._planned = None if generations is None else generations * population
+                self._progress.show(self._done(moment, 0), self._run(moment))
+            case GenerationDone(evaluations=evaluations, lowest_loss=loss):
+                at = "" if moment.is_unlimited else f"played until {moment.at:%Y-%m-%d %H:%M}"
+                self._progress.show(self._done(moment, evaluations), self._run(moment), at, f"loss {loss:.4f}")
+
+    def _done(self, moment: SimulatedMoment, evaluations: float) -> float:
+        """Runs, and the part of the one under way; the same with nothing in its way comes after it."""
+        part = min(1.0, evaluations / self._planned) if self._planned else 0.0
+        return self._before + round(self._part * (part + moment.is_unlimited), 2)
 
     def _run(self, moment: SimulatedMoment) -> str:
         number = self._seeds.index(moment.seed) + 1
         run = f"{_setting(moment.setting)}seed {moment.seed} ({number} of {len(self._seeds)})"
         return f"{run} with nothing in its way" if moment.is_unlimited else run
+
+
+class JobsMoments:
+    """Tells a display of `simulate_jobs`; `show` is an `on_event`.
+
+    Args:
+        progress: Counts evaluations.
+    """
+
+    def __init__(self, progress: CountProgress) -> None:
+        self._progress = progress
+        self._by_job: dict[str, float] = {}
+        self._done = 0.0
+
+    def show(self, name: str, event: Event) -> None:
+        """Takes one event of one job."""
+        if isinstance(event, GenerationDone):
+            self._done += event.evaluations - self._by_job.get(name, 0)
+            self._by_job[name] = event.evaluations
+            self._progress.show(self._done, f"{len(self._by_job):,} jobs under way or done")
 
 
 def _setting(setting: Mapping[str, object]) -> str:

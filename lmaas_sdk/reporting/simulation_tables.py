@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from lmaas_sdk.accounting.money import NANOUSD_PER_USD, format_usd
@@ -44,7 +45,7 @@ def simulation_table(simulation: Simulation) -> Table:
         table.add_section()
         table.add_row("median", "", *(_cell(name, summary[name].median) for name in shown))
         table.add_row("range", "", *(_range(name, summary[name]) for name in shown))
-    table.caption = "; ".join(f"seed {run.seed}: {run.failure}" for run in runs if run.failure) or None
+    table.caption = escape("; ".join(f"seed {run.seed}: {run.failure}" for run in runs if run.failure)) or None
     return table
 
 
@@ -60,7 +61,7 @@ def sweep_table(sweep: Sweep) -> Table:
     for setting, simulation, summary in zip(sweep.settings, sweep.simulations, summaries, strict=True):
         last = max(run.ended for run in simulation.runs)
         cells = [_cell(name, summary[name].median) if name in summary else "-" for name in shown]
-        table.add_row(_setting(setting), _moment(last), *cells)
+        table.add_row(escape(_setting(setting)), _moment(last), *cells)
     return table
 
 
@@ -82,7 +83,8 @@ def shown_duration(seconds: float) -> str:
 def _table(title: str, columns: Iterable[str]) -> Table:
     table = Table(title=title)
     for name in columns:
-        table.add_column(name, justify="left" if name in _OF_WORDS else "right")
+        # where a terminal is too narrow for all of a number, it goes on below
+        table.add_column(name, justify="left" if name in _OF_WORDS else "right", overflow="fold")
     return table
 
 

@@ -63,6 +63,11 @@ class GroupResult(Mapping[str, TuningResult]):
             "wall_s": round(self.wall_s, 3),
         }
 
+    def __str__(self) -> str:
+        from lmaas_sdk.reporting.simulation_tables import as_text  # noqa: PLC0415  (only people need it)
+
+        return as_text(self.table())
+
     def _repr_html_(self) -> str:
         """The table, for a notebook."""
         from lmaas_sdk.reporting.result_tables import group_html  # noqa: PLC0415  (only people need it)

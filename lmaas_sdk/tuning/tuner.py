@@ -221,6 +221,7 @@ class Tuner:
         compare_manual: bool = False,
         max_wait_s: float | None = None,
         target: float | None = None,
+        estimate: Estimate | None = None,
     ) -> RunEvents[Event, TuningResult]:
         """The same run, to iterate over.
 
@@ -233,7 +234,8 @@ class Tuner:
         on while an event is looked at; events that nobody has looked at yet are kept.
 
         Args:
-            train, dev, test, compare_manual, max_wait_s, target: As of `fit`. What that raises, iterating does.
+            train, dev, test, compare_manual, max_wait_s, target, estimate: As of `fit`. What that raises, iterating
+                does.
         """
         return RunEvents(
             lambda tell: self.fit(
@@ -244,6 +246,7 @@ class Tuner:
                 max_wait_s=max_wait_s,
                 target=target,
                 on_event=tell,
+                estimate=estimate,
             )
         )
 
