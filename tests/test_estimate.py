@@ -287,6 +287,16 @@ async def test_time_can_be_what_ends_a_run() -> None:
     assert found.evaluations == Range.exactly(160)
     with pytest.raises(ValueError, match="only time"):
         await estimate(mock(), TRAIN, preset=SMALL, budget=budget)
+    with pytest.raises(ValueError, match="only time"):
+        await estimate(mock(), TRAIN, preset=SMALL, budget=budget, conditions=Conditions(latency=Latency()))
+
+
+async def test_an_end_beyond_the_calendar_is_not_told() -> None:
+    """The time still is."""
+    conditions = replace(SECOND, began=datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))
+    found = await estimate(mock(), TRAIN, preset=SMALL, budget=Budget(evaluations=160), conditions=conditions)
+    assert found.wall_s is not None
+    assert (found.ends, found.to_dict()["ends"]) == (None, None)
 
 
 @pytest.mark.parametrize(

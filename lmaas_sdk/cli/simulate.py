@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -146,7 +146,7 @@ def _run(args: argparse.Namespace) -> int:
     recorded = None if args.landscape is None else recorded_landscape(args.landscape)
     seeds = [_SEED if recorded is None else recorded.seed] if args.seeds is None else _numbers("--seeds", args.seeds)
     scenario = _scenario(args, recorded, seeds[0])
-    settings: dict[str, Any] = dict(_swept(setting) for setting in args.sweep)
+    settings = _settings(args.sweep)
     with _without_warnings(), SimulationProgress(seeds) as progress:
         options: dict[str, Any] = {"seeds": seeds, "compare": not args.no_compare, "on_moment": progress.show}
         found = sweep(scenario, **options, **settings) if settings else simulate(scenario, **options)
@@ -279,6 +279,15 @@ def _numbers(option: str, text: str) -> list[int]:
         return [int(number) for number in text.split(",")]
     except ValueError as error:
         raise ValueError(f"{option} are numbers with commas between them, not {text!r:.80}") from error
+
+
+def _settings(sweeps: Sequence[str]) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    for name, values in map(_swept, sweeps):
+        if name in settings:
+            raise ValueError(f"--sweep {name} is there twice: give all its values in one")
+        settings[name] = values
+    return settings
 
 
 def _swept(text: str) -> tuple[str, list[object]]:

@@ -77,8 +77,13 @@ class Estimate:
 
     @property
     def ends(self) -> datetime.datetime | None:
-        """When it can be expected to end; None: that cannot be told."""
-        return None if self.wall_s is None else self.began + datetime.timedelta(seconds=self.wall_s.expected)
+        """When it can be expected to end; None: that cannot be told, or is beyond the calendar."""
+        if self.wall_s is None:
+            return None
+        try:
+            return self.began + datetime.timedelta(seconds=self.wall_s.expected)
+        except OverflowError:
+            return None
 
     def fits(
         self,
