@@ -291,6 +291,14 @@ async def test_time_can_be_what_ends_a_run() -> None:
         await estimate(mock(), TRAIN, preset=SMALL, budget=budget, conditions=Conditions(latency=Latency()))
 
 
+async def test_a_run_that_hedges_is_said_to_be_unforeseen() -> None:
+    """Its note says in which way it differs."""
+    found = await estimate(
+        mock(), TRAIN, preset=SMALL, conditions=SECOND, budget=Budget(evaluations=160), scheduling=Scheduling("hedge")
+    )
+    assert any("sent twice" in note and "faster" in note for note in found.notes)
+
+
 async def test_an_end_beyond_the_calendar_is_not_told() -> None:
     """The time still is."""
     conditions = replace(SECOND, began=datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))

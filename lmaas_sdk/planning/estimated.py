@@ -28,7 +28,10 @@ QUANTITIES = ("calls", "evaluations", "attempts", "tokens", "cost_usd", "wall_s"
 _SLACK = {"wall_s": 0.001, "cost_usd": 1e-9}  # results give seconds to the millisecond, money to the nano-dollar
 _ONLY_QUOTA = "no latency is known: the time is what the quota alone takes, and answers come on top"
 _PLATEAU = "a plateau may end the run early: low is the earliest end, expected and high that of the budget"
-_HEDGED = "calls that are sent twice because they are slow are not counted"
+_HEDGED = (
+    "calls that are sent twice because they are slow are not foreseen: the run is faster, "
+    "and its budget pays for fewer evaluations"
+)
 _RESTARTS = "a restart doubles the population, which is not foreseen"
 
 
