@@ -299,6 +299,14 @@ async def test_a_run_that_hedges_is_said_to_be_unforeseen() -> None:
     assert any("sent twice" in note and "faster" in note for note in found.notes)
 
 
+async def test_the_patience_of_a_run_is_told_to_its_estimate() -> None:
+    """As it is told to `fit`: the day's four calls are made, and the next day is not waited for."""
+    tuner = Tuner(mock(max_candidates=8), preset=SMALL, budget=Budget(evaluations=160))
+    found = await tuner.estimate(TRAIN, conditions=FOUR_A_DAY, max_wait_s=60.0)
+    assert found.calls == Range.exactly(4)
+    assert (await tuner.estimate(TRAIN, conditions=FOUR_A_DAY)).calls == Range.exactly(20)
+
+
 async def test_an_end_beyond_the_calendar_is_not_told() -> None:
     """The time still is."""
     conditions = replace(SECOND, began=datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))
