@@ -157,6 +157,13 @@ def test_options_that_cannot_be_read_are_refused(option: str, capsys: pytest.Cap
     assert "not '" in capsys.readouterr().err
 
 
+def test_days_are_as_many_as_the_run_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where another limit than the day's holds its calls up."""
+    slow = ["--requests-per-day", "5000", "--requests-per-minute", "1", "--candidates-a-call", "1"]
+    assert 0 == main([*PAPER, *slow, "--budget-evaluations", "8000", "--no-dev", "--json"])
+    assert {"low": 6, "expected": 6, "high": 6} == json.loads(capsys.readouterr().out)["quota_days"]
+
+
 def test_an_outage_that_cannot_be_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     """With what is wrong about it."""
     with pytest.raises(SystemExit):
