@@ -252,6 +252,7 @@ def test_help_works_for_every_command(command: list[str], capsys: pytest.Capture
         (BudgetTooSmall("b", "calls", limit=1, posted=0, pending=0, asked=2), 2),
         (BudgetExceeded("b", "calls", limit=1, posted=1, pending=0, asked=1), 2),
         (QuotaExceeded("wait", wait_s=5), 4),
+        (QuotaExceeded("never", wait_s=float("inf")), 2),
         (BackendUnavailable("gone"), 4),
         (NoLanguageModelHead("headless"), 4),
         (ValueError("bad"), 2),

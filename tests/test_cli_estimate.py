@@ -135,6 +135,11 @@ def test_a_probe_and_a_ledger_teach(tmp_path: Path, capsys: pytest.CaptureFixtur
         (["--probe", "3"], "--probe"),
         (["--data", "folder"], "--data"),
         (["--budget-wall-s", "60"], "only time"),
+        (["--budget-wall-s", "60", "--latency-s", "0"], "only time"),
+        (["--fail", "rate_limit=1"], "rate_limit"),
+        (["--tokens-per-minute", "5"], "a minute are allowed"),
+        (["--latency-s", "1", "--latency-spread", "800"], "spread"),
+        (["--latency-s", "1e308"], "median_s"),
     ],
 )
 def test_what_cannot_be_is_refused(arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,6 +155,20 @@ def test_options_that_cannot_be_read_are_refused(option: str, capsys: pytest.Cap
         main([*PAPER, option])
     assert ended.value.code == 2
     assert "not '" in capsys.readouterr().err
+
+
+def test_days_are_as_many_as_the_run_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where another limit than the day's holds its calls up."""
+    slow = ["--requests-per-day", "5000", "--requests-per-minute", "1", "--candidates-a-call", "1"]
+    assert 0 == main([*PAPER, *slow, "--budget-evaluations", "8000", "--no-dev", "--json"])
+    assert {"low": 6, "expected": 6, "high": 6} == json.loads(capsys.readouterr().out)["quota_days"]
+
+
+def test_an_outage_that_cannot_be_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """With what is wrong about it."""
+    with pytest.raises(SystemExit):
+        main([*PAPER, "--outage=1:-1"])
+    assert "lasts_s is a finite number of at least 0, not -1.0" in capsys.readouterr().err
 
 
 def test_a_task_is_needed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -287,6 +287,32 @@ async def test_time_can_be_what_ends_a_run() -> None:
     assert found.evaluations == Range.exactly(160)
     with pytest.raises(ValueError, match="only time"):
         await estimate(mock(), TRAIN, preset=SMALL, budget=budget)
+    with pytest.raises(ValueError, match="only time"):
+        await estimate(mock(), TRAIN, preset=SMALL, budget=budget, conditions=Conditions(latency=Latency()))
+
+
+async def test_a_run_that_hedges_is_said_to_be_unforeseen() -> None:
+    """Its note says in which way it differs."""
+    found = await estimate(
+        mock(), TRAIN, preset=SMALL, conditions=SECOND, budget=Budget(evaluations=160), scheduling=Scheduling("hedge")
+    )
+    assert any("sent twice" in note and "faster" in note for note in found.notes)
+
+
+async def test_the_patience_of_a_run_is_told_to_its_estimate() -> None:
+    """As it is told to `fit`: the day's four calls are made, and the next day is not waited for."""
+    tuner = Tuner(mock(max_candidates=8), preset=SMALL, budget=Budget(evaluations=160))
+    found = await tuner.estimate(TRAIN, conditions=FOUR_A_DAY, max_wait_s=60.0)
+    assert found.calls == Range.exactly(4)
+    assert (await tuner.estimate(TRAIN, conditions=FOUR_A_DAY)).calls == Range.exactly(20)
+
+
+async def test_an_end_beyond_the_calendar_is_not_told() -> None:
+    """The time still is."""
+    conditions = replace(SECOND, began=datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))
+    found = await estimate(mock(), TRAIN, preset=SMALL, budget=Budget(evaluations=160), conditions=conditions)
+    assert found.wall_s is not None
+    assert (found.ends, found.to_dict()["ends"]) == (None, None)
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,10 @@ def _chance(text: str) -> tuple[str, float]:
 def _outage(text: str) -> Outage:
     after, _, lasts = text.partition(":")
     why = "an outage is written as AFTER:SECONDS, such as 3600:600"
-    return Outage(_number(after, why), _number(lasts, why))
+    try:
+        return Outage(_number(after, why), _number(lasts, why))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _number(text: str, why: str) -> float:

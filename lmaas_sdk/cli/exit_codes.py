@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from lmaas_sdk.errors import BackendError, LmaasError, MissingExtra, ModelLoadError, QuotaExceeded
 from lmaas_sdk.tuning.group_result import GroupResult
 from lmaas_sdk.tuning.result import TuningResult
@@ -29,6 +31,8 @@ EXIT_CODES_HELP = (
 
 def exit_code_of(error: Exception) -> int | None:
     """The exit code of an error that a user can do something about; None: it is a fault of this program."""
+    if isinstance(error, QuotaExceeded) and math.isinf(error.wait_s):
+        return USAGE  # no wait would let the call through
     if isinstance(error, (MissingExtra, ModelLoadError, QuotaExceeded)):
         return UNAVAILABLE
     if isinstance(error, BackendError) and not isinstance(error, ValueError):

@@ -6,7 +6,7 @@ import argparse
 import json
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -148,7 +148,7 @@ def _run(args: argparse.Namespace) -> int:
     recorded = None if args.landscape is None else recorded_landscape(args.landscape)
     seeds = [_SEED if recorded is None else recorded.seed] if args.seeds is None else _numbers("--seeds", args.seeds)
     scenario = _scenario(args, recorded, seeds[0])
-    settings: dict[str, Any] = dict(_swept(setting) for setting in args.sweep)
+    settings = _settings(args.sweep)
     runs = math.prod((len(seeds), *map(len, settings.values())))
     with _without_warnings(), CountProgress("simulated runs", runs) as progress:
         on_moment = RunMoments(progress, seeds, compare=not args.no_compare).show
@@ -284,6 +284,15 @@ def _numbers(option: str, text: str) -> list[int]:
         return [int(number) for number in text.split(",")]
     except ValueError as error:
         raise ValueError(f"{option} are numbers with commas between them, not {text!r:.80}") from error
+
+
+def _settings(sweeps: Sequence[str]) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    for name, values in map(_swept, sweeps):
+        if name in settings:
+            raise ValueError(f"--sweep {name} is there twice: give all its values in one")
+        settings[name] = values
+    return settings
 
 
 def _swept(text: str) -> tuple[str, list[object]]:

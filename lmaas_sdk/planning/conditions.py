@@ -14,6 +14,10 @@ from lmaas_sdk.traffic.quota_presets import Quotas, quotas_of
 
 __all__ = ["Conditions", "Failures", "Latency", "Outage"]
 
+_LONGEST_S = 3.2e9  # a century
+_WIDEST = 10.0  # one attempt in 40 already takes half a billion times the median
+_MOST = {"median_s": _LONGEST_S, "per_text_s": _LONGEST_S, "spread": _WIDEST}
+
 
 @dataclass(frozen=True, slots=True)
 class Latency:
@@ -28,7 +32,7 @@ class Latency:
         measured_s: Seconds of attempts, one of which is drawn in the place of `median_s` and `spread`.
 
     Raises:
-        ValueError: A value is negative or not finite, or `slow` is above 1; the message names it.
+        ValueError: A value is negative, not finite or absurdly large, or `slow` is above 1; the message names it.
     """
 
     median_s: float = 0.0
@@ -41,9 +45,9 @@ class Latency:
     def __post_init__(self) -> None:
         for each in fields(self):
             if each.name != "measured_s":
-                _check_amount(each.name, getattr(self, each.name))
+                _check_amount(each.name, getattr(self, each.name), most=_MOST.get(each.name, math.inf))
         for seconds in self.measured_s:
-            _check_amount("measured_s", seconds)
+            _check_amount("measured_s", seconds, most=_LONGEST_S)
         if self.slow > 1:
             raise ValueError(f"slow is the part of attempts that are stragglers, at most 1, not {self.slow!r}")
         if self.slow_factor < 1:
@@ -56,6 +60,11 @@ class Latency:
         if self.measured_s:
             return not varies and len(set(self.measured_s)) == 1
         return not varies and (not self.spread or not self.median_s)
+
+    @property
+    def is_none(self) -> bool:
+        """Whether answers take no time."""
+        return not any(self.measured_s or (self.median_s,)) and not self.per_text_s
 
     def draw_s(self, pairs: int, generator: np.random.Generator) -> float:
         """Seconds of an attempt.
@@ -86,8 +95,8 @@ class Outage:
     lasts_s: float
 
     def __post_init__(self) -> None:
-        _check_amount("after_s", self.after_s)
-        _check_amount("lasts_s", self.lasts_s)
+        _check_amount("after_s", self.after_s, most=_LONGEST_S)
+        _check_amount("lasts_s", self.lasts_s, most=_LONGEST_S)
 
     def covers(self, elapsed_s: float) -> bool:
         """Whether it is on, so many seconds from the start."""
@@ -128,6 +137,18 @@ class Failures:
         """By kind."""
         return {kind: getattr(self, kind) for kind in ("refused", "rate_limit", "server_fault", "timeout")}
 
+    def check_ends(self, *waits_s: float | None) -> None:
+        """Refuses what would be repeated for ever.
+
+        Args:
+            waits_s: What bounds a run's patience with 429s; None: that does not.
+
+        Raises:
+            ValueError: Every attempt meets a 429, and nothing bounds the patience.
+        """
+        if self.rate_limit == 1 and all(wait_s is None for wait_s in waits_s):
+            raise ValueError("every attempt meets a 429 (rate_limit is 1), for ever: set max_wait_s, or a lower chance")
+
     @property
     def total(self) -> float:
         """The chance that an attempt fails, outages apart."""
@@ -165,6 +186,8 @@ class Conditions:
             raise ValueError(f"began has a time zone, unlike {self.began!r}: datetime(..., tzinfo=ZoneInfo('...'))")
 
 
-def _check_amount(name: str, value: float) -> None:
+def _check_amount(name: str, value: float, *, most: float = math.inf) -> None:
     if isinstance(value, bool) or not (math.isfinite(value) and value >= 0):
         raise ValueError(f"{name} is a finite number of at least 0, not {value!r}")
+    if value > most:
+        raise ValueError(f"{name} is at most {most:g}, not {value!r}")

@@ -42,6 +42,12 @@ class Knowledge:
         return self.latency is not None or bool(self.measured_s)
 
     @property
+    def takes_time(self) -> bool:
+        """Whether answers do."""
+        given = self.latency
+        return any(self.measured_s) or (given is not None and not given.is_none)
+
+    @property
     def is_certain(self) -> bool:
         """Whether equal attempts fare equally, always."""
         is_constant = not self.measured_s and (self.latency is None or self.latency.is_constant)

@@ -138,7 +138,8 @@ async def estimate(  # noqa: PLR0913  (all but three by name)
         BudgetTooSmall: The budget cannot pay for one generation.
         TaskError: The data are unusable.
         ValueError: A setting is out of its range; both `budget` and `evaluations` are given; or nothing but time
-            limits the run, and no latency is known.
+            limits the run, and no latency is known or it is 0.
+        QuotaExceeded: The quota lets a call of a generation never through, however long it waits.
         BudgetExceeded, BackendError: A probe was not answered.
     """
     if evaluations is not None and budget is not None:

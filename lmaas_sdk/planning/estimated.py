@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.budget import Budget
@@ -19,7 +20,7 @@ from lmaas_sdk.planning.figures import OfPurpose, figures_of
 from lmaas_sdk.planning.played import Played
 from lmaas_sdk.planning.ranges import Range
 from lmaas_sdk.planning.setting import Setting
-from lmaas_sdk.planning.traffic import has_windows
+from lmaas_sdk.planning.traffic import World, has_windows
 from lmaas_sdk.planning.work import Work
 from lmaas_sdk.seeding import whole_number
 
@@ -32,7 +33,10 @@ QUANTITIES = ("calls", "evaluations", "attempts", "tokens", "cost_usd", "wall_s"
 _SLACK = {"wall_s": 0.001, "cost_usd": 1e-9}  # results give seconds to the millisecond, money to the nano-dollar
 _ONLY_QUOTA = "no latency is known: the time is what the quota alone takes, and answers come on top"
 _PLATEAU = "a plateau may end the run early: low is the earliest end, expected and high that of the budget"
-_HEDGED = "calls that are sent twice because they are slow are not counted"
+_HEDGED = (
+    "calls that are sent twice because they are slow are not foreseen: the run is faster, "
+    "and its budget pays for fewer evaluations"
+)
 _RESTARTS = "a restart doubles the population, which is not foreseen"
 
 
@@ -81,8 +85,13 @@ class Estimate:
 
     @property
     def ends(self) -> datetime.datetime | None:
-        """When it can be expected to end; None: that cannot be told."""
-        return None if self.wall_s is None else self.began + datetime.timedelta(seconds=self.wall_s.expected)
+        """When it can be expected to end; None: that cannot be told, or is beyond the calendar."""
+        if self.wall_s is None:
+            return None
+        try:
+            return self.began + datetime.timedelta(seconds=self.wall_s.expected)
+        except OverflowError:
+            return None
 
     def fits(
         self,
@@ -231,12 +240,13 @@ def from_draws(
         early: The same, if it ends as early as it may; empty: it does not end early.
         is_timed: Whether quotas were played through.
     """
-    price, limits = setting.backend.card.price, setting.world.limits
+    price, world = setting.backend.card.price, setting.world
     found = figures_of(draws, price)
     least = figures_of(early, price) if early else found
     total, low = found.total, least.total
     calls = _from(low.calls, total.calls)
-    times = is_timed and (setting.knowledge.has_latency or has_windows(limits))
+    times = is_timed and (setting.knowledge.has_latency or has_windows(world.limits))
+    wall_s = _from(least.wall_s, found.wall_s) if times else None
     return Estimate(
         model=model or setting.backend.card.name,
         calls=calls,
@@ -244,11 +254,11 @@ def from_draws(
         attempts=_from(low.attempts, total.attempts),
         tokens=_from(low.tokens, total.tokens),
         cost_usd=None if total.cost_usd is None or low.cost_usd is None else _from(low.cost_usd, total.cost_usd),
-        wall_s=_from(least.wall_s, found.wall_s) if times else None,
+        wall_s=wall_s,
         generations=_from(least.generations, found.generations),
         by_purpose=found.by_purpose,
-        quota_days=_days(calls, limits.requests_per_day),
-        began=datetime.datetime.fromtimestamp(setting.world.began_s, datetime.UTC),
+        quota_days=_days(calls, wall_s, world),
+        began=datetime.datetime.fromtimestamp(world.began_s, datetime.UTC),
         notes=_notes(setting, has_time=times, is_early=bool(early)),
         tokens_by=setting.backend.method,
         is_counted=setting.backend.is_exact,
@@ -273,12 +283,28 @@ def _from(low: Range, found: Range) -> Range:
     return found if low is found else Range(min(low.low, found.low), found.expected, found.high)
 
 
-def _days(calls: Range, a_day: int | None) -> Range | None:
-    """Days that so many calls are spread over."""
+def _days(calls: Range, wall_s: Range | None, world: World) -> Range | None:
+    """Days that so many calls are spread over: as the quota takes, or more where something else holds them up."""
+    a_day = world.limits.requests_per_day
     if not a_day:
         return None
-    low, expected, high = (math.ceil(end / a_day) for end in (calls.low, calls.expected, calls.high))
-    return Range(low, expected, high)
+
+    def days(count: float, elapsed_s: float) -> int:
+        return max(math.ceil(count / a_day), _day_of(elapsed_s, world))
+
+    if wall_s is None:
+        wall_s = Range.exactly(0.0)
+    ends = zip((calls.low, calls.expected, calls.high), (wall_s.low, wall_s.expected, wall_s.high), strict=True)
+    return Range(*(days(count, elapsed_s) for count, elapsed_s in ends))
+
+
+def _day_of(elapsed_s: float, world: World) -> int:
+    """Which day it is after so many seconds; the first is 1."""
+    if world.limits.day_time_zone is None:
+        return int(elapsed_s // 86_400) + 1
+    zone = ZoneInfo(world.limits.day_time_zone)
+    began, then = (datetime.datetime.fromtimestamp(world.began_s + s, zone).date() for s in (0.0, elapsed_s))
+    return (then - began).days + 1
 
 
 def _usd(amount_nanousd: int) -> Decimal:

@@ -74,6 +74,9 @@ class Scenario:
                 whole_number(name, count, at_least=1)
         if self.max_wait_s is not None and not self.max_wait_s >= 0:
             raise ValueError(f"max_wait_s is at least 0, or None for no limit, not {self.max_wait_s!r}")
+        wall_s = None if self.budget is None else self.budget.limits["wall_s"]
+        patience_s = (self.max_wait_s, self.retry.max_wait_s, None if wall_s is None else float(wall_s))
+        self.conditions.failures.check_ends(*patience_s)
         _ = self.search
         load_backend("mock", **self.provider())  # it refuses what cannot be
 

@@ -13,9 +13,10 @@ from lmaas_sdk.outside import outside
 from lmaas_sdk.planning.conditions import Conditions, Failures, Latency
 from lmaas_sdk.planning.draws import Knowledge, draws_of
 from lmaas_sdk.planning.played import Played
-from lmaas_sdk.planning.traffic import World
+from lmaas_sdk.planning.traffic import World, has_windows
 from lmaas_sdk.planning.work import Work, scratch_budget, work_of
 from lmaas_sdk.traffic.concurrency import most_at_once
+from lmaas_sdk.traffic.quota import check_ever_fits
 from lmaas_sdk.traffic.retry import RetryPolicy
 from lmaas_sdk.tuning.plan import plan_run
 from lmaas_sdk.tuning.preparation import LabelledTexts, run_costs, will_race
@@ -70,7 +71,8 @@ class Setting:
 
         Raises:
             BudgetTooSmall: It cannot pay for one generation.
-            ValueError: Nothing but time limits the run, and no latency is known.
+            QuotaExceeded: The quota lets a call of a generation never through, however long it waits.
+            ValueError: Nothing but time limits the run, and none passes; or it would repeat its calls for ever.
         """
         client, preset = self.client, self.preset
         is_raced = will_race(client, preset, self.data["train"], given=budget)
@@ -78,9 +80,9 @@ class Setting:
         costs = run_costs(self.backend, preset, self.data, candidates=self._candidates, racing=racing)
         scratch = scratch_budget(budget, costs)
         plan = plan_run(scratch, costs)
-        if plan.generations is None and not self.knowledge.has_latency:
-            raise ValueError("only time limits this run: say how long calls take (a latency, or a probe)")
-        return work_of(
+        if plan.generations is None and not (self.knowledge.has_latency and self._takes_time):
+            raise ValueError("only time limits this run: say how long calls take (a latency above 0, or a probe)")
+        work = work_of(
             client,
             self.data,
             racing=racing,
@@ -90,6 +92,19 @@ class Setting:
             population=preset.population,
             over_ask=self.scheduling.over_ask,
         )
+        self._check_ends(work)
+        return work
+
+    def _check_ends(self, work: Work) -> None:
+        self.knowledge.failures.check_ends(self.policy.max_wait_s, work.wall_s)
+        limits = self.client.limits("score")
+        for ask in work.rungs[0](work.candidates):
+            check_ever_fits(ask.worst.tokens, limits)
+
+    @property
+    def _takes_time(self) -> bool:
+        """Whether time passes, so that a limit of it ends the run."""
+        return self.knowledge.takes_time or has_windows(self.client.limits("score"))
 
     def unlimited(self, generations: int) -> Work:
         """The steps of a run that does so many generations, whatever they take."""

@@ -205,7 +205,7 @@ class Tuner:
         check_comparison(compare_manual=compare_manual, has_test=test is not None)
         if estimate is not None and not isinstance(estimate, Estimate):
             raise TypeError(f"estimate is what `await tuner.estimate(train)` gives, not {estimate!r:.80}")
-        retry = self._retry if max_wait_s is None else replace(self._retry, max_wait_s=max_wait_s)
+        retry = self._patience(max_wait_s)
         datasets = {"train": train, "dev": dev, "test": test, "manual": test if compare_manual else None}
         if on_event is None:
             return await self._fitted(datasets, target, retry, _ignore, estimate=estimate)
@@ -280,13 +280,14 @@ class Tuner:
             finally:
                 await client.budget.ledger.flush()
 
-    async def estimate(
+    async def estimate(  # noqa: PLR0913  (all but two by name)
         self,
         train: Dataset,
         dev: Dataset | None = None,
         *,
         test: Dataset | None = None,
         compare_manual: bool = False,
+        max_wait_s: float | None = None,
         conditions: Conditions | None = None,
         probe: int = 0,
         history: History | None = None,
@@ -294,7 +295,7 @@ class Tuner:
         """What `fit` on these data will come to, without sending a call; see `lmaas_sdk.estimate`.
 
         Args:
-            train, dev, test, compare_manual: As of `fit`.
+            train, dev, test, compare_manual, max_wait_s: As of `fit`.
             conditions, probe, history: As of `lmaas_sdk.estimate`; without quotas, the tuner's hold.
 
         Raises:
@@ -310,12 +311,15 @@ class Tuner:
             self.preset,
             self.seed,
             self._scheduling,
-            self._retry,
+            self._patience(max_wait_s),
             given if given.quotas is not None else replace(given, quotas=self._quotas),
             probe,
             history,
         )
         return await run.of({"train": train, "dev": dev, "test": test, "manual": test if compare_manual else None})
+
+    def _patience(self, max_wait_s: float | None) -> RetryPolicy:
+        return self._retry if max_wait_s is None else replace(self._retry, max_wait_s=max_wait_s)
 
     def _fit(self, client: Client, around: Surroundings, estimate: Estimate | None) -> Fit:
         return Fit(
