@@ -88,6 +88,10 @@ class Ledger(ABC):
     async def flush(self) -> None:
         """Returns once everything told so far is booked."""
 
+    @abstractmethod
+    def wait_until_booked(self) -> None:
+        """As `flush`; the thread waits, so it is none of an event loop's."""
+
     def open_account(self, opened: Opened, above: Opened | None, limits: Limits) -> None:
         """Finds or makes an account.
 
@@ -274,6 +278,9 @@ class MemoryLedger(Ledger):
         return account.now
 
     async def flush(self) -> None:
+        """Nothing waits to be booked."""
+
+    def wait_until_booked(self) -> None:
         """Nothing waits to be booked."""
 
     def _do(self, work: Work[T]) -> T:

@@ -161,6 +161,9 @@ class SqliteLedger(Ledger):
     async def flush(self) -> None:
         await self.hold(_nothing)
 
+    def wait_until_booked(self) -> None:
+        self.run(_nothing)
+
     async def execute(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Does `work` in the transaction that books what else is asked for; it is undone if it raises.
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
@@ -70,7 +70,7 @@ class Journal:
 
     def __init__(self, file: JournalFile, durability: Durability, pool: ThreadPoolExecutor) -> None:
         self._file, self._durability, self._pool = file, durability, pool
-        self._booked: Callable[[], Awaitable[None]] | None = None
+        self._ledger: Ledger | None = None
         self._waiting: list[tuple[dict[str, Any], bool]] = []
         self._writing = asyncio.Lock()
         self.past = Past()
@@ -131,7 +131,7 @@ class Journal:
         Else a process that dies between the two would leave a call in the ledger that nobody knows the cost of, and
         that nobody asks for again.
         """
-        self._booked = ledger.flush
+        self._ledger = ledger
 
     async def resumed(self, versions: Mapping[str, str]) -> None:
         """Another process goes on."""
@@ -202,12 +202,16 @@ class Journal:
 
     async def _write_waiting(self) -> None:
         async with self._writing:
-            if self._booked is not None and any("paid" in record for record, _ in self._waiting):
-                await self._booked()
             waiting, self._waiting = self._waiting, []
             if waiting:
                 records, wait = [record for record, _ in waiting], any(durable for _, durable in waiting)
-                await self._on_thread(lambda: self._file.append(records, durable=wait))
+                await self._on_thread(lambda: self._append(records, durable=wait))
+
+    def _append(self, records: Sequence[dict[str, Any]], *, durable: bool) -> None:
+        """Waits for the ledger here, as each turn of the event loop's thread costs more than the writing."""
+        if self._ledger is not None and any("paid" in record for record in records):
+            self._ledger.wait_until_booked()
+        self._file.append(records, durable=durable)
 
     async def _on_thread(self, work: Callable[[], _T]) -> _T:
         return await _done(asyncio.get_running_loop().run_in_executor(self._pool, work))
