@@ -126,7 +126,17 @@ def test_a_result_as_text_says_the_essentials() -> None:
     assert lines[4].startswith("spent 8 calls, ")
     assert lines[4].endswith(" of $3.00")
     assert "waited: quota 1 min" == lines[5]
-    assert 6 == len(lines)
+    assert "as estimated: calls, evaluations, attempts, tokens, dollars" == lines[6]
+    assert 7 == len(lines)
+
+
+def test_what_an_estimate_did_not_foresee_is_said_in_a_line() -> None:
+    """A run whose attempts fail makes more of them than one whose do not."""
+    backend = mock(faults=Faults(plan=lambda attempt: "server_fault" if attempt.number == 0 else None))
+    found = run_virtual(Tuner(backend, budget=Budget(evaluations=40), preset=SMALL).fit(TRAIN))
+    (line,) = [line for line in str(found).splitlines() if "estimated" in line]
+    assert line.startswith("as estimated: evaluations, tokens")
+    assert line.endswith("; calls 6, estimated 5; attempts 6, estimated 5")
 
 
 def test_a_result_without_dev_and_test_as_text() -> None:

@@ -19,7 +19,7 @@ from lmaas_sdk.cli.run_options import Splits
 from lmaas_sdk.errors import MissingExtra
 from lmaas_sdk.reporting.curves import check_can_draw, draw_run
 from lmaas_sdk.reporting.progress import RunProgress
-from lmaas_sdk.reporting.result_tables import accuracy_table, spend_table
+from lmaas_sdk.reporting.result_tables import accuracy_table, estimate_lines, spend_table
 from lmaas_sdk.tuning.group import TunerGroup
 from lmaas_sdk.tuning.result import TuningResult
 from lmaas_sdk.tuning.run_file import save_record
@@ -113,6 +113,8 @@ def report(result: TuningResult, files: OutputFiles, *, as_json: bool) -> None:
     console.print(accuracy_table(result))
     console.print(spend_table(result))
     console.print(f"stopped: {result.stopped} after {result.wall_s:.1f} s; chosen by {result.chosen_by}")
+    for line in estimate_lines(result):
+        console.print(line, soft_wrap=True, highlight=False)
     for warning in (*result.warnings, *([] if result.failure is None else [f"the backend failed: {result.failure}"])):
         console.print(f"note: {warning}", soft_wrap=True, highlight=False, markup=False)
     for name, path in written.items():

@@ -12,7 +12,7 @@ from lmaas_sdk.planning.estimated import QUANTITIES, Estimate
 from lmaas_sdk.planning.ranges import Range
 from lmaas_sdk.reporting.html import html_lines, html_table
 
-__all__ = ["comparison_html", "estimate_html", "estimate_table", "range_cells"]
+__all__ = ["comparison_html", "comparison_line", "estimate_html", "estimate_table", "range_cells"]
 
 _ENDS = ("low (5 %)", "expected", "high (95 %)")
 _NAMES = {"cost_usd": "dollars", "wall_s": "time"}
@@ -53,6 +53,19 @@ def comparison_html(found: Estimate, actual: Mapping[str, float | None]) -> str:
         for came in (actual.get(name),)
     ]
     return html_table(head=("", *_ENDS, "actual"), rows=rows, caption="estimate against actual")
+
+
+def comparison_line(found: Estimate, actual: Mapping[str, float | None]) -> str:
+    """In a line: what came out as an estimate said, and what did not; what nobody knows is left out."""
+    compared = {name: one for name, one in found.against(actual).items() if one is not None}
+    outside = [name for name, one in compared.items() if one["is_within"] is False]
+    within = [_NAMES.get(name, name) for name, one in compared.items() if one["is_within"]]
+    told = [f"as estimated: {', '.join(within)}"] if within else []
+    for name in outside:
+        low, _, high = range_cells(name, getattr(found, name))
+        came = _shown(name, actual[name] or 0.0)
+        told.append(f"{_NAMES.get(name, name)} {came}, estimated {low if low == high else f'{low} .. {high}'}")
+    return "; ".join(told)
 
 
 def range_cells(name: str, found: Range | None) -> tuple[str, str, str]:

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.money import format_usd
-from lmaas_sdk.reporting.estimate_tables import comparison_html
+from lmaas_sdk.reporting.estimate_tables import comparison_html, comparison_line
 from lmaas_sdk.reporting.html import html_lines, html_section, html_table
 from lmaas_sdk.reporting.outlook import span
 from lmaas_sdk.tuning.predictor import Evaluation
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lmaas_sdk.tuning.group_result import GroupResult
     from lmaas_sdk.tuning.result import TuningResult
 
-__all__ = ["accuracy_table", "group_html", "result_html", "result_lines", "spend_table"]
+__all__ = ["accuracy_table", "estimate_lines", "group_html", "result_html", "result_lines", "spend_table"]
 
 
 def result_lines(result: TuningResult) -> list[str]:
@@ -48,8 +48,15 @@ def _circumstances(result: TuningResult) -> list[str]:
         f"stopped: {result.stopped}, after {result.evaluations:.12g} evaluations and {span(result.wall_s)}",
         f"spent {spent.calls:,} calls, {spent.tokens:,} tokens, {money}",
         *(["waited: " + ", ".join(waits)] if waits else []),
+        *estimate_lines(result),
         *([] if result.failure is None else [f"the backend failed: {result.failure}"]),
     ]
+
+
+def estimate_lines(result: TuningResult) -> list[str]:
+    """What the run has come to against what was expected of it; nothing where nothing was."""
+    told = "" if result.estimate is None else comparison_line(result.estimate, result.actual)
+    return [told] if told else []
 
 
 def _value(found: Evaluation) -> str:
