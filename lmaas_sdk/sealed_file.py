@@ -44,8 +44,12 @@ class SealedFormat:
 
     def to_bytes(self, content: Mapping[str, object]) -> bytes:
         """A file's content, the same bytes for the same values."""
+        return canonical_json(self.sealed(content)) + b"\n"
+
+    def sealed(self, content: Mapping[str, object]) -> dict[str, Any]:
+        """The values of a file, format and digest included."""
         whole = {"format": self.name, **content}
-        return canonical_json(whole | {"digest": digest(whole)}) + b"\n"
+        return whole | {"digest": digest(whole)}
 
     def from_bytes(self, content: bytes, make: Callable[[dict[str, Any]], _T]) -> _T:
         """Reads what `to_bytes` wrote. Nothing in it is trusted: it may come from anyone.

@@ -51,7 +51,14 @@ class TunedPrompt:
 
     def to_bytes(self) -> bytes:
         """The file's content: JSON with arrays in base64, the same bytes for the same prompt."""
-        content = {
+        return _FILE.to_bytes(self._fields())
+
+    def to_wire(self) -> dict[str, Any]:
+        """The same values as in the file, for a file that holds a prompt among others."""
+        return _FILE.sealed(self._fields())
+
+    def _fields(self) -> dict[str, object]:
+        return {
             "model": self.model,
             "tokenizer_digest": self.tokenizer_digest,
             "task": self.task.to_wire(),
@@ -59,7 +66,6 @@ class TunedPrompt:
             "z": array_to_wire(self.z),
             "arrays": [array_to_wire(array) for array in self.arrays],
         }
-        return _FILE.to_bytes(content)
 
     def save(self, path: str | Path) -> Path:
         """Writes the prompt to one file, whole or not at all, and returns its path.
