@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from lmaas_sdk.client import Client
 from lmaas_sdk.methods.demonstrations import joined
@@ -10,7 +11,27 @@ from lmaas_sdk.texts import Piece, Text, TextSet
 
 __all__ = ["Packing"]
 
-_NOTHING: Text = (Piece("field", ""),)
+# What stands before a text in its place: byte-level BPE takes the space before a word into the word's first token, so a
+# text is not as long behind another as by itself.
+_ANCHOR: Text = (Piece("template", "."),)
+
+
+@dataclass(frozen=True, slots=True)
+class _Lengths:
+    """Tokens of demonstrations: `first`: of all up to the first one's end; `behind`: what one adds behind another."""
+
+    first: tuple[int, ...]
+    behind: tuple[int, ...]
+
+    def fitting(self, room: int) -> tuple[int, ...]:
+        """The indices of those that are taken, in order, each that still fits."""
+        taken: list[int] = []
+        for index, (first, behind) in enumerate(zip(self.first, self.behind, strict=True)):
+            length = behind if taken else first
+            if length <= room:
+                taken.append(index)
+                room -= length
+        return tuple(taken)
 
 
 class Packing:
@@ -30,7 +51,7 @@ class Packing:
     def __init__(self, client: Client, instruction: Text, demonstrations: Sequence[Text], *, separator: str) -> None:
         self._client, self._instruction, self._separator = client, instruction, separator
         self._demonstrations = tuple(demonstrations)
-        self._lengths: tuple[int, ...] | None = None
+        self._lengths: _Lengths | None = None
 
     async def packed(self, texts: Sequence[Text]) -> tuple[Text, ...]:
         """The texts with what stands before each. One that is too long by itself is left for the model to cut.
@@ -59,18 +80,19 @@ class Packing:
         return joined([*before, *(self._demonstrations[index] for index in shown), text], self._separator)
 
     async def _by_length(self, texts: Sequence[Text]) -> list[tuple[int, ...]]:
-        plain = await self._client.register(TextSet(tuple(self._written(text, ()) for text in texts)))
         if self._lengths is None:
-            self._lengths = await self._measured()
+            first = await self._counted([self._written(text, ()) for text in self._demonstrations])
+            self._lengths = _Lengths(first, await self._behind(self._demonstrations))
         most = self._client.backend.card.max_tokens
-        return [_fitting(self._lengths, most - count) for count in plain.token_counts]
+        return [self._lengths.fitting(most - length) for length in await self._behind(texts)]
 
-    async def _measured(self) -> tuple[int, ...]:
-        """Tokens that each demonstration adds, its separator included."""
-        after = (Piece("template", self._separator),) if self._separator else ()
-        texts = (_NOTHING, *((*demonstration, *after) for demonstration in self._demonstrations))
-        around, *counts = (await self._client.register(TextSet(texts))).token_counts
-        return tuple(count - around for count in counts)
+    async def _behind(self, texts: Sequence[Text]) -> tuple[int, ...]:
+        """The tokens that each text adds to what stands before it, the separator included."""
+        anchor, *counts = await self._counted([_ANCHOR, *(joined([_ANCHOR, text], self._separator) for text in texts)])
+        return tuple(count - anchor for count in counts)
+
+    async def _counted(self, texts: Sequence[Text]) -> tuple[int, ...]:
+        return (await self._client.register(TextSet(tuple(texts)))).token_counts
 
     async def _crowded(self, texts: dict[int, Text]) -> list[int]:
         """The rows whose text the model would cut; it tells how many they are, so halves are asked about."""
@@ -80,13 +102,3 @@ class Packing:
             return rows if shortened else []
         halves = rows[: len(rows) // 2], rows[len(rows) // 2 :]
         return [row for half in halves for row in await self._crowded({row: texts[row] for row in half})]
-
-
-def _fitting(lengths: Sequence[int], room: int) -> tuple[int, ...]:
-    """The indices of those that are taken, in order, each that still fits."""
-    taken = []
-    for index, length in enumerate(lengths):
-        if length <= room:
-            taken.append(index)
-            room -= length
-    return tuple(taken)
