@@ -17,7 +17,21 @@ import transformers
 from predictor_process import told
 
 from lmaas_backends.roberta.in_process import InProcessBackend
-from lmaas_sdk import PRESETS, Budget, Dataset, Predictor, Task, TextSet, Tuner
+from lmaas_sdk import (
+    PRESETS,
+    Backend,
+    Budget,
+    Dataset,
+    Predictor,
+    Task,
+    TextSet,
+    Tuner,
+    few_shot,
+    get_task,
+    load_backend,
+    read_folder,
+    subsample,
+)
 from lmaas_sdk.cli.demo import demo_splits
 from lmaas_sdk.methods import BlackBoxTuning, InContextLearning, ManualPrompt, Method
 from lmaas_sdk.methods.demonstrations import joined, written_out
@@ -76,7 +90,7 @@ async def backend(name: str) -> AsyncIterator[InProcessBackend]:
         yield opened
 
 
-def methods(backend: InProcessBackend) -> list[Method]:
+def methods(backend: Backend) -> list[Method]:
     """Every method, with and without its options."""
     return [
         ManualPrompt(backend),
@@ -140,3 +154,28 @@ async def test_special_tokens_in_a_demonstration_are_plain_words(backend: InProc
     predictor = await InContextLearning(backend, shots=1).fit(train)
     assert (await predictor.logits(["a thing"])).shape == (1, 2)
     assert await predictor.shown(["a thing"]) == [1]
+
+
+async def test_a_server_answers_as_the_model_in_this_process_does() -> None:
+    """Over HTTP, where tokens are counted by the server: the same demonstrations and the same bits."""
+    async with InProcessBackend(threads=1) as here, load_backend("roberta-tiny", threads=1) as there:
+        for number in range(len(methods(here))):
+            near, far = [await methods(backend)[number].fit(TRAIN, TEST) for backend in (here, there)]
+            assert (await near.logits(TEST.fields)).tobytes() == (await far.logits(TEST.fields)).tobytes()
+            assert near.saved().to_bytes() == far.saved().to_bytes()
+
+
+async def test_the_calibrated_manual_prompt_is_above_chance_on_real_reviews(real_data: Path) -> None:
+    """By more than two standard errors of the larger class's share, at each seed, where the plain prompt is not."""
+    task = get_task("sst2")
+    pool, test = read_folder(real_data, task, "train"), subsample(read_folder(real_data, task), 400, seed=0)
+    chance = max(test.class_counts) / len(test)
+    bar = chance + 2 * (chance * (1 - chance) / len(test)) ** 0.5
+    async with InProcessBackend(threads=1) as backend:
+        for seed in (13, 21, 42):
+            train, _ = few_shot(pool, 16, seed=seed)
+            plain, calibrated = [
+                await (await ManualPrompt(backend, calibration=calibration).fit(train)).evaluate(test)
+                for calibration in (None, "prior")
+            ]
+            assert plain.value < bar < calibrated.value
