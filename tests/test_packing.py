@@ -126,3 +126,12 @@ async def test_tokens_that_grow_side_by_side_cost_a_demonstration_and_no_word_of
     assert [len(shown) for shown in chosen] == [4, 2, 0, *[4] * 5]
     alone = [await backend.register(TextSet((one,))) for one in (*SHOWN[:5], asked[0])]
     assert sum(counted.token_counts[0] - 2 for counted in alone) + 2 <= 60  # so a fifth fits by the sum of the lengths
+
+
+async def test_what_fits_to_the_last_token_is_shown() -> None:
+    """A model with exactly as much room shows it; one with a token less does not."""
+    asked = texts("a thing")
+    packed = await packing(mock(), SHOWN[:1]).packed(asked)
+    (needed,) = (await mock().register(TextSet(packed))).token_counts
+    shown = [await packing(mock(max_tokens=most), SHOWN[:1]).chosen(asked) for most in (needed, needed - 1)]
+    assert shown == [[(0,)], [()]]
