@@ -18,6 +18,7 @@ LmaasError
 │   ├── EmptyClass            a class has too few examples
 │   └── VerbalizerError       a label has no word, or the word is not one token
 ├── PromptFileError           a prompt file is damaged or belongs to another model (also ValueError)
+├── PredictorFileError        a predictor file is damaged or belongs to another model (also ValueError)
 ├── RunFileError              a run file is damaged, or no run file (also ValueError)
 ├── ModelLoadError            a model cannot be loaded
 │   ├── CorruptModel          its bytes differ from the expected digest
@@ -77,6 +78,7 @@ __all__ = [
     "NotFinite",
     "OutcomeUnknown",
     "PaymentRequired",
+    "PredictorFileError",
     "PromptFileError",
     "ProtocolError",
     "QuotaExceeded",
@@ -201,6 +203,10 @@ class VerbalizerError(TaskError):
 
 class PromptFileError(LmaasError, ValueError):
     """A prompt file is damaged, of an unknown format, or made for another model."""
+
+
+class PredictorFileError(LmaasError, ValueError):
+    """A predictor file is damaged, of an unknown format or method, or made for another model."""
 
 
 class RunFileError(LmaasError, ValueError):

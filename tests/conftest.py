@@ -56,6 +56,8 @@ _AT_THE_START = (
     ("lmaas_sdk/tuning/cmaes.py", "__init__"),
     ("lmaas_sdk/tuning/prompt.py", "save"),
     ("lmaas_sdk/tuning/prompt.py", "load"),
+    ("lmaas_sdk/methods/saved.py", "save"),
+    ("lmaas_sdk/methods/saved.py", "load"),
     ("lmaas_sdk/tuning/run_file.py", "save_record"),
     ("lmaas_sdk/tuning/run_file.py", "load_fields"),
     ("lmaas_sdk/reporting/report_runs.py", "read_run"),

@@ -96,6 +96,7 @@ PUBLIC = [
     "PaymentRequired",
     "Piece",
     "Predictor",
+    "PredictorFileError",
     "Preset",
     "Price",
     "PriceTable",

@@ -25,7 +25,7 @@ from lmaas_sdk.tuning.objective import cross_entropy
 from lmaas_sdk.tuning.prompt import TunedPrompt
 from lmaas_sdk.tuning.scheduler import Scheduler
 
-__all__ = ["Evaluation", "Predictor", "evaluation"]
+__all__ = ["Evaluation", "Predictor", "check_evaluable", "evaluation"]
 
 
 @dataclass(frozen=True)  # no slots: an interval is kept once it is worked out
@@ -70,6 +70,19 @@ def evaluation(logits: NDArray[np.float32], dataset: Dataset, *, shortened: int 
     return Evaluation(metric, value, cross_entropy(logits, dataset.labels), len(dataset), shortened, confusion)
 
 
+def check_evaluable(dataset: Dataset, task: Task) -> None:
+    """Refuses a set on which what was made for a task cannot be judged.
+
+    Raises:
+        ValueError: The set is empty.
+        TaskError: It is of another task.
+    """
+    if not len(dataset):
+        raise ValueError(f"the data set {dataset.name!r} has no examples to evaluate on")
+    if dataset.task != task:
+        raise TaskError(f"the data set is of task {dataset.task.name!r}, the prompt of {task.name!r}")
+
+
 class Predictor:
     """Predicts with a tuned prompt, or with the manual one.
 
@@ -79,6 +92,7 @@ class Predictor:
         prompt: None: the manual prompt.
 
     Attributes:
+        client: Sends and pays.
         shortened: Texts, of all so far, that lost words to fit the model.
 
     Raises:
@@ -88,8 +102,7 @@ class Predictor:
     def __init__(self, client: Client, task: Task, prompt: TunedPrompt | None = None) -> None:
         if prompt is not None:
             prompt.check_fits(client.backend.card)
-        self.task = task
-        self.prompt = prompt
+        self.client, self.task, self.prompt = client, task, prompt
         self._scheduler = Scheduler(client, outside().new_id())
         self._numbers = itertools.count()
         self._uploaded = False
@@ -115,7 +128,7 @@ class Predictor:
         if not len(items):
             return np.empty((0, len(self.task.labels)), np.float32)
         texts = TextSet(self.task.texts(items), self.task.verbalizer.label_words)
-        logits, _ = await self._score(texts, "predict")
+        logits, _ = await self.score(texts, "predict")
         return logits
 
     async def evaluate(self, dataset: Dataset, *, purpose: Purpose = "test") -> Evaluation:
@@ -125,14 +138,20 @@ class Predictor:
             ValueError: The set is empty.
             TaskError: It is of another task.
         """
-        if not len(dataset):
-            raise ValueError(f"the data set {dataset.name!r} has no examples to evaluate on")
-        if dataset.task != self.task:
-            raise TaskError(f"the data set is of task {dataset.task.name!r}, the prompt of {self.task.name!r}")
-        logits, shortened = await self._score(dataset.text_set, purpose)
+        check_evaluable(dataset, self.task)
+        logits, shortened = await self.score(dataset.text_set, purpose)
         return evaluation(logits, dataset, shortened=shortened)
 
-    async def _score(self, texts: TextSet, purpose: Purpose) -> tuple[NDArray[np.float32], int]:
+    async def score(self, texts: TextSet, purpose: Purpose) -> tuple[NDArray[np.float32], int]:
+        """The label logits of texts that are written already, and how many of them lost words to fit the model.
+
+        Args:
+            texts: The texts, with a mask each, and their label words.
+            purpose: What for.
+
+        Returns:
+            (n_texts, n_labels) float32, and a count.
+        """
         await self._upload_arrays()
         subspace = None if self.prompt is None else self.prompt.subspace
         scorable = await self._scheduler.prepare(texts, subspace, precise=True)
@@ -142,7 +161,7 @@ class Predictor:
         return logits[0], scorable.shortened
 
     async def _upload_arrays(self) -> None:
-        backend = self._scheduler.client.backend
+        backend = self.client.backend
         if self._uploaded or self.prompt is None or not self.prompt.arrays:
             return
         if not isinstance(backend, ArrayStore):

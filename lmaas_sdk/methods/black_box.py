@@ -1,0 +1,143 @@
+"""Black-box tuning (Sun et al. 2022): `Tuner` as one method among others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, TypedDict, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmaas_sdk.accounting.budget import Budget
+from lmaas_sdk.accounting.spend import Purpose
+from lmaas_sdk.backend import Backend, Limits
+from lmaas_sdk.canonical import canonical_json
+from lmaas_sdk.client import Client
+from lmaas_sdk.errors import PredictorFileError
+from lmaas_sdk.methods.method import Kept, MethodPredictor
+from lmaas_sdk.methods.saved import SavedPredictor
+from lmaas_sdk.planning.estimated import Estimate
+from lmaas_sdk.tasks import Dataset
+from lmaas_sdk.tasks.template import Fields
+from lmaas_sdk.texts import TextSet
+from lmaas_sdk.traffic.cache import ReplyCache
+from lmaas_sdk.traffic.retry import RetryPolicy
+from lmaas_sdk.tuning.events import Listener
+from lmaas_sdk.tuning.journal import Durability
+from lmaas_sdk.tuning.optimizer import MakeOptimizer
+from lmaas_sdk.tuning.predictor import Predictor
+from lmaas_sdk.tuning.presets import Preset
+from lmaas_sdk.tuning.prompt import TunedPrompt
+from lmaas_sdk.tuning.result import TuningResult
+from lmaas_sdk.tuning.scheduling import Scheduling
+from lmaas_sdk.tuning.tuner import Tuner
+
+__all__ = ["BlackBoxPredictor", "BlackBoxTuning", "FitOptions", "TunerOptions"]
+
+
+class TunerOptions(TypedDict, total=False):
+    """All that `Tuner` takes beside the backend."""
+
+    budget: Budget | None
+    preset: str | Preset
+    seed: int
+    scheduling: Scheduling | None
+    optimizer: MakeOptimizer | None
+    journal: str | Path | None
+    durability: Durability
+    retry: RetryPolicy | None
+    quotas: str | Limits | Mapping[str, Limits] | None
+    cache: ReplyCache | bool
+    options: Mapping[str, Any] | None
+
+
+class FitOptions(TypedDict, total=False):
+    """All that `Tuner.fit` takes beside the data to tune on and to choose by."""
+
+    test: Dataset | None
+    compare_manual: bool
+    max_wait_s: float | None
+    target: float | None
+    on_event: Listener | None
+    estimate: Estimate | None
+
+
+class BlackBoxTuning:
+    """Searches for a soft prompt by inference calls alone.
+
+    Args:
+        backend: The model.
+        options: As of `Tuner`.
+
+    Attributes:
+        tuner: What does it.
+
+    Raises:
+        TypeError, ValueError, Unsupported: As of `Tuner`.
+    """
+
+    name: ClassVar[str] = "black-box"
+
+    def __init__(self, backend: Backend, **options: Unpack[TunerOptions]) -> None:
+        self.tuner = Tuner(backend, **options)
+
+    @classmethod
+    def of(cls, tuner: Tuner) -> BlackBoxTuning:
+        """The method that a tuner is: one that goes on with a journal, say."""
+        method = cls.__new__(cls)
+        method.tuner = tuner
+        return method
+
+    async def fit(self, train: Dataset, dev: Dataset | None = None, **options: Unpack[FitOptions]) -> BlackBoxPredictor:
+        """Tunes until the budget ends, and predicts with the best prompt so far; what it raises, `Tuner.fit` does.
+
+        Args:
+            train, dev: Examples to tune on, and to choose by.
+            options: As of `Tuner.fit`.
+        """
+        result = await self.tuner.fit(train, dev, **options)
+        return BlackBoxPredictor(result.predictor, result)
+
+
+class BlackBoxPredictor(MethodPredictor):
+    """Predicts with a tuned prompt.
+
+    Args:
+        predictor: One that has such a prompt.
+        result: How it was found; None: it comes from a file.
+
+    Attributes:
+        prompt: The prompt.
+    """
+
+    name: ClassVar[str] = BlackBoxTuning.name
+
+    def __init__(self, predictor: Predictor, result: TuningResult | None = None) -> None:
+        if predictor.prompt is None:
+            raise ValueError("a predictor with a tuned prompt is wanted, and this one has none: use ManualPrompt")
+        super().__init__(predictor.client, predictor.task)
+        self.prompt, self.result = predictor.prompt, result
+        self._predictor = predictor
+
+    async def score(self, items: Sequence[Fields], purpose: Purpose) -> tuple[NDArray[np.float32], int]:
+        return await self._predictor.score(TextSet(self.task.texts(items), self.task.verbalizer.label_words), purpose)
+
+    def kept(self) -> Kept:
+        return {"prompt": self.prompt.to_wire()}, {}
+
+    @classmethod
+    def restored(cls, saved: SavedPredictor, client: Client) -> BlackBoxPredictor:
+        """What `saved` was made of.
+
+        Raises:
+            PredictorFileError: It holds no tuned prompt, or one of another task.
+            PromptFileError: The prompt makes no sense, or is another model's.
+        """
+        saved.expect(settings=("prompt",), shapes={})
+        prompt = TunedPrompt.from_bytes(canonical_json(saved.settings["prompt"]))
+        if prompt.task != saved.task:
+            raise PredictorFileError(
+                f"the prompt is of task {prompt.task.name!r}, the predictor of {saved.task.name!r}"
+            )
+        return cls(Predictor(client, prompt.task, prompt))

@@ -1,0 +1,150 @@
+"""What a method is: `await method.fit(train, dev)` gives a predictor, which predicts, is judged and is saved."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmaas_sdk.accounting.spend import Purpose, Spend
+from lmaas_sdk.client import Client
+from lmaas_sdk.errors import TaskError
+from lmaas_sdk.made_for import MadeFor
+from lmaas_sdk.methods.saved import SavedPredictor
+from lmaas_sdk.tasks import Dataset, Task
+from lmaas_sdk.tasks.template import Fields
+from lmaas_sdk.tuning.predictor import Evaluation, check_evaluable, evaluation
+from lmaas_sdk.tuning.preparation import given_datasets
+
+__all__ = ["Kept", "Method", "MethodPredictor", "task_of"]
+
+Kept = tuple[Mapping[str, Any], Mapping[str, NDArray[np.float32]]]
+"""The settings and the arrays of a predictor, as of `SavedPredictor`."""
+
+
+class Method(Protocol):
+    """A way to make a predictor of labelled examples.
+
+    Attributes:
+        name: Of the method, in files and tables.
+    """
+
+    name: ClassVar[str]
+
+    async def fit(self, train: Dataset, dev: Dataset | None = None) -> MethodPredictor:
+        """Makes a predictor.
+
+        Args:
+            train: Labelled examples; they carry their task.
+            dev: Others to choose by, for a method that chooses.
+
+        Raises:
+            BudgetTooSmall: The budget cannot pay for what it takes at least; nothing was sent.
+            TaskError: The data are unusable; nothing was sent.
+            BudgetExceeded, QuotaExceeded, BackendError: It ended before there was anything to predict with.
+        """
+        ...
+
+
+class MethodPredictor(ABC):
+    """Predicts with what a method has found; one of a method of your own says how it scores and what it keeps.
+
+    Args:
+        client: Sends and pays.
+        task: What is asked.
+
+    Attributes:
+        name: Of the method.
+        shortened: Texts, of all so far, that lost words to fit the model.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, client: Client, task: Task) -> None:
+        self.client, self.task = client, task
+        self.shortened = 0
+
+    @abstractmethod
+    async def score(self, items: Sequence[Fields], purpose: Purpose) -> tuple[NDArray[np.float32], int]:
+        """The logits of the classes for some texts, and how many of the texts lost words to fit the model.
+
+        Args:
+            items: The fields of each text; there is at least one.
+            purpose: What for.
+
+        Returns:
+            (n_texts, n_labels) float32, and a count.
+        """
+
+    @abstractmethod
+    def kept(self) -> Kept:
+        """What a file has to hold beside method, model and task: settings and arrays, as of `SavedPredictor`."""
+
+    @property
+    def spend(self) -> Spend:
+        """All that was posted for this predictor, by purpose: in `fit` and since."""
+        return self.client.spend
+
+    @final
+    async def predict(self, items: Sequence[Fields]) -> list[str]:
+        """The label of each text.
+
+        Raises:
+            BudgetExceeded: The texts do not fit into the budget together; nothing was sent.
+        """
+        logits = await self.logits(items)
+        return [self.task.labels[index] for index in logits.argmax(axis=1)]
+
+    @final
+    async def logits(self, items: Sequence[Fields]) -> NDArray[np.float32]:
+        """The logits of the classes for each text: (n_texts, n_labels) float32."""
+        if not len(items):
+            return np.empty((0, len(self.task.labels)), np.float32)
+        logits, shortened = await self.score(items, "predict")
+        self.shortened += shortened
+        return logits
+
+    @final
+    async def evaluate(self, dataset: Dataset, *, purpose: Purpose = "test") -> Evaluation:
+        """The task's metric on a labelled set.
+
+        Raises:
+            ValueError: The set is empty.
+            TaskError: It is of another task.
+            BudgetExceeded: It does not fit into the budget whole; nothing was sent.
+        """
+        check_evaluable(dataset, self.task)
+        logits, shortened = await self.score(dataset.fields, purpose)
+        self.shortened += shortened
+        return evaluation(logits, dataset, shortened=shortened)
+
+    @final
+    def saved(self) -> SavedPredictor:
+        """All that this predictor is but for its connection."""
+        return SavedPredictor(self.name, MadeFor.of(self.client.backend.card), self.task, *self.kept())
+
+    @final
+    def save(self, path: str | Path) -> Path:
+        """Writes the predictor to one file, which `load_predictor` reads, and returns its path.
+
+        Raises:
+            PredictorFileError: It cannot be written there.
+        """
+        return self.saved().save(path)
+
+
+def task_of(train: Dataset, dev: Dataset | None) -> Task:
+    """The task that the sets given to a `fit` are of.
+
+    Raises:
+        TypeError: One is no `Dataset`.
+        TaskError: They are of two tasks.
+    """
+    for name, dataset in given_datasets({"train": train, "dev": dev}).items():
+        if dataset.task != train.task:
+            raise TaskError(f"the {name} set is of task {dataset.task.name!r}, the train set of {train.task.name!r}")
+    return train.task

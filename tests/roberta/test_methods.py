@@ -1,0 +1,181 @@
+"""Every method on real models: the bundled one, and small random ones of both families."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+import torch
+import transformers
+from predictor_process import told
+
+from lmaas_backends.roberta.in_process import InProcessBackend
+from lmaas_sdk import (
+    PRESETS,
+    Backend,
+    Budget,
+    Dataset,
+    Predictor,
+    Task,
+    TextSet,
+    Tuner,
+    few_shot,
+    get_task,
+    load_backend,
+    read_folder,
+    subsample,
+)
+from lmaas_sdk.cli.demo import demo_splits
+from lmaas_sdk.methods import BlackBoxTuning, InContextLearning, ManualPrompt, Method
+from lmaas_sdk.methods.demonstrations import joined, written_out
+
+TINY = Path(__file__).resolve().parents[2] / "backends" / "lmaas_backends" / "roberta" / "tiny"
+PROGRAM = Path(__file__).resolve().parents[1] / "predictor_process.py"
+TASK = Task("sst2", template="{S} . It was <mask> .", labels=["negative", "positive"], words=["bad", "great"])
+SMALL = replace(PRESETS["small-model"], d=20, prompt_tokens=4, layout="cat", population=6)  # BERT here has 1,600 words
+
+
+def reviews(count: int, start: int = 0) -> Dataset:
+    """Real sentences of many lengths."""
+    rows = demo_splits().test
+    assert rows is not None
+    return TASK.examples([(row.fields, row.label) for row in rows.examples[start : start + count]])
+
+
+TRAIN, TEST = reviews(40), reviews(12, start=200)
+
+
+def write_roberta(folder: Path) -> None:
+    """A small RoBERTa with random weights and the bundled model's tokenizer."""
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(TINY / name, folder)
+    torch.manual_seed(11)
+    config = transformers.RobertaConfig(
+        vocab_size=12288,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=98,
+        type_vocab_size=1,
+        initializer_range=0.2,
+    )
+    transformers.RobertaForMaskedLM(config).save_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def roberta_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "small-roberta"
+    folder.mkdir()
+    write_roberta(folder)
+    return folder
+
+
+@pytest.fixture(params=["roberta-tiny", "small-roberta", "small-bert"])
+def name(request: pytest.FixtureRequest, roberta_folder: Path, bert_folder: Path) -> str:
+    """Each model in turn: a name, or a folder."""
+    return {"small-roberta": str(roberta_folder), "small-bert": str(bert_folder)}.get(request.param, request.param)
+
+
+@pytest_asyncio.fixture
+async def backend(name: str) -> AsyncIterator[InProcessBackend]:
+    async with InProcessBackend(name, threads=1) as opened:
+        yield opened
+
+
+def methods(backend: Backend) -> list[Method]:
+    """Every method, with and without its options."""
+    return [
+        ManualPrompt(backend),
+        ManualPrompt(backend, calibration="prior"),
+        InContextLearning(backend, shots=0, instruction="Is it good or bad?"),
+        InContextLearning(backend, shots=1),
+        InContextLearning(backend, calibration="contextual", draw="balanced"),
+        BlackBoxTuning(backend, budget=Budget(evaluations=12), preset=SMALL),
+    ]
+
+
+async def test_saved_predictors_of_all_methods_predict_the_same_in_a_fresh_process(
+    name: str, backend: InProcessBackend, tmp_path: Path
+) -> None:
+    """To the last bit, and each has logits of its own."""
+    predictors = [await method.fit(TRAIN, TEST) for method in methods(backend)]
+    files = [predictor.save(tmp_path / f"{number}.predictor") for number, predictor in enumerate(predictors)]
+    done = subprocess.run(  # noqa: ASYNC221  (nothing else is under way)
+        [sys.executable, PROGRAM, name, *files], capture_output=True, text=True, check=True
+    )
+    expected = [await told(predictor) for predictor in predictors]
+    assert json.loads(done.stdout) == expected
+    assert len({str(one["logits"]) for one in expected}) == len(predictors)
+
+
+async def test_methods_are_what_they_wrap(backend: InProcessBackend) -> None:
+    """The manual prompt and no shots: the template alone; black-box tuning: the tuner."""
+    plain = await Predictor.manual(backend, TASK).logits(TEST.fields)
+    for method in (ManualPrompt(backend), InContextLearning(backend, shots=0)):
+        assert (await (await method.fit(TRAIN)).logits(TEST.fields)).tobytes() == plain.tobytes()
+    tuned = await BlackBoxTuning(backend, budget=Budget(evaluations=12), preset=SMALL, seed=5).fit(TRAIN)
+    run = await Tuner(backend, budget=Budget(evaluations=12), preset=SMALL, seed=5).fit(TRAIN)
+    assert tuned.prompt.to_bytes() == run.prompt.to_bytes()
+
+
+async def test_as_many_demonstrations_stand_before_a_text_as_the_model_has_room_for(backend: InProcessBackend) -> None:
+    """No word is lost, what was counted is what is billed, and none that is left out would have fitted."""
+    predictor = await InContextLearning(backend).fit(TRAIN)
+    evaluation = await predictor.evaluate(TEST)
+    assert evaluation.shortened == 0
+    shown = await predictor._packing.chosen(TASK.texts(TEST.fields))
+    assert 0 < max(map(len, shown))
+    assert len({len(one) for one in shown}) > 1
+    demonstrations = [written_out(TASK, example) for example in predictor.demonstrations]
+    for text, chosen in zip(TASK.texts(TEST.fields), shown, strict=True):
+        for other in set(range(len(demonstrations))) - set(chosen):
+            crowded = joined([*(demonstrations[index] for index in (*chosen, other)), text], " ")
+            assert (await backend.register(TextSet((crowded,)))).shortened == 1
+
+
+async def test_the_word_of_a_demonstration_is_the_token_that_the_model_is_asked_for(backend: InProcessBackend) -> None:
+    """A text has as many tokens with its word as with the mask: the word is one token there."""
+    masked = TextSet(TASK.texts(TEST.fields))
+    written = TextSet(tuple(written_out(TASK, example) for example in TEST))
+    assert (await backend.register(masked)).token_counts == (await backend.register(written)).token_counts
+
+
+async def test_special_tokens_in_a_demonstration_are_plain_words(backend: InProcessBackend) -> None:
+    """`<mask>` and `[MASK]` in an example's text add no mask."""
+    train = TASK.examples([("a <mask> [MASK] </s> [SEP] thing", 1)])
+    predictor = await InContextLearning(backend, shots=1).fit(train)
+    assert (await predictor.logits(["a thing"])).shape == (1, 2)
+    assert await predictor.shown(["a thing"]) == [1]
+
+
+async def test_a_server_answers_as_the_model_in_this_process_does() -> None:
+    """Over HTTP, where tokens are counted by the server: the same demonstrations and the same bits."""
+    async with InProcessBackend(threads=1) as here, load_backend("roberta-tiny", threads=1) as there:
+        for number in range(len(methods(here))):
+            near, far = [await methods(backend)[number].fit(TRAIN, TEST) for backend in (here, there)]
+            assert (await near.logits(TEST.fields)).tobytes() == (await far.logits(TEST.fields)).tobytes()
+            assert near.saved().to_bytes() == far.saved().to_bytes()
+
+
+async def test_the_calibrated_manual_prompt_is_above_chance_on_real_reviews(real_data: Path) -> None:
+    """By more than two standard errors of the larger class's share, at each seed, where the plain prompt is not."""
+    task = get_task("sst2")
+    pool, test = read_folder(real_data, task, "train"), subsample(read_folder(real_data, task), 400, seed=0)
+    chance = max(test.class_counts) / len(test)
+    bar = chance + 2 * (chance * (1 - chance) / len(test)) ** 0.5
+    async with InProcessBackend(threads=1) as backend:
+        for seed in (13, 21, 42):
+            train, _ = few_shot(pool, 16, seed=seed)
+            plain, calibrated = [
+                await (await ManualPrompt(backend, calibration=calibration).fit(train)).evaluate(test)
+                for calibration in (None, "prior")
+            ]
+            assert plain.value < bar < calibrated.value
