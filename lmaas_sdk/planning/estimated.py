@@ -20,8 +20,8 @@ from lmaas_sdk.planning.figures import OfPurpose, figures_of
 from lmaas_sdk.planning.played import Played
 from lmaas_sdk.planning.ranges import Range
 from lmaas_sdk.planning.setting import Setting
-from lmaas_sdk.planning.traffic import World, has_windows
 from lmaas_sdk.planning.work import Work
+from lmaas_sdk.planning.world import World, has_windows
 from lmaas_sdk.seeding import whole_number
 
 if TYPE_CHECKING:

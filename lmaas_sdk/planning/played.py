@@ -11,8 +11,9 @@ import numpy as np
 
 from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.planning.funds import Funds
-from lmaas_sdk.planning.traffic import Ended, Tally, Traffic, World
+from lmaas_sdk.planning.traffic import Ended, Tally, Traffic
 from lmaas_sdk.planning.work import Ask, Step, Work
+from lmaas_sdk.planning.world import World
 from lmaas_sdk.tuning.pace import spare_s
 
 __all__ = ["Played", "play", "worked_out"]

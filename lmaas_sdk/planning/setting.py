@@ -13,8 +13,8 @@ from lmaas_sdk.outside import outside
 from lmaas_sdk.planning.conditions import Conditions, Failures, Latency
 from lmaas_sdk.planning.draws import Knowledge, draws_of
 from lmaas_sdk.planning.played import Played
-from lmaas_sdk.planning.traffic import World, has_windows
 from lmaas_sdk.planning.work import Work, scratch_budget, work_of
+from lmaas_sdk.planning.world import World, has_windows
 from lmaas_sdk.traffic.concurrency import most_at_once
 from lmaas_sdk.traffic.quota import check_ever_fits
 from lmaas_sdk.traffic.retry import RetryPolicy
