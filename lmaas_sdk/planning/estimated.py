@@ -131,8 +131,8 @@ class Estimate:
         work = setting.unlimited(generations)
         found = figures_of(setting.draws(work), setting.backend.price)
         least, total = work.costs.total(generations), found.total
-        is_free = setting.backend.card.price is None
-        money = None if total.cost_usd is None or is_free else max(least.nanousd, round(total.cost_usd.high * NANOUSD_PER_USD))
+        cost_usd = None if setting.backend.card.price is None else total.cost_usd
+        money = None if cost_usd is None else max(least.nanousd, round(cost_usd.high * NANOUSD_PER_USD))
         return Budget(
             calls=max(least.calls, math.ceil(total.calls.high)),
             evaluations=max(math.ceil(least.evaluations), math.ceil(found.charged.high)),
