@@ -143,15 +143,22 @@ async def test_without_a_latency_nobody_knows_how_many_are_sent_twice() -> None:
 class Sent:
     """Forty calls that go out together, of which some take a hundred times as long as the rest."""
 
-    def __init__(self, *, slow: float, most_hedged: float = 1.0, failures: Failures = Failures()) -> None:  # noqa: B008
+    def __init__(
+        self,
+        *,
+        slow: float,
+        most_hedged: float = 1.0,
+        failures: Failures | None = None,
+        policy: RetryPolicy | None = None,
+    ) -> None:
         world = World(
             limits=Limits(),
             most_at_once=64,
-            policy=RetryPolicy(),
+            policy=policy or RetryPolicy(),
             scheduling=Scheduling("hedge", most_hedged=most_hedged),
             bills_once=False,
             latency=Latency(1.0, slow=slow, slow_factor=100),
-            failures=failures,
+            failures=failures or Failures(),
             began_s=0.0,
         )
         self.traffic = Traffic(world, np.random.Generator(np.random.Philox(3)))
@@ -202,6 +209,27 @@ def test_a_volley_with_failures_and_hedges_ends_with_every_call_answered() -> No
     unused = sent.traffic.unused.calls
     assert tally.billed.total() == len(sent.asks) + sent.paid - unused
     assert tally.attempts["train"] > tally.billed.total()
+
+
+@pytest.mark.parametrize("attempts", [1, 2], ids=["given up", "unpaid"])
+def test_a_call_that_fails_for_good_is_answered_by_its_twin(attempts: int) -> None:
+    """The first is lost after two seconds, and nobody asks or pays for it again; the second comes in at 2.5."""
+    policy = RetryPolicy(attempts=attempts, first_wait_s=0.0, patience_s=0.0, attempt_timeout_s=2.0)
+    sent = Sent(slow=0.05, policy=policy)
+    late = Sent(slow=0.05)
+    late.volley()
+    assert sent.volley(late.paid) == list(sent.asks)
+    assert sent.traffic.now_s == pytest.approx(2.5)
+    assert sent.traffic.tally.billed.total() == len(sent.asks) + late.paid
+
+
+def test_a_call_that_fails_twice_over_is_not_answered() -> None:
+    """With four in ten slow, both of some pairs are lost, and nobody is kept waiting for them."""
+    policy = RetryPolicy(attempts=1, patience_s=0.0, attempt_timeout_s=2.0)
+    sent = Sent(slow=0.4, policy=policy)
+    answered = sent.volley()
+    assert 0 < len(answered) < len(sent.asks)
+    assert sent.traffic.now_s == pytest.approx(3.5)
 
 
 def test_the_table_of_a_played_run_says_how_often_it_was() -> None:
