@@ -147,17 +147,19 @@ class Sent:
         self,
         *,
         slow: float,
+        slow_factor: float = 100,
         most_hedged: float = 1.0,
         failures: Failures | None = None,
         policy: RetryPolicy | None = None,
+        limits: Limits | None = None,
     ) -> None:
         world = World(
-            limits=Limits(),
+            limits=limits or Limits(),
             most_at_once=64,
             policy=policy or RetryPolicy(),
             scheduling=Scheduling("hedge", most_hedged=most_hedged),
             bills_once=False,
-            latency=Latency(1.0, slow=slow, slow_factor=100),
+            latency=Latency(1.0, slow=slow, slow_factor=slow_factor),
             failures=failures or Failures(),
             began_s=0.0,
         )
@@ -199,6 +201,23 @@ def test_the_share_of_calls_that_are_sent_again_is_kept() -> None:
     sent = Sent(slow=0.1, most_hedged=1 / 40)
     sent.volley()
     assert (sent.paid, sent.traffic.now_s) == (1, pytest.approx(100))
+
+
+def test_a_call_that_could_not_be_paid_for_takes_nothing_of_the_share() -> None:
+    """One in forty: none in the first volley, which has no money, and so two after the second."""
+    sent = Sent(slow=0.1, most_hedged=1 / 40)
+    sent.volley(0)
+    sent.volley()
+    assert sent.paid == 2
+
+
+def test_what_waits_for_the_quota_is_given_up_with_its_twin() -> None:
+    """The slow come in after three seconds, and what was reserved for second calls that were not sent is free again."""
+    sent = Sent(slow=0.1, slow_factor=3, limits=Limits(requests_per_minute=41))
+    assert sent.volley() == list(sent.asks)
+    assert sent.traffic.now_s == pytest.approx(3)
+    assert sent.traffic.tally.attempts["train"] == 41
+    assert sent.traffic.unused.calls == sent.paid - 1 > 0
 
 
 def test_a_volley_with_failures_and_hedges_ends_with_every_call_answered() -> None:
