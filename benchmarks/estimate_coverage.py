@@ -1,12 +1,14 @@
 """How honest estimates are: of many simulated runs, how many end within the 90 % interval that was told before.
 
-    python -m benchmarks.estimate_coverage [--runs 240] [--certain 24] [--probed 20] [--jobs 1] [--json FILE]
+    python -m benchmarks.estimate_coverage [--runs 240] [--certain 24] [--probed 20] [--raced 20] [--json FILE]
 
 Every run has settings of its own, drawn by its number: population, candidates a call, calls at once, quotas a minute
 and a day, latency with its spread and stragglers, failures of all kinds, outages, whether the provider bills a key
-once, dev scoring, and what limits the budget. It is estimated, and then the real tuner and client run against the mock
-in virtual time, on draws of their own. `varied`: the conditions are told to the estimate. `probed`: the latency is
-learned from twelve calls. `certain`: nothing is up to chance, so the interval has no width and must hit.
+once, dev scoring, what limits the budget, and in one run of four that slow calls are sent twice. It is estimated, and
+then the real tuner and client run against the mock in virtual time, on draws of their own. `varied`: the conditions are
+told to the estimate. `probed`: the latency is learned from twelve calls. `certain`: nothing is up to chance, so the
+interval has no width and must hit. `raced`: the conditions are told, and generations are raced on 32 or 64 texts, of
+which an estimate knows no more than how other runs fared.
 
 Outages last a minute at most, so that the tuner's patience of two minutes outlives them and runs go on to their end:
 one that may be cut short in its first minutes or go on for days has two ends, and its mean is near neither. A run that
@@ -45,6 +47,7 @@ from lmaas_sdk import (
     Outage,
     Preset,
     Price,
+    Scheduling,
     Task,
     Tuner,
 )
@@ -59,6 +62,7 @@ SEARCH = replace(PRESETS["sep-tpa"], name="coverage", d=8, prompt_tokens=2, plat
 PRICE = Price(400_000_000)
 BEGAN_S = 1_774_688_400.0  # 28 March 2026, 09:00 UTC: the clocks of Berlin change in the night after
 PROBES = 12
+HEDGED = 0.25
 SHARE, FEWEST, COST, RATIO = (0.85, 0.95), 200, 0.85, 0.05
 _SAME = 1e-6
 
@@ -76,6 +80,7 @@ class Case:
         bills_once: Whether the provider bills a key once.
         texts: Of the training set.
         has_dev: Whether there is a dev set.
+        scheduling: What the run does about slow calls.
     """
 
     number: int
@@ -87,14 +92,16 @@ class Case:
     bills_once: bool
     texts: int
     has_dev: bool
+    scheduling: Scheduling
 
 
-def draw(number: int, *, is_certain: bool = False) -> Case:
+def draw(number: int, *, is_certain: bool = False, is_raced: bool = False) -> Case:
     """The settings of a run, by its number.
 
     Args:
         number: Any.
         is_certain: Nothing that the provider does is up to chance.
+        is_raced: Generations are raced.
     """
     random = np.random.Generator(np.random.Philox(number))
     population, generations = int(random.integers(4, 25)), int(random.integers(10, 41))
@@ -104,9 +111,12 @@ def draw(number: int, *, is_certain: bool = False) -> Case:
     failures = Failures() if is_certain else _failures(random)
     latency = _latency(random, is_certain=is_certain)
     began = Conditions(latency=latency, failures=failures)
+    search = replace(SEARCH, population=population, dev_every=int(random.integers(3, 11)))
+    if is_raced:
+        search, texts = replace(search, racing="on"), int(random.choice([32, 64]))
     return Case(
         number,
-        replace(SEARCH, population=population, dev_every=int(random.integers(3, 11))),
+        search,
         _budget(random, population * generations, calls),
         _limits(random, calls),
         candidates,
@@ -114,6 +124,7 @@ def draw(number: int, *, is_certain: bool = False) -> Case:
         bool(random.random() < 0.5),
         texts,
         has_dev,
+        Scheduling("hedge" if random.random() < HEDGED else "wait"),
     )
 
 
@@ -182,13 +193,14 @@ def run(case: Case, *, probe: int = 0) -> dict[str, Any] | None:
             except BackendError:
                 return None
         rows: dict[str, Any] = foreseen.against(result.actual)
-        return {"number": case.number, "stopped": result.stopped, "draws": foreseen.draws, **rows}
+        told = {"number": case.number, "stopped": result.stopped, "draws": foreseen.draws}
+        return {**told, "hedges": case.scheduling.stragglers == "hedge", **rows}
 
     return run_virtual(main())
 
 
 def _tuner(case: Case, backend: MockBackend, budget: Budget) -> Tuner:
-    return Tuner(backend, budget=budget, preset=case.preset, seed=case.number)
+    return Tuner(backend, budget=budget, preset=case.preset, seed=case.number, scheduling=case.scheduling)
 
 
 def _backend(case: Case, failures: Failures) -> MockBackend:
@@ -247,11 +259,11 @@ def meets_bars(varied: dict[str, float | int], certain: Sequence[dict[str, Any]]
     )
 
 
-def measure(*, runs: int, certain: int, probed: int, first: int, jobs: int = 1) -> dict[str, Any]:
+def measure(*, runs: int, certain: int, probed: int, raced: int, first: int, jobs: int = 1) -> dict[str, Any]:
     """All figures.
 
     Args:
-        runs, certain, probed: How many of each kind.
+        runs, certain, probed, raced: How many of each kind.
         first: The number of the first.
         jobs: Processes side by side.
     """
@@ -260,6 +272,7 @@ def measure(*, runs: int, certain: int, probed: int, first: int, jobs: int = 1) 
             "varied": pool.map(run, [draw(first + number) for number in range(runs)]),
             "certain": pool.map(run, [draw(first + number, is_certain=True) for number in range(certain)]),
             "probed": pool.map(partial(run, probe=PROBES), [draw(first + number) for number in range(probed)]),
+            "raced": pool.map(run, [draw(first + number, is_raced=True) for number in range(raced)]),
         }
         rows = {kind: [row for row in of_kind if row is not None] for kind, of_kind in made.items()}
     found = {kind: summary(of_kind) for kind, of_kind in rows.items() if of_kind}
@@ -273,13 +286,13 @@ def compact(row: dict[str, Any]) -> dict[str, Any]:
         name: " ".join(f"{row[name][figure]:.6g}" for figure in ("low", "expected", "high", "actual"))
         for name in ("wall_s", "cost_usd")
     }
-    return {"number": row["number"], "stopped": row["stopped"], "draws": row["draws"], **named}
+    return {"number": row["number"], "stopped": row["stopped"], "draws": row["draws"], "hedges": row["hedges"], **named}
 
 
 def table(found: dict[str, Any]) -> str:
     """The figures for people."""
     lines = ["| runs | | within 90 % | expected / actual | width |", "| --- | --- | --- | --- | --- |"]
-    for kind in ("varied", "certain", "probed"):
+    for kind in ("varied", "certain", "probed", "raced"):
         of_kind = found.get(kind, {})
         for name in ("wall_s", "cost_usd", "calls", "attempts") if of_kind else ():
             within, ratio = of_kind[f"{name}_within"], of_kind[f"{name}_ratio"]
@@ -293,12 +306,15 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=240)
     parser.add_argument("--certain", type=int, default=24)
     parser.add_argument("--probed", type=int, default=20)
+    parser.add_argument("--raced", type=int, default=20)
     parser.add_argument("--first", type=int, default=0, help="number of the first run")
     parser.add_argument("--jobs", type=int, default=1, help="processes side by side; no figure depends on it")
     parser.add_argument("--json", type=Path, help="write the figures and the environment there")
     args = parser.parse_args()
     logging.getLogger("lmaas_sdk").addHandler(logging.NullHandler())
-    found = measure(runs=args.runs, certain=args.certain, probed=args.probed, first=args.first, jobs=args.jobs)
+    found = measure(
+        runs=args.runs, certain=args.certain, probed=args.probed, raced=args.raced, first=args.first, jobs=args.jobs
+    )
     tell(found, "benchmarks.estimate_coverage", args.json)
     print(table(found))
 

@@ -155,12 +155,14 @@ async def test_a_result_carries_what_was_expected_of_it() -> None:
 
 
 async def test_a_result_says_what_is_unknown() -> None:
-    """No price, no cost; and where an attempt failed that nobody foresaw, the actual is outside."""
+    """The time; and where an attempt failed that nobody foresaw, the actual is outside, which a note tells."""
     faults = Faults(script=["server_fault"])
     result = await Tuner(mock(faults=faults), budget=Budget(evaluations=80), preset=SMALL).fit(TRAIN)
     found = result.to_dict()["estimate"]
     assert isinstance(found, dict)
-    assert found["cost_usd"] is None
+    assert found["wall_s"] is None
+    assert result.estimate is not None
+    assert any("without failures" in note for note in result.estimate.notes)
     assert (found["attempts"]["expected"], found["attempts"]["actual"], found["attempts"]["is_within"]) == (
         10,
         11,
@@ -208,9 +210,23 @@ async def test_what_fits_into_money_is_what_that_buys() -> None:
         found.fits(usd="0.00001")
     with pytest.raises(ValueError, match="fit into"):
         found.fits()
+
+
+async def test_a_model_whose_card_has_no_price_is_free() -> None:
+    """Of a real one that is what the card says; of one on paper nobody knows, and both tell so."""
     free = await estimate(mock(), TRAIN, preset=SMALL)
-    with pytest.raises(ValueError, match="no price is known"):
+    assert free.cost_usd == Range.exactly(0)
+    assert any("it is free" in note for note in free.notes)
+    with pytest.raises(ValueError, match="costs nothing"):
         free.fits(usd="5")
+    assert (await asyncio.to_thread(free.budget_for, 80)).limits["nanousd"] is None
+    result = await Tuner(mock(), budget=Budget(evaluations=80), preset=SMALL).fit(TRAIN)
+    assert result.actual["cost_usd"] == 0
+    assert result.to_dict()["estimate"]["cost_usd"]["is_within"] is True  # type: ignore[index]
+    unknown = await estimate(OnPaper("ada", tokens_a_text=28), TRAIN, preset=SMALL)
+    assert (unknown.cost_usd, unknown.notes) == (None, ())
+    with pytest.raises(ValueError, match="no price is known"):
+        unknown.fits(usd="5")
 
 
 @pytest.mark.parametrize("failures", [Failures(), Failures(server_fault=0.05, timeout=0.05)], ids=["none", "some"])
@@ -235,7 +251,6 @@ def test_a_budget_for_so_many_evaluations_reaches_them(failures: Failures) -> No
 async def test_models_are_compared_at_their_prices() -> None:
     """In the proportion of these, for the same tokens; an unknown one is told."""
     found = await estimate(mock(), TRAIN, DEV, preset=SMALL, evaluations=80)
-    assert found.cost_usd is None
     priced = await asyncio.to_thread(partial(found.priced, ["ada", "davinci"], on=date(2022, 1, 31)))
     ada, davinci = (priced[name].cost_usd for name in ("ada", "davinci"))
     assert ada is not None
@@ -266,18 +281,8 @@ async def test_a_quota_alone_gives_a_lower_bound_of_the_time() -> None:
     assert found.wall_s.expected == pytest.approx((12 + 23) * 3600, abs=1)
     assert found.ends is not None
     assert "quota alone" in found.notes[0]
-    unknown = await estimate(mock(), TRAIN, preset=SMALL, evaluations=80)
+    unknown = await estimate(mock(price=PRICE), TRAIN, preset=SMALL, evaluations=80)
     assert (unknown.wall_s, unknown.quota_days, unknown.ends, unknown.notes) == (None, None, None, ())
-
-
-async def test_a_plateau_may_end_a_run_early() -> None:
-    """Low is the earliest end; expected and high are the budget's."""
-    preset = replace(SMALL, plateau=6, dev_every=3)
-    found = await estimate(mock(), TRAIN, DEV, preset=preset, evaluations=160)
-    assert (found.evaluations, found.generations) == (Range(72, 160, 160), Range(9, 20, 20))
-    assert "plateau" in found.notes[0]
-    short = await estimate(mock(), TRAIN, DEV, preset=preset, evaluations=72)
-    assert (short.evaluations, short.notes) == (Range.exactly(72), ())
 
 
 async def test_time_can_be_what_ends_a_run() -> None:
@@ -289,14 +294,6 @@ async def test_time_can_be_what_ends_a_run() -> None:
         await estimate(mock(), TRAIN, preset=SMALL, budget=budget)
     with pytest.raises(ValueError, match="only time"):
         await estimate(mock(), TRAIN, preset=SMALL, budget=budget, conditions=Conditions(latency=Latency()))
-
-
-async def test_a_run_that_hedges_is_said_to_be_unforeseen() -> None:
-    """Its note says in which way it differs."""
-    found = await estimate(
-        mock(), TRAIN, preset=SMALL, conditions=SECOND, budget=Budget(evaluations=160), scheduling=Scheduling("hedge")
-    )
-    assert any("sent twice" in note and "faster" in note for note in found.notes)
 
 
 async def test_the_patience_of_a_run_is_told_to_its_estimate() -> None:
@@ -365,10 +362,15 @@ def test_a_probe_is_sent_counted_and_learned_from() -> None:
 
 
 async def test_a_probe_that_cannot_be_paid_for_is_not_sent() -> None:
-    """Nor one for a run that cannot be."""
+    """Nor one for a run that cannot be, nor one after which there is no money for the run; a call takes 1792 tokens."""
     backend = mock(price=PRICE)
     with pytest.raises(BudgetTooSmall):
         await estimate(backend, TRAIN, preset=SMALL, budget=Budget(evaluations=4), probe=3)
+    for calls, tokens in ((1, 10**6), (3, 10**6), (100, 4 * 1792 - 1)):
+        with pytest.raises(BudgetTooSmall, match="probe and one generation"):
+            await estimate(backend, TRAIN, preset=SMALL, budget=Budget(calls=calls, tokens=tokens), probe=3)
+    just = Budget(calls=4, tokens=4 * 1792)
+    assert (await estimate(mock(price=PRICE), TRAIN, preset=SMALL, budget=just, probe=3)).calls == Range.exactly(1)
     with pytest.raises(ValueError, match="leave one of them out"):
         await estimate(backend, TRAIN, preset=SMALL, conditions=SECOND, probe=3)
     with pytest.raises(ValueError, match="probe"):
@@ -453,6 +455,20 @@ async def test_planning_leaves_no_trace_in_a_budget() -> None:
     assert found.evaluations == Range.exactly(80)
     assert (budget.free("evaluations"), budget.pending.evaluations) == (Fraction(80), 20)
     hold.void()
+
+
+async def test_a_budget_that_is_spent_says_what_it_had() -> None:
+    """Its limit and what was posted, not what is left of it; a probe's likewise."""
+    budget = Budget(evaluations=100, calls=50)
+    budget.reserve(budget.posted.__class__(calls=2, evaluations=96)).post(
+        budget.posted.__class__(calls=2, evaluations=96)
+    )
+    with pytest.raises(BudgetTooSmall, match="allows 100 evaluations: 96 posted, 0 pending, 8 more asked"):
+        await estimate(mock(), TRAIN, preset=SMALL, budget=budget)
+    few = Budget(calls=10)
+    few.reserve(budget.posted.__class__(calls=8)).post(budget.posted.__class__(calls=8))
+    with pytest.raises(BudgetTooSmall, match="allows 10 calls: 8 posted, 0 pending, 3 more asked"):
+        await estimate(mock(), TRAIN, preset=SMALL, budget=few, probe=2)
 
 
 def test_quantiles_of_many_and_student_of_few() -> None:

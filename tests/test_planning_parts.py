@@ -25,8 +25,9 @@ from lmaas_sdk import (
 from lmaas_sdk.planning.breaker import Breaker
 from lmaas_sdk.planning.funds import Funds
 from lmaas_sdk.planning.learned import drawn_latency
-from lmaas_sdk.planning.traffic import Ended, Traffic, World, has_windows
+from lmaas_sdk.planning.traffic import Ended, Traffic
 from lmaas_sdk.planning.work import Ask
+from lmaas_sdk.planning.world import World, has_windows
 from lmaas_sdk.seeding import bit_generator
 from lmaas_sdk.testing import run_virtual
 from lmaas_sdk.traffic.circuit import CircuitBreaker

@@ -46,6 +46,11 @@ class CountedBackend:
         self.method, self.is_exact = "", True
         self._backend = backend
 
+    @property
+    def price(self) -> Price | None:
+        """What the model costs: nothing, if its card has no price; None: nobody knows."""
+        return self.card.price or Price(0)
+
     def priced(self, price: Price) -> Self:
         """The same model at another price."""
         other = copy.copy(self)
@@ -86,7 +91,7 @@ class OnPaper(CountedBackend):
         tokens_a_text: Tokens of a text in its template, special tokens included; a prompt's come on top.
         hidden_size: D, by which a preset may size its prompt.
         max_candidates: Most candidates a call may carry.
-        price: None: free.
+        price: None: nobody knows, so that its money is unknown.
         limits: Its quotas.
 
     Raises:
@@ -116,6 +121,11 @@ class OnPaper(CountedBackend):
             limits=limits or Limits(),
         )
         self.method, self.is_exact = f"{tokens_a_text} a text, as given", False
+
+    @property
+    def price(self) -> Price | None:
+        """What it was given."""
+        return self.card.price
 
     async def register(self, texts: TextSet, subspace: Subspace | None = None) -> Registration:
         """The same count for each text."""

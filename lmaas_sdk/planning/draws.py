@@ -10,8 +10,8 @@ import numpy as np
 from lmaas_sdk.planning.conditions import Failures, Latency
 from lmaas_sdk.planning.learned import History, drawn_latency
 from lmaas_sdk.planning.played import Played, play, worked_out
-from lmaas_sdk.planning.traffic import World, has_windows
 from lmaas_sdk.planning.work import Work
+from lmaas_sdk.planning.world import World, has_windows
 from lmaas_sdk.seeding import bit_generator
 
 __all__ = ["Knowledge", "draws_of"]

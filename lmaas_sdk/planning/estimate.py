@@ -14,7 +14,7 @@ from lmaas_sdk.planning.counted import CountedBackend
 from lmaas_sdk.planning.draws import Knowledge
 from lmaas_sdk.planning.estimated import Estimate, estimate_of
 from lmaas_sdk.planning.learned import History
-from lmaas_sdk.planning.probe import Probe, probed
+from lmaas_sdk.planning.probe import Probe, probe_costs, probed
 from lmaas_sdk.planning.setting import Setting
 from lmaas_sdk.seeding import whole_number
 from lmaas_sdk.tasks import Dataset
@@ -75,7 +75,6 @@ class Estimating:
         )
         if not self.probe:
             return await asyncio.to_thread(estimate_of, setting, self.budget)  # it plays for a second or two
-        setting.work(self.budget)  # a budget that is too small is told before anything is sent
         seen = await self._probed(setting)
         learned = replace(setting, knowledge=self._knowledge(seen.measured_s))
         return await asyncio.to_thread(estimate_of, learned, self.budget, probed=seen.spent)
@@ -87,11 +86,14 @@ class Estimating:
         return Knowledge(latency, measured_s, self.conditions.failures, history)
 
     async def _probed(self, setting: Setting) -> Probe:
+        """What calls show; a budget that does not pay for them and a run after them is told before any is sent."""
         client = Client(
             self.backend, self.budget or Budget(), retry=self.retry, quotas=self.conditions.quotas, cache=False
         )
-        candidates = self.preset.population + self.scheduling.over_ask
-        return await probed(client, setting.data["train"], candidates=candidates, calls=self.probe)
+        train, candidates = setting.data["train"], self.preset.population + self.scheduling.over_ask
+        costs = probe_costs(client, train, candidates=candidates, calls=self.probe)
+        setting.work(self.budget, beside=costs)
+        return await probed(client, train, candidates=candidates, calls=self.probe)
 
 
 def _counted(backend: Backend) -> CountedBackend:
@@ -135,7 +137,7 @@ async def estimate(  # noqa: PLR0913  (all but three by name)
             and, where no latency is given or probed, the latencies.
 
     Raises:
-        BudgetTooSmall: The budget cannot pay for one generation.
+        BudgetTooSmall: The budget cannot pay for one generation, and the probe before it.
         TaskError: The data are unusable.
         ValueError: A setting is out of its range; both `budget` and `evaluations` are given; or nothing but time
             limits the run, and no latency is known or it is 0.

@@ -16,12 +16,12 @@ from lmaas_sdk.accounting.money import NANOUSD_PER_USD, usd
 from lmaas_sdk.accounting.price_sources import find_price
 from lmaas_sdk.accounting.price_tables import PriceTable
 from lmaas_sdk.accounting.prices import Price
-from lmaas_sdk.planning.figures import OfPurpose, figures_of
+from lmaas_sdk.planning.figures import Figures, OfPurpose, between, figures_of
 from lmaas_sdk.planning.played import Played
 from lmaas_sdk.planning.ranges import Range
 from lmaas_sdk.planning.setting import Setting
-from lmaas_sdk.planning.traffic import World, has_windows
 from lmaas_sdk.planning.work import Work
+from lmaas_sdk.planning.world import World, has_windows
 from lmaas_sdk.seeding import whole_number
 
 if TYPE_CHECKING:
@@ -32,11 +32,16 @@ __all__ = ["QUANTITIES", "Estimate", "estimate_of"]
 QUANTITIES = ("calls", "evaluations", "attempts", "tokens", "cost_usd", "wall_s")
 _SLACK = {"wall_s": 0.001, "cost_usd": 1e-9}  # results give seconds to the millisecond, money to the nano-dollar
 _ONLY_QUOTA = "no latency is known: the time is what the quota alone takes, and answers come on top"
-_PLATEAU = "a plateau may end the run early: low is the earliest end, expected and high that of the budget"
-_HEDGED = (
-    "calls that are sent twice because they are slow are not foreseen: the run is faster, "
-    "and its budget pays for fewer evaluations"
+_PLATEAU = (
+    "a plateau may end the run early: low is the earliest end, high that of the budget, "
+    "and expected goes by the runs measured in benchmarks/results/default_preset.json"
 )
+_HEDGED = (
+    "no latency is known, so nobody can tell how many calls are sent twice because they are slow: "
+    "low is with as many as may be, expected with none"
+)
+_UNFAILED = "it was made by the run itself: without time, and without failures, as it knows of none"
+_FREE = "the model's card has no price: it is free"
 _RESTARTS = "a restart doubles the population, which is not foreseen"
 
 
@@ -50,7 +55,7 @@ class Estimate:
         evaluations: Candidates scored over the training set.
         attempts: HTTP requests, those that nobody took or that met a 429 included.
         tokens: Billed tokens.
-        cost_usd: Dollars; None: no price is known.
+        cost_usd: Dollars, 0 where the card of a real model has no price; None: no price is known.
         wall_s: Seconds of `fit`. None: neither latency nor quota is known. With a quota alone it is the time that this
             takes if answers take none, which `notes` say: a lower bound.
         generations: Whole ones.
@@ -60,7 +65,7 @@ class Estimate:
         notes: What it does not know.
         tokens_by: How tokens were counted.
         is_counted: Whether these are the counts that will be billed; else they are bounds, or what was given.
-        draws: Runs that it is made of; 1: nothing is up to chance.
+        draws: Runs that it is made of; 1: nothing is up to chance, but where it may end early.
         probed: What a probe has cost; it is not part of the run.
     """
 
@@ -106,14 +111,13 @@ class Estimate:
 
         Raises:
             BudgetTooSmall: It does not pay for one generation.
-            ValueError: No limit is given, one is negative, or there is one of money and no price.
+            ValueError: No limit is given, one is negative, or there is one of money and no price, or a free model.
         """
         if usd is calls is evaluations is tokens is wall_s is None:
             raise ValueError("say what it has to fit into: usd=, calls=, evaluations=, tokens= or wall_s=")
         if usd is not None and self._setting.backend.card.price is None:
-            raise ValueError(
-                "no price is known, so anything fits into money: give a price, or ask an estimate of `priced`"
-            )
+            why = "no price is known" if self.cost_usd is None else "the model costs nothing"
+            raise ValueError(f"{why}, so anything fits into money: give a price, or ask an estimate of `priced`")
         budget = Budget(usd=usd, calls=calls, evaluations=evaluations, tokens=tokens, wall_s=wall_s, warn_at=())
         return estimate_of(self._setting, budget, probed=self.probed)
 
@@ -125,9 +129,10 @@ class Estimate:
         setting = self._setting
         generations = -(-whole_number("evaluations", evaluations, at_least=1) // setting.preset.population)
         work = setting.unlimited(generations)
-        found = figures_of(setting.draws(work), setting.backend.card.price)
+        found = figures_of(setting.draws(work), setting.backend.price)
         least, total = work.costs.total(generations), found.total
-        money = None if total.cost_usd is None else max(least.nanousd, round(total.cost_usd.high * NANOUSD_PER_USD))
+        cost_usd = None if setting.backend.card.price is None else total.cost_usd
+        money = None if cost_usd is None else max(least.nanousd, round(cost_usd.high * NANOUSD_PER_USD))
         return Budget(
             calls=max(least.calls, math.ceil(total.calls.high)),
             evaluations=max(math.ceil(least.evaluations), math.ceil(found.charged.high)),
@@ -214,7 +219,7 @@ def estimate_of(
     """
     work = setting.work(budget)
     draws = setting.draws(work)
-    early = setting.at_plateau(work)
+    early = setting.at_earliest(work)
     return from_draws(setting, budget, draws, early=_early(setting, early), probed=probed, model=model)
 
 
@@ -240,26 +245,25 @@ def from_draws(
         early: The same, if it ends as early as it may; empty: it does not end early.
         is_timed: Whether quotas were played through.
     """
-    price, world = setting.backend.card.price, setting.world
+    price, world = setting.backend.price, setting.world
     found = figures_of(draws, price)
-    least = figures_of(early, price) if early else found
-    total, low = found.total, least.total
-    calls = _from(low.calls, total.calls)
+    if early:
+        found = _ending_early(setting, figures_of(early, price), found)
     times = is_timed and (setting.knowledge.has_latency or has_windows(world.limits))
-    wall_s = _from(least.wall_s, found.wall_s) if times else None
+    wall_s, total = found.wall_s if times else None, found.total
     return Estimate(
         model=model or setting.backend.card.name,
-        calls=calls,
-        evaluations=_from(least.evaluations, found.evaluations),
-        attempts=_from(low.attempts, total.attempts),
-        tokens=_from(low.tokens, total.tokens),
-        cost_usd=None if total.cost_usd is None or low.cost_usd is None else _from(low.cost_usd, total.cost_usd),
+        calls=total.calls,
+        evaluations=found.evaluations,
+        attempts=total.attempts,
+        tokens=total.tokens,
+        cost_usd=total.cost_usd,
         wall_s=wall_s,
-        generations=_from(least.generations, found.generations),
+        generations=found.generations,
         by_purpose=found.by_purpose,
-        quota_days=_days(calls, wall_s, world),
+        quota_days=_days(total.calls, wall_s, world),
         began=datetime.datetime.fromtimestamp(world.began_s, datetime.UTC),
-        notes=_notes(setting, has_time=times, is_early=bool(early)),
+        notes=_notes(setting, has_time=times, planned=found.generations.high, is_timed=is_timed),
         tokens_by=setting.backend.method,
         is_counted=setting.backend.is_exact,
         draws=len(draws),
@@ -269,18 +273,23 @@ def from_draws(
     )
 
 
-def _notes(setting: Setting, *, has_time: bool, is_early: bool) -> tuple[str, ...]:
+def _ending_early(setting: Setting, early: Figures, found: Figures) -> Figures:
+    """What is expected is that of the end that is expected, in proportion to generations."""
+    earliest, planned = early.generations.expected, found.generations.expected
+    part = (setting.expected_end(planned) - earliest) / (planned - earliest) if planned > earliest else 1.0
+    return between(early, found, part=min(max(part, 0.0), 1.0))
+
+
+def _notes(setting: Setting, *, has_time: bool, planned: float, is_timed: bool) -> tuple[str, ...]:
     told = (
         (_ONLY_QUOTA, has_time and not setting.knowledge.has_latency),
-        (_PLATEAU, is_early),
-        (_HEDGED, setting.scheduling.stragglers == "hedge"),
+        (_UNFAILED, not is_timed),
+        (_PLATEAU, setting.expected_end(planned) < planned),
+        (_HEDGED, setting.may_hedge),
         (_RESTARTS, setting.preset.restarts > 0),
+        (_FREE, setting.backend.card.price is None and setting.backend.price is not None),
     )
     return tuple(note for note, holds in told if holds)
-
-
-def _from(low: Range, found: Range) -> Range:
-    return found if low is found else Range(min(low.low, found.low), found.expected, found.high)
 
 
 def _days(calls: Range, wall_s: Range | None, world: World) -> Range | None:

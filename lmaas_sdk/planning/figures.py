@@ -13,7 +13,7 @@ from lmaas_sdk.planning.ranges import Range
 from lmaas_sdk.planning.spread import range_of
 from lmaas_sdk.planning.work import Ask
 
-__all__ = ["Figures", "OfPurpose", "figures_of"]
+__all__ = ["Figures", "OfPurpose", "between", "figures_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,35 @@ def figures_of(draws: Sequence[Played], price: Price | None) -> Figures:
         charged=range_of([_charged(draw) for draw in draws]),
         generations=range_of([draw.generations for draw in draws], is_whole=True),
         wall_s=range_of([draw.wall_s for draw in draws]),
+    )
+
+
+def between(early: Figures, found: Figures, *, part: float) -> Figures:
+    """Those of a run that may end early.
+
+    Args:
+        early: If it ends as early as it may.
+        found: If its budget ends it.
+        part: How far from the one to the other the end is that can be expected, from 0 to 1.
+    """
+
+    def of(low: Range, high: Range) -> Range:
+        expected = low.expected + part * (high.expected - low.expected)
+        least, most = min(low.low, high.low), max(low.high, high.high)
+        return Range(least, min(max(expected, least), most), most)
+
+    def of_purpose(low: OfPurpose, high: OfPurpose) -> OfPurpose:
+        cost = None if low.cost_usd is None or high.cost_usd is None else of(low.cost_usd, high.cost_usd)
+        calls, attempts = of(low.calls, high.calls), of(low.attempts, high.attempts)
+        return OfPurpose(calls, attempts, of(low.tokens, high.tokens), cost)
+
+    return Figures(
+        total=of_purpose(early.total, found.total),
+        by_purpose={name: of_purpose(early.by_purpose.get(name, one), one) for name, one in found.by_purpose.items()},
+        evaluations=of(early.evaluations, found.evaluations),
+        charged=of(early.charged, found.charged),
+        generations=of(early.generations, found.generations),
+        wall_s=of(early.wall_s, found.wall_s),
     )
 
 

@@ -71,7 +71,7 @@ def foreseen(  # noqa: PLR0913  (made in one place)
         population=preset.population,
         over_ask=scheduling.over_ask,
     )
-    early = setting.at_plateau(work)
+    early = setting.at_earliest(work)
     draws = _draws(setting, work)
     return from_draws(
         setting,

@@ -14,7 +14,7 @@ from lmaas_sdk.tuning.parts import Part
 from lmaas_sdk.tuning.preparation import LabelledTexts
 from lmaas_sdk.tuning.scheduler import Scheduler
 
-__all__ = ["Probe", "probed"]
+__all__ = ["Probe", "probe_costs", "probed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +45,21 @@ async def probed(client: Client, train: LabelledTexts, *, candidates: int, calls
         BudgetExceeded: The budget does not pay for them.
         BackendError: One failed for good.
     """
-    scheduler, subspace = Scheduler(client, outside().new_id()), train.scorable.subspace
-    Z = None if subspace is None else np.zeros((candidates, subspace.d), np.float32)
-    part = scheduler.parts(train.scorable, Z, "probe", label="probe")[0]
+    scheduler = Scheduler(client, outside().new_id())
+    part = _part(scheduler, train, candidates)
     measured = [await _seconds(client, scheduler.under_another_key(part, f"probe {number}")) for number in range(calls)]
     return Probe(tuple(measured), client.spend.total)
+
+
+def probe_costs(client: Client, train: LabelledTexts, *, candidates: int, calls: int) -> Amounts:
+    """The most that it takes; arguments as of `probed`."""
+    return _part(Scheduler(client, "planning"), train, candidates).call.worst.times(calls)
+
+
+def _part(scheduler: Scheduler, train: LabelledTexts, candidates: int) -> Part:
+    subspace = train.scorable.subspace
+    Z = None if subspace is None else np.zeros((candidates, subspace.d), np.float32)
+    return scheduler.parts(train.scorable, Z, "probe", label="probe")[0]
 
 
 async def _seconds(client: Client, part: Part) -> float:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.accounting.prices import Price
 from lmaas_sdk.client import Client
+from lmaas_sdk.errors import BudgetTooSmall
 from lmaas_sdk.outside import outside
 from lmaas_sdk.planning.conditions import Conditions, Failures, Latency
 from lmaas_sdk.planning.draws import Knowledge, draws_of
+from lmaas_sdk.planning.plateau import expected_end
 from lmaas_sdk.planning.played import Played
-from lmaas_sdk.planning.traffic import World, has_windows
 from lmaas_sdk.planning.work import Work, scratch_budget, work_of
+from lmaas_sdk.planning.world import World, has_windows
 from lmaas_sdk.traffic.concurrency import most_at_once
 from lmaas_sdk.traffic.quota import check_ever_fits
 from lmaas_sdk.traffic.retry import RetryPolicy
-from lmaas_sdk.tuning.plan import plan_run
+from lmaas_sdk.tuning.plan import RunCosts, plan_run
 from lmaas_sdk.tuning.preparation import LabelledTexts, run_costs, will_race
 from lmaas_sdk.tuning.presets import Preset
 from lmaas_sdk.tuning.racing import Racing
@@ -66,11 +70,15 @@ class Setting:
         """The same at another price."""
         return replace(self, backend=self.backend.priced(price))
 
-    def work(self, budget: Budget | None) -> Work:
+    def work(self, budget: Budget | None, *, beside: Amounts | None = None) -> Work:
         """The steps of the run within a budget.
 
+        Args:
+            budget: None: 8000 evaluations.
+            beside: What it has to pay for, too, before the run.
+
         Raises:
-            BudgetTooSmall: It cannot pay for one generation.
+            BudgetTooSmall: It cannot pay for one generation, and for what comes before it.
             QuotaExceeded: The quota lets a call of a generation never through, however long it waits.
             ValueError: Nothing but time limits the run, and none passes; or it would repeat its calls for ever.
         """
@@ -78,6 +86,8 @@ class Setting:
         is_raced = will_race(client, preset, self.data["train"], given=budget)
         racing = Racing() if is_raced else None
         costs = run_costs(self.backend, preset, self.data, candidates=self._candidates, racing=racing)
+        if budget is not None:
+            _check_pays(budget, costs, beside)
         scratch = scratch_budget(budget, costs)
         plan = plan_run(scratch, costs)
         if plan.generations is None and not (self.knowledge.has_latency and self._takes_time):
@@ -132,12 +142,48 @@ class Setting:
             began_s=outside().wall() if began is None else began.timestamp(),
         )
 
-    def at_plateau(self, work: Work) -> Work | None:
-        """The run if it ends as early as a plateau may end it; None: it has none, or does not get that far."""
+    @property
+    def may_hedge(self) -> bool:
+        """Whether calls may be sent twice, and nobody can tell how many, because no latency is known."""
+        return self.scheduling.stragglers == "hedge" and not self.knowledge.has_latency
+
+    @property
+    def _at_plateau(self) -> int | None:
+        """Generations after which a plateau may end the run at the earliest; None: it has none."""
         if self.preset.plateau is None:
             return None
-        first = self.preset.dev_every if "dev" in self.data else 1
-        earliest, planned = first + self.preset.plateau, work.plan.generations
-        if planned is not None and planned <= earliest:
+        return self.preset.plateau + (self.preset.dev_every if "dev" in self.data else 1)
+
+    def at_earliest(self, work: Work) -> Work | None:
+        """The run if it ends as early as it may; None: nothing is known to end it before its budget.
+
+        A plateau may, and so may calls that are sent twice, if as many are as the run allows.
+        """
+        planned, ends = work.plan.generations, [self._at_plateau]
+        if planned is not None and self.may_hedge:
+            ends.append(max(1, math.floor(planned / (1 + self.scheduling.most_hedged))))
+        earliest = min((end for end in ends if end is not None), default=None)
+        if earliest is None or (planned is not None and planned <= earliest):
             return None
         return replace(work, most=earliest)
+
+    def expected_end(self, planned: float) -> float:
+        """Generations after which a run that the budget pays for so many can be expected to end."""
+        earliest = self._at_plateau
+        if self.preset.plateau is None or earliest is None:
+            return planned
+        return expected_end(self.preset.plateau, earliest, planned)
+
+
+def _check_pays(budget: Budget, costs: RunCosts, beside: Amounts | None) -> None:
+    """Has the given budget itself say what it lacks: one that is planned with knows nothing of what is spent.
+
+    Raises:
+        BudgetTooSmall: It does not pay for one generation.
+    """
+    plan_run(budget, costs)
+    if beside is not None:
+        try:
+            plan_run(budget, replace(costs, test=costs.test + beside))
+        except BudgetTooSmall as error:
+            raise BudgetTooSmall.of(error, "a probe and one generation after it do not fit together") from None

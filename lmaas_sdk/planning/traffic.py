@@ -17,16 +17,14 @@ import numpy as np
 
 from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.bill import BARE_CALL
-from lmaas_sdk.backend import Limits
 from lmaas_sdk.planning.breaker import Breaker
-from lmaas_sdk.planning.conditions import Failures, Latency
+from lmaas_sdk.planning.underway import Call, Lateness
 from lmaas_sdk.planning.work import Ask, Step
+from lmaas_sdk.planning.world import World, has_windows
 from lmaas_sdk.traffic.concurrency import AdaptiveConcurrency
 from lmaas_sdk.traffic.quota import Quota
-from lmaas_sdk.traffic.retry import RetryPolicy
-from lmaas_sdk.tuning.scheduling import LatencyRecord, Scheduling
 
-__all__ = ["Ended", "Pay", "Tally", "Traffic", "World", "has_windows"]
+__all__ = ["Ended", "Pay", "Tally", "Traffic"]
 
 Pay = Callable[[Amounts], None]
 """Takes what one more attempt needs from a budget; raises `Ended` where it does not reach."""
@@ -38,30 +36,6 @@ _NOT_TAKEN = ("refused", "rate_limit")
 
 class Ended(Exception):
     """Says why: "budget", "quota" or "interrupted"."""
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """What decides how calls fare.
-
-    Args:
-        limits: The quotas in force.
-        most_at_once: Requests that may be under way.
-        policy: When failed attempts are repeated.
-        scheduling: What a run does about slow calls.
-        bills_once: Whether the provider bills a key once.
-        latency, failures: As they are.
-        began_s: The first moment, in seconds since 1970.
-    """
-
-    limits: Limits
-    most_at_once: int
-    policy: RetryPolicy
-    scheduling: Scheduling
-    bills_once: bool
-    latency: Latency
-    failures: Failures
-    began_s: float
 
 
 @dataclass(slots=True)
@@ -77,38 +51,6 @@ class Tally:
     billed: Counter[Ask] = field(default_factory=Counter)
     bare: Counter[str] = field(default_factory=Counter)
     attempts: Counter[str] = field(default_factory=Counter)
-
-
-@dataclass(slots=True, eq=False)
-class _Call:
-    """A call that has to be answered.
-
-    Attributes:
-        tries, failures: Attempts since the tuner asked for it, and those that failed otherwise than by a 429.
-        pauses: How often the tuner has asked for it again.
-        is_lost: Whether the outcome of an earlier attempt is unknown.
-        is_held: Whether the next attempt is paid for.
-        is_out: Whether an attempt is under way; `number`, `ticket`, `fate` and `is_probe` are that one's.
-        waited_s, waited_before_s: For 429s, and what others had waited for the quota when it came to the gate.
-    """
-
-    ask: Ask
-    began_s: float
-    tries: int = 0
-    failures: int = 0
-    pauses: int = 0
-    is_lost: bool = False
-    is_held: bool = True
-    is_out: bool = False
-    number: int = 0
-    ticket: str = ""
-    fate: str = ""
-    is_probe: bool = False
-    sent_s: float = math.inf
-    waited_s: float = 0.0
-    waited_before_s: float = 0.0
-    is_answered: bool = False
-    is_over: bool = False
 
 
 class Traffic:
@@ -134,37 +76,45 @@ class Traffic:
         self._quota = Quota() if has_windows(world.limits) else None
         self._retries = world.policy.new_budget()
         self._breaker = Breaker()
-        self._latencies = LatencyRecord()
+        self._lateness = Lateness(world.scheduling)
         self._chances = list(world.failures.chances.items()) if world.failures.total else []
-        self._line: deque[_Call] = deque()
-        self._events: list[tuple[float, int, Callable[[_Call], None], _Call]] = []
+        self._line: deque[Call] = deque()
+        self._events: list[tuple[float, int, Callable[[Call], None], Call]] = []
         self._numbers = itertools.count()
-        self._told_s, self._gate_opens_s = 0.0, -math.inf
+        self._told_s, self._gate_opens_s, self._told_late_s = 0.0, -math.inf, -math.inf
         self._answered_s = -math.inf
-        self._left = 0  # calls that are not over
+        self._left = 0  # calls that are not over, of two for the same one
+        self._twins: list[Call] = []  # of the volley: what was sent again beside itself
+        self._is_timed = False
         self._pay: Pay = _nothing
 
-    def volley(self, asks: Step, pay: Pay, *, wanted: float = math.inf) -> list[Ask]:
+    def volley(self, asks: Step, pay: Pay, *, wanted: float | None = None) -> list[Ask]:
         """Sends calls together, until they are answered; those that were.
 
         Args:
             asks: The calls; their first attempts are paid for.
-            pay: Takes what further attempts need.
-            wanted: Candidates that are enough, where the run does not wait for the slowest.
+            pay: Takes what further attempts need, and calls that are sent again because they are late.
+            wanted: Of a generation, the candidates that are enough where the run does not wait for the slowest; None:
+                it is none, so that all are waited for, and how long they take tells nothing of what is usual.
 
         Raises:
             Ended: The run ends here.
         """
-        calls = [_Call(ask, self.now_s) for ask in asks]
-        self._pay, self._left = pay, len(calls)
+        calls = [Call(ask, self.now_s) for ask in asks]
+        self._pay, self._left, self._twins, self._is_timed = pay, len(calls), [], wanted is not None
+        if self._is_timed:
+            self._lateness.add_calls(len(calls))
+        hedges = self._is_timed and self._world.scheduling.stragglers == "hedge"
         try:
             for call in calls:
                 self._begin(call)
             while self._left and not self._is_cut_short(calls, wanted):
                 self._admit()
+                if hedges:
+                    self._hedge(calls)
                 self._next()
         finally:
-            self._abandon(calls)
+            self._abandon([*calls, *self._twins])
         return [call.ask for call in calls if call.is_answered]
 
     def _next(self) -> None:
@@ -173,20 +123,25 @@ class Traffic:
             self.now_s = self._until_s
             raise Ended("budget")
         self.now_s = at_s
-        happen(call)
+        try:
+            happen(call)
+        except Ended:
+            if not call.has_other:
+                raise
+            self._withdraw(call)
 
-    def _at(self, at_s: float, happen: Callable[[_Call], None], call: _Call) -> None:
+    def _at(self, at_s: float, happen: Callable[[Call], None], call: Call) -> None:
         heapq.heappush(self._events, (at_s, next(self._numbers), happen, call))
 
     # -- the way out: breaker, line, quota
 
-    def _begin(self, call: _Call) -> None:
+    def _begin(self, call: Call) -> None:
         """The tuner asks for it."""
         self._retries.earn()
         call.tries = call.failures = 0
         self._enter(call)
 
-    def _enter(self, call: _Call) -> None:
+    def _enter(self, call: Call) -> None:
         if not call.is_held:
             self._pay(self._price(call))
             call.is_held = True
@@ -198,7 +153,7 @@ class Traffic:
         call.waited_before_s = self._told_s
         self._line.append(call)
 
-    def _price(self, call: _Call) -> Amounts:
+    def _price(self, call: Call) -> Amounts:
         return BARE_CALL if call.is_lost and self._world.bills_once else call.ask.worst
 
     def _admit(self) -> None:
@@ -214,7 +169,7 @@ class Traffic:
             self._line.popleft()
             self._send(call)
 
-    def _wait_for_quota(self, call: _Call, wait_s: float) -> None:
+    def _wait_for_quota(self, call: Call, wait_s: float) -> None:
         opens_s = self.now_s + wait_s
         if opens_s - self._gate_opens_s < _SLACK_S and self._gate_opens_s > self.now_s:
             return  # that is waited for already
@@ -234,7 +189,7 @@ class Traffic:
 
     # -- an attempt
 
-    def _send(self, call: _Call) -> None:
+    def _send(self, call: Call) -> None:
         self._concurrency.enter()
         call.number, call.is_out, call.sent_s = self._concurrency.number, True, self.now_s
         if self._quota is not None:
@@ -269,14 +224,14 @@ class Traffic:
             drawn -= chance
         return ""
 
-    def _book(self, call: _Call) -> None:
+    def _book(self, call: Call) -> None:
         call.is_held = False
         if call.is_lost and self._world.bills_once:
             self.tally.bare[call.ask.purpose] += 1
         else:
             self.tally.billed[call.ask] += 1
 
-    def _turned_away(self, call: _Call) -> None:
+    def _turned_away(self, call: Call) -> None:
         call.is_out = False
         if self._quota is not None:
             self._quota.refund(call.ticket)
@@ -291,20 +246,24 @@ class Traffic:
         self._check_patience(call.waited_s)
         self._at(self.now_s + wait_s, self._enter, call)
 
-    def _lost(self, call: _Call) -> None:
+    def _lost(self, call: Call) -> None:
         self._leave(call, answered=False)
         call.is_lost = True
         self._failed(call)
 
-    def _answered(self, call: _Call) -> None:
+    def _answered(self, call: Call) -> None:
         self._leave(call, answered=True)
         self._breaker.answered(is_probe=call.is_probe)
-        self._latencies.add(self.now_s - call.sent_s)
+        if self._is_timed:
+            self._lateness.add(self.now_s - call.sent_s)
         self._answered_s = self.now_s
         call.is_answered = call.is_over = True
         self._left -= 1
+        if call.twin is not None:
+            call.twin.is_answered = True
+            self._withdraw(call.twin)
 
-    def _leave(self, call: _Call, *, answered: bool) -> None:
+    def _leave(self, call: Call, *, answered: bool) -> None:
         call.is_out = False
         self._concurrency.leave(call.number, answered=answered)
         if self._quota is not None:
@@ -312,7 +271,7 @@ class Traffic:
 
     # -- again
 
-    def _failed(self, call: _Call) -> None:
+    def _failed(self, call: Call) -> None:
         self._breaker.failed(self.now_s, is_probe=call.is_probe)
         call.failures += 1
         wait_s = self._backoff_s(call)
@@ -321,12 +280,12 @@ class Traffic:
         else:
             self._at(self.now_s + wait_s, self._enter, call)
 
-    def _backoff_s(self, call: _Call) -> float:
+    def _backoff_s(self, call: Call) -> float:
         policy = self._world.policy
         longest_s = min(policy.first_wait_s * 2.0 ** (call.tries - 1), policy.longest_wait_s)
         return self._random.random() * longest_s
 
-    def _ask_later(self, call: _Call, *, least_s: float = 0.0) -> None:
+    def _ask_later(self, call: Call, *, least_s: float = 0.0) -> None:
         """The client tries no more; the tuner asks again after a pause."""
         call.pauses += 1
         pause_s = self._random.random() * min(_FIRST_PAUSE_S * 2.0 ** (call.pauses - 1), _LONGEST_PAUSE_S)
@@ -337,49 +296,76 @@ class Traffic:
             raise Ended("interrupted")
         else:
             call.is_over = True  # the run goes on without this candidate
-            self._left -= 1
+            self._left -= not call.has_other
 
-    def _patient_until_s(self, call: _Call) -> float:
+    def _patient_until_s(self, call: Call) -> float:
         policy, is_away = self._world.policy, -math.inf < self._answered_s <= call.began_s
         return call.began_s + (max(policy.longest_outage_s, policy.patience_s) if is_away else policy.patience_s)
 
     # -- without the slowest
 
-    def _is_cut_short(self, calls: Sequence[_Call], wanted: float) -> bool:
+    def _is_cut_short(self, calls: Sequence[Call], wanted: float | None) -> bool:
         """Whether the rest is not waited for: enough are answered, and all others are late."""
-        if wanted == math.inf or sum(call.ask.candidates for call in calls if call.is_answered) < wanted:
+        if wanted in (None, math.inf) or sum(call.ask.candidates for call in calls if call.is_answered) < wanted:
             return False
         if self._world.scheduling.over_ask:
             return True
-        usual_s = self._latencies.usual_s
-        slow_s = math.inf if usual_s is None else self._world.scheduling.late_s(usual_s)
-        late_s = max(call.sent_s for call in calls if not call.is_over) + slow_s
+        late_s = max(call.sent_s for call in calls if not call.is_over) + self._lateness.late_after_s
         if late_s > self.now_s and late_s < math.inf:
             self._at(late_s, _nothing_happens, calls[0])
         return late_s <= self.now_s
 
-    def _abandon(self, calls: Sequence[_Call]) -> None:
+    def _hedge(self, calls: Sequence[Call]) -> None:
+        """Sends what is late once more, if that is allowed and can be paid for."""
+        for call in self._lateness.found(calls, self.now_s):
+            if self._lateness.take_hedge():
+                self._send_beside(call)
+        late_s = self._lateness.next_s(calls)
+        if self.now_s < late_s < math.inf and late_s != self._told_late_s:
+            self._told_late_s = late_s
+            self._at(late_s, _nothing_happens, calls[0])
+
+    def _send_beside(self, call: Call) -> None:
+        try:
+            self._pay(call.ask.worst)
+        except Ended:
+            self._lateness.give_hedge_back()
+            return
+        call.twin = Call(call.ask, self.now_s, twin=call)
+        self._twins.append(call.twin)
+        self._begin(call.twin)
+        self._admit()
+
+    def _withdraw(self, call: Call) -> None:
+        """Gives up one of two calls for the same; what is on its way is charged."""
+        if call.is_out:
+            self._give_up(call)
+        if call in self._line:
+            self._line.remove(call)
+        call.is_over = True
+        self._events = [event for event in self._events if event[3] is not call or event[2] is _nothing_happens]
+        heapq.heapify(self._events)
+
+    def _give_up(self, call: Call) -> None:
+        self._leave(call, answered=False)
+        self._breaker.told_nothing(is_probe=call.is_probe)
+
+    def _abandon(self, calls: Sequence[Call]) -> None:
         """Gives up what is under way, and what was not sent yet."""
         self.unused = sum((self._price(call) for call in calls if call.is_held and not call.is_out), Amounts())
         for call in calls:
             if call.is_out:
-                self._latencies.add(self.now_s - call.sent_s)
-                self._leave(call, answered=False)
-                self._breaker.told_nothing(is_probe=call.is_probe)
+                if self._is_timed:
+                    self._lateness.add(self.now_s - call.sent_s)
+                self._give_up(call)
         self._line.clear()
         self._events.clear()
-        self._gate_opens_s = -math.inf
-
-
-def has_windows(limits: Limits) -> bool:
-    """Whether these limits are about a stretch of time."""
-    counted = (limits.requests_per_minute, limits.tokens_per_minute, limits.requests_per_day)
-    return any(limit is not None for limit in (*counted, getattr(limits, "other_per_day", None)))
+        self._gate_opens_s = self._told_late_s = -math.inf
 
 
 def _nothing(amounts: Amounts) -> None:
     pass
 
 
-def _nothing_happens(call: _Call) -> None:
+def _nothing_happens(call: Call) -> None:
     pass

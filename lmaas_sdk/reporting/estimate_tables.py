@@ -28,10 +28,15 @@ def estimate_table(found: Estimate, *, title: str | None = None) -> Table:
     if found.quota_days is not None:
         table.add_row("days of quota", *range_cells("days", found.quota_days))
     ends = "" if found.ends is None else f"; it ends about {found.ends.isoformat(sep=' ', timespec='minutes')}"
-    table.caption = (
-        f"of {found.draws} runs played through{ends}" if found.draws > 1 else f"nothing is up to chance{ends}"
-    )
+    table.caption = f"{_made_of(found)}{ends}"
     return table
+
+
+def _made_of(found: Estimate) -> str:
+    early = "" if found.generations.is_exact else "it may end before its budget does"
+    if found.draws == 1:
+        return early or "nothing is up to chance"
+    return f"of {found.draws} runs played through"
 
 
 def estimate_html(found: Estimate) -> str:
