@@ -37,7 +37,7 @@ def test_a_timer_that_is_due_fires_however_late_it_is() -> None:
             seen.append(now_s())
         return seen
 
-    first, second, third, last = run_virtual(asyncio.wait_for(main(), 1e12))
+    first, second, third, last = run_virtual(main())
     assert (2.0**24, 2.0**24 + 0.3) == (first, pytest.approx(second, abs=1e-8))
     assert (second, 2.0**24 + 0.3 + 30 * 365 * 24 * 3600.0) == (third, pytest.approx(last, abs=1e-6))
 

@@ -16,12 +16,13 @@ __all__ = ["Conditions", "Failures", "Latency", "Outage"]
 
 _LONGEST_S = 3.2e9  # a century
 _WIDEST = 10.0  # one attempt in 40 already takes half a billion times the median
-_MOST = {"median_s": _LONGEST_S, "per_text_s": _LONGEST_S, "spread": _WIDEST}
+_MOST = {"median_s": _LONGEST_S, "per_text_s": _LONGEST_S, "spread": _WIDEST, "slow_factor": 1e6}
+_FIRST_YEAR, _LAST_YEAR = 1970, 2999  # so that what follows has a date, whatever it waits for
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Seconds from sending an attempt to its answer: log-normal, or as measured, with stragglers.
+    """Seconds from sending an attempt to its answer: log-normal, or as measured, with stragglers; at most a century.
 
     Args:
         median_s: The median of an attempt that is no straggler.
@@ -74,7 +75,8 @@ class Latency:
             generator: Gives the chance.
         """
         base_s = self._base_s(generator) + self.per_text_s * pairs
-        return base_s * self.slow_factor if self.slow and generator.random() < self.slow else base_s
+        is_slow = bool(self.slow) and generator.random() < self.slow
+        return min(base_s * self.slow_factor if is_slow else base_s, _LONGEST_S)
 
     def _base_s(self, generator: np.random.Generator) -> float:
         if self.measured_s:
@@ -167,7 +169,8 @@ class Conditions:
         began: The first moment, with a time zone; None: now.
 
     Raises:
-        ValueError: A quota allows nothing, a time zone is unknown, or `began` has none.
+        ValueError: A quota allows nothing, a time zone is unknown or of no day's quota, or `began` has none or is in
+            no year from 1970 to 2999.
     """
 
     price: Price | None = None
@@ -182,8 +185,12 @@ class Conditions:
             limit = None if limits is None else getattr(limits, name)
             if limit is not None and limit <= 0:
                 raise ValueError(f"{name} is {limit}: a quota that allows nothing; give one above 0, or None for none")
-        if self.began is not None and self.began.tzinfo is None:
+        if self.began is None:
+            return
+        if self.began.tzinfo is None:
             raise ValueError(f"began has a time zone, unlike {self.began!r}: datetime(..., tzinfo=ZoneInfo('...'))")
+        if not _FIRST_YEAR <= self.began.year <= _LAST_YEAR:
+            raise ValueError(f"began is in a year from {_FIRST_YEAR} to {_LAST_YEAR}, not {self.began.year}")
 
 
 def _check_amount(name: str, value: float, *, most: float = math.inf) -> None:
