@@ -1,7 +1,7 @@
 """What a provider does: latencies, failures, outages, quotas."""
 
 import math
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -76,8 +76,6 @@ def test_an_outage_is_on_from_its_beginning_to_before_its_end() -> None:
         (lambda: Conditions(quotas="nobody-1999"), "nobody-1999"),
         (lambda: Conditions(quotas=Limits(day_time_zone="Asia/Shanghai")), "give both, or neither"),
         (lambda: Conditions(began=datetime(2026, 3, 1)), "time zone"),
-        (lambda: Conditions(began=datetime(9999, 12, 31, tzinfo=UTC)), "2999"),
-        (lambda: Conditions(began=datetime(1969, 12, 31, tzinfo=UTC)), "1970"),
         (lambda: Range(2, 1, 3), "low to high"),
         (lambda: Range(1, 2, 3).times(-1), "factor"),
     ],

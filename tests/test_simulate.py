@@ -273,6 +273,8 @@ async def test_one_that_is_cancelled_ends() -> None:
         (lambda: scenario(preset="best"), "preset"),
         (lambda: Scenario(landscape=SyntheticLandscape(ruggedness=-1.0)), "ruggedness"),
         (lambda: Scenario(landscape=SyntheticLandscape(effective_dim=0)), "effective_dim"),
+        (lambda: scenario(conditions=Conditions(began=datetime(9999, 12, 31, tzinfo=UTC))), "2999, not 9999"),
+        (lambda: scenario(conditions=Conditions(began=datetime(1969, 12, 31, tzinfo=UTC))), "2999, not 1969"),
         (lambda: SyntheticTexts(1), "count"),
         (lambda: SyntheticTexts(8, 0), "tokens"),
         (lambda: SyntheticTexts(8, (5, 513)), "tokens is at most 512"),
