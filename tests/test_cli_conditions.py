@@ -106,6 +106,8 @@ def test_a_preset_goes_with_fewer_requests_at_once() -> None:
         (["--outage", "5"], "AFTER,SECONDS"),
         (["--outage", "5:6"], "AFTER,SECONDS"),
         (["--began", "noon"], "--began"),
+        (["--began", "9999-12-31", *A_DAY], "2999, not 9999"),
+        (["--began", "1969-12-31T23:00+00:00"], "2999, not 1969"),
         (["--server-fault", "1.5"], "together"),
     ],
 )

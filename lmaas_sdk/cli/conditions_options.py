@@ -28,6 +28,7 @@ _KINDS = {
     "timeout": "its answer was lost, and is charged",
 }
 _STRAGGLERS_FACTOR = 20.0
+_FIRST_YEAR, _LAST_YEAR = 1970, 2999  # so that what follows has a date
 
 
 def add_conditions_options(parser: argparse.ArgumentParser, *, latency_s: float | None = None) -> None:
@@ -151,6 +152,8 @@ def _began(given: str, quotas: Quotas | None) -> datetime:
         moment = datetime.fromisoformat(given)
     except ValueError as error:
         raise ValueError(f"--began is a time such as 2026-03-01T09:30, not {given!r:.60}") from error
+    if not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
+        raise ValueError(f"--began is in a year from {_FIRST_YEAR} to {_LAST_YEAR}, not {moment.year}")
     if moment.tzinfo is not None:
         return moment
     limits = quotas_of(quotas, "score")
