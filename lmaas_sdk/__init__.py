@@ -79,8 +79,9 @@ from lmaas_sdk.planning.estimated import Estimate
 from lmaas_sdk.planning.jobs import JobsSimulation, TuningJob
 from lmaas_sdk.planning.learned import History, read_history
 from lmaas_sdk.planning.ranges import Range
+from lmaas_sdk.planning.recorded import RecordedLandscape, recorded_landscape
 from lmaas_sdk.planning.scenario import Scenario, price_named
-from lmaas_sdk.planning.simulate import simulate, simulate_async, sweep, sweep_async
+from lmaas_sdk.planning.simulate import SimulatedMoment, simulate, simulate_async, sweep, sweep_async
 from lmaas_sdk.planning.simulate_jobs import simulate_jobs
 from lmaas_sdk.planning.simulation import Simulation, Sweep
 from lmaas_sdk.planning.synthetic import SyntheticLandscape, SyntheticTexts
@@ -202,6 +203,7 @@ __all__ = [
     "QuotaExceeded",
     "Range",
     "RateLimited",
+    "RecordedLandscape",
     "Registration",
     "ReplyCache",
     "Reservation",
@@ -219,6 +221,7 @@ __all__ = [
     "ScoreReply",
     "ServerFault",
     "ServerUntrusted",
+    "SimulatedMoment",
     "Simulation",
     "SqliteLedger",
     "Subspace",
@@ -260,6 +263,7 @@ __all__ = [
     "read_history",
     "read_price_table",
     "read_run",
+    "recorded_landscape",
     "register_metric",
     "simulate",
     "simulate_async",

@@ -50,6 +50,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lmaas_sdk.accounting.money import format_usd
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -115,13 +117,19 @@ class BudgetExceeded(LmaasError):
     def __init__(
         self, budget: str, unit: str, *, limit: object, posted: object, pending: object, asked: object, why: str = ""
     ) -> None:
-        allowed = "is closed" if limit is None else f"allows {limit} {unit}"
+        allowed = "is closed" if limit is None else f"allows {_told(unit, limit)}"
+        if limit is not None and unit != "nanousd":
+            allowed += f" {unit}"
+        taken, held, more = (_told(unit, amount) for amount in (posted, pending, asked))
         reason = f" ({why})" if why else ""
-        super().__init__(
-            f"budget {budget!r} {allowed}: {posted} posted, {pending} pending, {asked} more asked for{reason}"
-        )
+        super().__init__(f"budget {budget!r} {allowed}: {taken} posted, {held} pending, {more} more asked for{reason}")
         self.budget, self.unit = budget, unit
         self.limit, self.posted, self.pending, self.asked = limit, posted, pending, asked
+
+
+def _told(unit: str, amount: object) -> str:
+    """An amount for people: money in dollars."""
+    return format_usd(amount) if unit == "nanousd" and isinstance(amount, int) else str(amount)
 
 
 class BudgetTooSmall(BudgetExceeded, ValueError):

@@ -41,10 +41,10 @@ def test_the_conditions_are_those_of_the_options(capsys: pytest.CaptureFixture[s
     sure = told([*options, "--latency-s", "2", "--began", "2026-03-01T09:00+01:00"], capsys)
     assert sure["wall_s"] == exactly(20 * 4 * 2)  # 20 generations of 20 calls, five at once
     assert (sure["began"], sure["ends"]) == ("2026-03-01T08:00:00+00:00", "2026-03-01T08:02:40+00:00")
-    hazy = told([*options, "--latency-s", "2", "--latency-spread", "0.5", "--fail", "refused=0.1"], capsys)
+    hazy = told([*options, "--latency-s", "2", "--latency-spread", "0.5", "--refused", "0.1"], capsys)
     assert hazy["wall_s"]["low"] < hazy["wall_s"]["expected"] < hazy["wall_s"]["high"]
     assert hazy["attempts"]["expected"] == pytest.approx(400 / 0.9, rel=0.03)
-    away = told([*options, "--latency-s", "2", "--outage", "10:60"], capsys)
+    away = told([*options, "--latency-s", "2", "--outage", "10,60"], capsys)
     assert away["wall_s"]["low"] > 160 + 50
     daily = told([*options, "--requests-per-day", "100", "--day-time-zone", "Asia/Tokyo"], capsys)
     assert daily["quota_days"] == exactly(4)
@@ -65,6 +65,30 @@ def test_questions_are_answered(capsys: pytest.CaptureFixture[str]) -> None:
         "usd": 15.9744,
         "wall_s": None,
     }
+
+
+def test_a_price_is_told_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    """As `lmaas simulate` is told it; what fits into money needs no other."""
+    found = told(["--no-dev", "--price", "gpt3-2022/ada", "--fits-usd", "5"], capsys)
+    assert (found["model"], found["cost_usd"]) == ("gpt3-2022/ada", exactly(15.9744))
+    assert found["fits"]["evaluations"] == exactly(2500)
+
+
+def test_of_several_numbers_of_candidates_the_first_is_estimated(capsys: pytest.CaptureFixture[str]) -> None:
+    """With dev scoring or without, as the options say; the comparison has both of each."""
+    for options, calls in ([], 8080), (["--no-dev"], 8000):
+        found = told(["--candidates-a-call", "1,20", *options], capsys)
+        assert found["calls"] == exactly(calls) == told(["--candidates-a-call", "1", *options], capsys)["calls"]
+        shapes = [(one["candidates_a_call"], one["dev"], one["calls"]["expected"]) for one in found["shapes"]]
+        assert shapes == [(1, False, 8000), (1, True, 8080), (20, False, 400), (20, True, 440)]
+
+
+def test_money_that_limits_nothing_is_noted(capsys: pytest.CaptureFixture[str]) -> None:
+    """On stderr, where no price is known; with one nothing is said."""
+    assert main([*PAPER, "--budget-usd", "5"]) == 0
+    assert "--budget-usd 5 limits nothing" in capsys.readouterr().err
+    assert main([*PAPER, "--budget-usd", "5", "--price", "gpt3-2022/ada"]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_people_read_tables(capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,24 +146,33 @@ def test_a_probe_and_a_ledger_teach(tmp_path: Path, capsys: pytest.CaptureFixtur
     ("arguments", "named"),
     [
         (["--tokens-a-text", "0"], "tokens_a_text"),
-        (["--fail", "timeout=0.7", "--fail", "refused=0.7"], "together"),
+        (["--tokens-a-text", "99999999"], "tokens_a_text is at most 1,000,000"),
+        (["--shots", "100000000000"], "--shots"),
+        (["--candidates-a-call", "0"], "--candidates-a-call"),
+        (["--candidates-a-call", "1,1"], "--candidates-a-call"),
+        (["--candidates-a-call", "1,many"], "--candidates-a-call"),
+        (["--timeout", "0.7", "--refused", "0.7"], "together"),
         (["--latency-s", "-1"], "median_s"),
         (["--latency-spread", "0.5"], "--latency-s"),
         (["--requests-per-day", "0"], "requests_per_day"),
         (["--requests-per-day", "9", "--day-time-zone", "Mars/Olympus"], "Mars/Olympus"),
-        (["--quotas", "wudao-2021", "--concurrency", "3"], "leave the other limits out"),
+        (["--day-time-zone", "Asia/Tokyo"], "--requests-per-day"),
+        (["--quotas", "wudao-2021", "--requests-per-day", "3"], "exclude each other"),
         (["--budget-usd", "-1", "--models", "ada", "--on", "2022-01-31"], "-1"),
         (["--budget-evaluations", "10"], "one generation"),
         (["--models", "nobody's"], "nobody's"),
-        (["--fits-usd", "5"], "--models"),
+        (["--fits-usd", "5"], "--price"),
         (["--probe", "3"], "--probe"),
         (["--data", "folder"], "--data"),
         (["--budget-wall-s", "60"], "only time"),
         (["--budget-wall-s", "60", "--latency-s", "0"], "only time"),
-        (["--fail", "rate_limit=1"], "rate_limit"),
+        (["--rate-limit", "1"], "rate_limit"),
         (["--tokens-per-minute", "5"], "a minute are allowed"),
         (["--latency-s", "1", "--latency-spread", "800"], "spread"),
         (["--latency-s", "1e308"], "median_s"),
+        (["--outage", "5"], "--outage"),
+        (["--outage", "1,-1"], "lasts_s is a finite number of at least 0, not -1.0"),
+        (["--began", "noon"], "--began"),
     ],
 )
 def test_what_cannot_be_is_refused(arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -148,7 +181,7 @@ def test_what_cannot_be_is_refused(arguments: list[str], named: str, capsys: pyt
     assert named in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("option", ["--fail=timeout", "--fail=oops=1", "--outage=5", "--began=noon", "--on=noon"])
+@pytest.mark.parametrize("option", ["--on=noon", "--models=,", "--models=ada,ada"])
 def test_options_that_cannot_be_read_are_refused(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     """By the parser, which says how they are written."""
     with pytest.raises(SystemExit) as ended:
@@ -162,13 +195,6 @@ def test_days_are_as_many_as_the_run_takes(capsys: pytest.CaptureFixture[str]) -
     slow = ["--requests-per-day", "5000", "--requests-per-minute", "1", "--candidates-a-call", "1"]
     assert 0 == main([*PAPER, *slow, "--budget-evaluations", "8000", "--no-dev", "--json"])
     assert {"low": 6, "expected": 6, "high": 6} == json.loads(capsys.readouterr().out)["quota_days"]
-
-
-def test_an_outage_that_cannot_be_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    """With what is wrong about it."""
-    with pytest.raises(SystemExit):
-        main([*PAPER, "--outage=1:-1"])
-    assert "lasts_s is a finite number of at least 0, not -1.0" in capsys.readouterr().err
 
 
 def test_a_task_is_needed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,7 +31,7 @@ SMALL = (
 )
 TROUBLE = (
     "--rate-limit 0.05 --server-fault 0.05 --charged --timeout 0.02 --refused 0.02 --outage 90000,3600 --latency-s 1 "
-    "--latency-spread 0.5 --latency-per-text-s 0.01 --stragglers 0.05 --noise 0.1 --ruggedness 0.5 --dev-texts 4"
+    "--latency-spread 0.5 --latency-per-text-s 0.01 --stragglers-part 0.05 --noise 0.1 --ruggedness 0.5 --dev-texts 4"
 )
 
 
@@ -71,6 +71,20 @@ def test_it_sweeps(capsys: pytest.CaptureFixture[str]) -> None:
     found = told(capsys, "--no-compare --sweep candidates-a-call=1,8 --sweep population=8,16")
     days = {tuple(row["setting"].values()): row["runs"][0]["day"] for row in found["sweep"]}
     assert {(1, 8): 8, (1, 16): 8, (8, 8): 1, (8, 16): 1} == days
+
+
+def test_a_sweep_is_in_the_place_of_the_option(capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where the option is one of the provider's."""
+    found = told(capsys, "--no-compare --concurrency 2 --sweep concurrency=1,4")
+    assert [1, 4] == [row["scenario"]["concurrency"] for row in found["sweep"]]
+
+
+def test_money_that_limits_nothing_is_noted(capsys: pytest.CaptureFixture[str]) -> None:
+    """On stderr, where no price is known; with one nothing is said."""
+    assert 0 == main(shlex.split(f"{SMALL} --no-compare --budget-usd 5"))
+    assert "--budget-usd 5 limits nothing" in capsys.readouterr().err
+    assert 0 == main(shlex.split(f"{SMALL} --no-compare --budget-usd 5 --price gpt3-2022/ada"))
+    assert "limits nothing" not in capsys.readouterr().err
 
 
 def test_every_option_reaches_the_run(capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,6 +132,13 @@ def test_real_data_are_played(capsys: pytest.CaptureFixture[str], tmp_path: Path
         ("--sweep concurrency=", "--sweep"),
         ("--sweep concurrency=two", "two"),
         ("--sweep population=10 --sweep population=20", "population"),
+        ("--sweep population=20,20", "population twice"),
+        ("--tokens 99999", "tokens is at most 512"),
+        ("--train-texts 100000000000", "count times tokens is at most 1,000,000"),
+        ("--latency-s 1 --stragglers-part 0.1 --stragglers-factor 1e300", "slow_factor is at most"),
+        ("--latency-spread 0.5", "--latency-s"),
+        ("--began 9999-12-31", "began is in a year from 1970 to 2999, not 9999"),
+        ("--price gpt3-2022/davinci --budget-usd 0.000001", "allows $0.000001: $0.00 posted"),
         ("--rate-limit 1", "rate_limit"),
         ("--tokens-per-minute 10", "a minute are allowed"),
         ("--latency-s 1e308", "median_s"),

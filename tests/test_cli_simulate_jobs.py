@@ -35,6 +35,18 @@ def test_it_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert printed.err.splitlines()[-1].startswith("192/192 evaluations  6 jobs under way or done")
 
 
+def test_failures_and_presets_reach_the_jobs(capsys: pytest.CaptureFixture[str]) -> None:
+    """The provider is told as `lmaas simulate` is told it."""
+    more = ["--quotas", "wudao-2021", "--concurrency", "2", "--refused", "0.2", "--outage", "0,60"]
+    assert 0 == main([*FEW, *more, "--began", "2026-03-01", "--budget-usd", "5", "--json"])
+    printed = capsys.readouterr()
+    told = json.loads(printed.out)
+    assert "2026-03-01T00:00:00+08:00" == told["began"]
+    assert 100 == told["bounds"]["requests_per_day"]["limit"]
+    assert told["elapsed_s"] > 60
+    assert "--budget-usd 5 limits nothing" in printed.err
+
+
 @pytest.mark.parametrize(
     ("more", "named"),
     [
@@ -44,9 +56,10 @@ def test_it_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
         (["--priorities", "1,-1"], "priority"),
         (["--began", "soon"], "--began"),
         (["--requests-per-minute", "0"], "requests_per_minute is 0"),
-        (["--day-time-zone", "Mars"], "Mars"),
+        (["--requests-per-day", "9", "--day-time-zone", "Mars"], "Mars"),
         (["--budget-usd", "0.000001", "--price", "gpt3-2022/davinci"], "one generation"),
         (["--population", "2"], "population"),
+        (["--tokens", "513"], "tokens is at most 512"),
         (["--latency-s", "-1"], "median_s"),
     ],
 )

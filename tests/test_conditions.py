@@ -39,6 +39,11 @@ def test_work_takes_time_by_the_text() -> None:
     assert latency.is_constant
 
 
+def test_no_attempt_takes_longer_than_a_century() -> None:
+    """However far it strays."""
+    assert 3.2e9 == drawn(Latency(median_s=1e6, spread=10.0, slow=0.5, slow_factor=1e6), count=1000).max()
+
+
 @pytest.mark.parametrize(
     "latency",
     [Latency(median_s=1, spread=0.1), Latency(median_s=1, slow=0.1), Latency(measured_s=(1.0, 2.0))],
@@ -61,6 +66,7 @@ def test_an_outage_is_on_from_its_beginning_to_before_its_end() -> None:
         (lambda: Latency(spread=math.nan), "spread"),
         (lambda: Latency(slow=1.5), "slow"),
         (lambda: Latency(slow_factor=0.5), "slow_factor"),
+        (lambda: Latency(slow_factor=1e300), "slow_factor is at most"),
         (lambda: Latency(measured_s=(1.0, -2.0)), "measured_s"),
         (lambda: Failures(timeout=-0.1), "timeout"),
         (lambda: Failures(timeout=0.6, refused=0.5), "together"),
@@ -68,6 +74,7 @@ def test_an_outage_is_on_from_its_beginning_to_before_its_end() -> None:
         (lambda: Conditions(quotas=Limits(requests_per_day=0)), "requests_per_day"),
         (lambda: Conditions(quotas=Limits(requests_per_day=1, day_time_zone="Mars/Olympus")), "Mars/Olympus"),
         (lambda: Conditions(quotas="nobody-1999"), "nobody-1999"),
+        (lambda: Conditions(quotas=Limits(day_time_zone="Asia/Shanghai")), "give both, or neither"),
         (lambda: Conditions(began=datetime(2026, 3, 1)), "time zone"),
         (lambda: Range(2, 1, 3), "low to high"),
         (lambda: Range(1, 2, 3).times(-1), "factor"),

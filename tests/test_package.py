@@ -106,6 +106,7 @@ PUBLIC = [
     "QuotaExceeded",
     "Range",
     "RateLimited",
+    "RecordedLandscape",
     "Registration",
     "ReplyCache",
     "Reservation",
@@ -123,6 +124,7 @@ PUBLIC = [
     "ScoreReply",
     "ServerFault",
     "ServerUntrusted",
+    "SimulatedMoment",
     "Simulation",
     "SqliteLedger",
     "Subspace",
@@ -164,6 +166,7 @@ PUBLIC = [
     "read_history",
     "read_price_table",
     "read_run",
+    "recorded_landscape",
     "register_metric",
     "simulate",
     "simulate_async",
@@ -212,6 +215,18 @@ def test_a_public_name_is_documented(name: str) -> None:
     written = (said_of_aliases().get(name) if is_alias else value.__doc__) or ""
     assert len(written) > 20
     assert not written.startswith(f"{name}(")  # what a dataclass without a docstring gets
+
+
+def test_a_public_name_is_on_a_page() -> None:
+    """Whoever meets it in a signature or a program finds it in the docs."""
+    pages = "".join(page.read_text("utf-8") for page in (ROOT / "docs").glob("*.md"))
+    assert [] == [name for name in PUBLIC if not re.search(rf"\b{name}\b", pages)]
+
+
+def test_pages_import_from_the_public_face() -> None:
+    """And from nowhere inside of it."""
+    pages = (*(ROOT / "docs").glob("*.md"), ROOT / "README.md")
+    assert [] == [page.name for page in pages if re.search(r"from lmaas_sdk\.planning", page.read_text("utf-8"))]
 
 
 def test_whatever_a_run_tells_is_public() -> None:

@@ -216,6 +216,8 @@ def test_what_is_said_of_the_fit(landscape: RecordedLandscape) -> None:
     assert quality.beyond is not None
     assert quality.between.error == landscape.noise
     assert f"rank correlation {quality.between.rank:.2f}" in str(landscape)
+    assert (40, True) == (told["generations"], told["is_over"])
+    assert "no end" not in str(landscape)
     assert json.loads(json.dumps(scenario(landscape).to_dict()))["landscape"] == json.loads(json.dumps(told))
 
 
@@ -305,6 +307,10 @@ def test_a_run_that_is_under_way_has_a_landscape(synthetic: Path, tmp_path: Path
     assert before == path.read_bytes()
     assert 0 < len(found) < 80
     assert found.losses.tolist() == read_recording(synthetic).points.losses[: len(found)].tolist()
+    landscape = recorded_landscape(path)
+    generations = int(found.generations.max()) + 1
+    assert (generations, False) == (landscape.to_dict()["generations"], landscape.to_dict()["is_over"])
+    assert f"the journal holds {generations} generations and no end" in str(landscape)
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -148,7 +148,7 @@ async def test_a_budget_that_is_too_small_for_what_was_spent_says_so(tmp_path: P
             {"evaluations": 79},
             "allows 79 evaluations: 0 posted.* has spent 80 evaluations before, which counts: .*than",
         ),
-        ({"usd": "0.000001"}, rf"allows 1000 nanousd: .* has spent {re.escape(money)} before, which counts"),
+        ({"usd": "0.000001"}, rf"allows \$0.000001: .* has spent {re.escape(money)} before, which counts"),
     ):
         budget = Budget(**limits)  # type: ignore[arg-type]
         with pytest.raises(BudgetTooSmall, match=said):

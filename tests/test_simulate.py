@@ -273,8 +273,12 @@ async def test_one_that_is_cancelled_ends() -> None:
         (lambda: scenario(preset="best"), "preset"),
         (lambda: Scenario(landscape=SyntheticLandscape(ruggedness=-1.0)), "ruggedness"),
         (lambda: Scenario(landscape=SyntheticLandscape(effective_dim=0)), "effective_dim"),
+        (lambda: scenario(conditions=Conditions(began=datetime(9999, 12, 31, tzinfo=UTC))), "2999, not 9999"),
+        (lambda: scenario(conditions=Conditions(began=datetime(1969, 12, 31, tzinfo=UTC))), "2999, not 1969"),
         (lambda: SyntheticTexts(1), "count"),
         (lambda: SyntheticTexts(8, 0), "tokens"),
+        (lambda: SyntheticTexts(8, (5, 513)), "tokens is at most 512"),
+        (lambda: SyntheticTexts(100_000, (5, 16)), "count times tokens"),
         (lambda: SyntheticTexts(8, ()), "tokens has"),
         (lambda: SyntheticTexts(8, classes=9), "classes"),
         (lambda: Price(input_nanousd_per_mtok=-1), "negative"),
@@ -284,6 +288,7 @@ async def test_one_that_is_cancelled_ends() -> None:
         (lambda: simulate(scenario(), seeds=[1, 1]), "twice"),
         (lambda: sweep(scenario(), colour=["red"]), "colour"),
         (lambda: sweep(scenario(), population="8"), "list of values"),
+        (lambda: sweep(scenario(), population=[8, 16, 8]), "population twice"),
         (lambda: sweep(scenario()), "at least one setting"),
     ],
 )
@@ -291,6 +296,17 @@ def test_bad_settings_are_named(make: Any, named: str) -> None:
     """Before anything starts."""
     with pytest.raises((ValueError, TypeError), match=named):
         make()
+
+
+def test_a_run_that_goes_on_for_longer_than_there_are_dates_is_told() -> None:
+    """In words, not by the date that cannot be made."""
+
+    class Late(Scenario):
+        def began(self) -> datetime:
+            return datetime(9999, 12, 31, 23, 59, tzinfo=UTC)
+
+    with pytest.raises(ValueError, match="before the year 10000"):
+        simulate(Late(conditions=Conditions(latency=Latency(60.0)), budget=Budget(evaluations=100)), compare=False)
 
 
 def test_what_cannot_be_paid_or_let_through_is_refused_before_anything_is_played() -> None:

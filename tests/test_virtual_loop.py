@@ -27,6 +27,21 @@ def test_weeks_of_sleep_pass_at_once() -> None:
     assert run_virtual(main()) == 10 * WEEK_S
 
 
+def test_a_timer_that_is_due_fires_however_late_it_is() -> None:
+    """Where a nanosecond, which is how early asyncio fires one, is lost in the sum: half a year on, and centuries."""
+
+    async def main() -> list[float]:
+        seen = []
+        for sleep_s in (2.0**24, 0.3, 1e-10, 30 * 365 * 24 * 3600.0):
+            await asyncio.sleep(sleep_s)
+            seen.append(now_s())
+        return seen
+
+    first, second, third, last = run_virtual(main())
+    assert (2.0**24, 2.0**24 + 0.3) == (first, pytest.approx(second, abs=1e-8))
+    assert (second, 2.0**24 + 0.3 + 30 * 365 * 24 * 3600.0) == (third, pytest.approx(last, abs=1e-6))
+
+
 def test_time_stands_still_while_there_is_work() -> None:
     """A thousand turns of the loop take no virtual time."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -12,9 +13,10 @@ from typing import Any
 
 from lmaas_sdk.accounting.price_sources import find_price
 from lmaas_sdk.backend import Backend
-from lmaas_sdk.cli.estimate_options import add_conditions_options, add_price_options, conditions_of, day_of, tables_of
+from lmaas_sdk.cli.conditions_options import add_conditions_options, conditions_of, note_free_money
 from lmaas_sdk.cli.estimate_report import Asked, Shape, show
 from lmaas_sdk.cli.exit_codes import DONE
+from lmaas_sdk.cli.price_options import add_price_options, day_of, tables_of
 from lmaas_sdk.cli.run_options import (
     Splits,
     add_limit_options,
@@ -35,6 +37,9 @@ from lmaas_sdk.traffic.retry import RetryPolicy
 
 __all__ = ["add_command"]
 
+_CANDIDATES = 64
+_MOST_TEXTS = 100_000
+
 
 def add_command(commands: argparse._SubParsersAction[Any]) -> None:
     """Adds the command."""
@@ -49,7 +54,10 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
     paper.add_argument("--tokens-a-text", type=int, metavar="N", help="of a text in its template, without the prompt")
     paper.add_argument("--hidden-size", type=int, default=1024, metavar="D", help="of the model (default: %(default)s)")
     paper.add_argument(
-        "--candidates-a-call", type=_counts, default=(64,), metavar="N", help="most of a call; several: 1,20"
+        "--candidates-a-call",
+        metavar="N,N,...",
+        help=f"most of a call (default: {_CANDIDATES}); of several the first is estimated, and all are compared, "
+        "with dev scoring and without",
     )
     add_run_options(parser, preset="default")
     add_search_options(parser)
@@ -68,18 +76,20 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     _check(args)
+    counts = _counts(args.candidates_a_call)
     task, conditions, on = task_of(args), conditions_of(args), day_of(args)
     preset_of(args), scheduling_of(args), budget_of(args)
     history = None if args.history is None else read_history(args.history)
     splits = splits_of(args, task) if args.tokens_a_text is None else _on_paper(args, task)
-    found = asyncio.run(_estimates(args, splits, conditions, history))
-    first = found[0][-1]
+    found = asyncio.run(_estimates(args, counts, splits, conditions, history))
+    first = next(one for _, has_dev, one in found if has_dev is (splits.dev is not None))
+    note_free_money(args, is_priced=first.cost_usd is not None)
     asked = Asked(
         models=first.priced(args.models, on=on, tables=tables_of(args)),
         fits=None if args.fits_usd is None else first.fits(usd=args.fits_usd),
         fits_usd=args.fits_usd,
         budget=None if args.evaluations is None else first.budget_for(args.evaluations),
-        shapes=tuple(found) if len(args.candidates_a_call) > 1 else (),
+        shapes=tuple(found) if len(counts) > 1 else (),
     )
     if args.json:
         print(json.dumps(first.to_dict() | asked.to_dict(), indent=2))
@@ -99,28 +109,34 @@ def _check(args: argparse.Namespace) -> None:
     if args.tokens_a_text is None:
         if args.data is None:
             raise ValueError("give the data (--data FOLDER), or say how long texts are (--tokens-a-text N)")
-        if args.candidates_a_call != (64,):
+        if args.candidates_a_call is not None:
             raise ValueError(
                 "how many candidates a call carries is the model's to say: --candidates-a-call goes with "
                 "--tokens-a-text"
             )
     elif args.data is not None or args.probe:
         raise ValueError("--tokens-a-text is for planning without data and model: leave --data and --probe out")
-    if args.fits_usd is not None and args.tokens_a_text is not None and not args.models:
-        raise ValueError("what fits into money depends on a price: name a model with --models")
+    if args.fits_usd is not None and args.tokens_a_text is not None and not (args.models or args.price):
+        raise ValueError("what fits into money depends on a price: name a model with --price or --models")
 
 
 async def _estimates(
-    args: argparse.Namespace, splits: Splits, conditions: Conditions, history: History | None
+    args: argparse.Namespace,
+    counts: Sequence[int],
+    splits: Splits,
+    conditions: Conditions,
+    history: History | None,
 ) -> list[Shape]:
-    """The run as it is asked about, and then, where several numbers of candidates are given, with each of them."""
+    """The run as it is asked about; where several numbers of candidates are given, with each, without dev and with."""
     found: list[Shape] = []
-    for candidates, has_dev in _shapes(args):
+    dev = splits.train if splits.dev is None else splits.dev  # on paper, texts are alike
+    with_dev = (splits.dev is not None,) if len(counts) == 1 else (False, True)
+    for candidates, has_dev in itertools.product(counts, with_dev):
         async with _opened(args, candidates) as backend:
             one = await estimate(
                 backend,
                 splits.train,
-                splits.dev if has_dev else None,
+                dev if has_dev else None,
                 test=splits.test,
                 compare_manual=splits.test is not None,
                 budget=budget_of(args),
@@ -136,14 +152,6 @@ async def _estimates(
     return found
 
 
-def _shapes(args: argparse.Namespace) -> list[tuple[int, bool]]:
-    counts: Sequence[int] = args.candidates_a_call
-    if len(counts) == 1:
-        return [(counts[0], not args.no_dev)]
-    with_dev = (False,) if args.no_dev else (False, True)
-    return [(count, has_dev) for count in counts for has_dev in with_dev]
-
-
 @asynccontextmanager
 async def _opened(args: argparse.Namespace, candidates: int) -> AsyncIterator[Backend]:
     if args.tokens_a_text is None:
@@ -152,7 +160,7 @@ async def _opened(args: argparse.Namespace, candidates: int) -> AsyncIterator[Ba
         return
     models, tables = args.models, tables_of(args)
     named = OnPaper(
-        models[0] if models else "a model on paper",
+        args.price or (models[0] if models else "a model on paper"),
         tokens_a_text=args.tokens_a_text,
         hidden_size=args.hidden_size,
         max_candidates=candidates,
@@ -169,15 +177,23 @@ def _on_paper(args: argparse.Namespace, task: Task) -> Splits:
 
 
 def _texts(task: Task, count: int) -> Dataset:
+    if count > _MOST_TEXTS:
+        raise ValueError(f"--shots and --test-rows are for at most {_MOST_TEXTS:,} texts of a set, not {count}")
     fields = task.template.fields
     rows = [(dict.fromkeys(fields, f"text {number}"), number % len(task.labels)) for number in range(count)]
     return task.examples(rows)
 
 
-def _counts(text: str) -> tuple[int, ...]:
+def _counts(given: str | None) -> tuple[int, ...]:
+    """Candidates a call.
+
+    Raises:
+        ValueError: One is no number, below 1, or there twice.
+    """
     try:
-        return tuple(int(part) for part in text.split(","))
+        counts = (_CANDIDATES,) if given is None else tuple(map(int, given.split(",")))
     except ValueError as error:
-        raise argparse.ArgumentTypeError(
-            f"whole numbers with commas between them, such as 1,20, not {text!r}"
-        ) from error
+        raise ValueError(f"--candidates-a-call are numbers with commas between them, not {given!r:.80}") from error
+    if min(counts) < 1 or len(set(counts)) < len(counts):
+        raise ValueError(f"--candidates-a-call are numbers of at least 1, none of them twice, not {given:.80}")
+    return counts

@@ -8,26 +8,22 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from rich.console import Console
 
 from lmaas_sdk.accounting.budget import Budget
-from lmaas_sdk.backend import Limits
+from lmaas_sdk.cli.conditions_options import add_conditions_options, conditions_of, note_free_money
 from lmaas_sdk.cli.exit_codes import DONE
-from lmaas_sdk.planning.conditions import Conditions, Failures, Latency, Outage
 from lmaas_sdk.planning.recorded import RecordedLandscape, recorded_landscape
-from lmaas_sdk.planning.scenario import Scenario, price_named
+from lmaas_sdk.planning.scenario import Scenario
 from lmaas_sdk.planning.simulate import simulate, sweep
 from lmaas_sdk.planning.simulation import Simulation, Sweep
 from lmaas_sdk.planning.synthetic import SyntheticLandscape, SyntheticTexts
 from lmaas_sdk.reporting.progress import CountProgress
 from lmaas_sdk.reporting.simulation_progress import RunMoments
 from lmaas_sdk.tasks import few_shot, get_task, read_folder
-from lmaas_sdk.traffic.quota_presets import QUOTA_PRESETS, quotas_of
 from lmaas_sdk.tuning.presets import DEFAULT_PRESET, PRESETS
 
 __all__ = ["add_command"]
@@ -54,8 +50,7 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
     _add_data(parser.add_argument_group("data"))
     _add_search(parser.add_argument_group("search"))
     _add_budget(parser.add_argument_group("budget (none given: 8000 evaluations)"))
-    _add_provider(parser.add_argument_group("provider"))
-    _add_trouble(parser.add_argument_group("latency and failures"))
+    add_conditions_options(parser)
     _add_landscape(parser.add_argument_group("landscape"))
     parser.add_argument("--seeds", metavar="N,N,...", help="a run each (default: that of the journal's run, else 42)")
     parser.add_argument(
@@ -94,7 +89,6 @@ def _add_search(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--population", type=int, metavar="N", help="candidates of a generation, if not the preset's")
     group.add_argument("--candidates-a-call", type=int, metavar="N", help="at most (default: a whole generation)")
-    group.add_argument("--concurrency", type=int, metavar="N", help="most calls under way at once")
     group.add_argument("--max-wait-s", type=float, metavar="SECONDS", help="most that a call may wait for the quota")
 
 
@@ -103,35 +97,6 @@ def _add_budget(group: argparse._ArgumentGroup) -> None:
         group.add_argument(f"--budget-{unit}", type=int, metavar="N")
     group.add_argument("--budget-usd", metavar="AMOUNT", help="such as 5.00")
     group.add_argument("--budget-wall-s", type=float, metavar="SECONDS")
-
-
-def _add_provider(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--price", metavar="MODEL", help="such as gpt3-2022/davinci, or a name that `lmaas prices` has")
-    group.add_argument("--quotas", choices=sorted(QUOTA_PRESETS), help="those of a provider, by name")
-    for quota in ("requests-per-minute", "tokens-per-minute", "requests-per-day"):
-        group.add_argument(f"--{quota}", type=int, metavar="N")
-    group.add_argument("--day-time-zone", metavar="ZONE", help="whose midnight ends a day, such as Europe/Berlin")
-    group.add_argument(
-        "--began", metavar="TIME", help="such as 2026-03-01 or 2026-03-01T09:30, in that zone, else UTC (default: now)"
-    )
-
-
-def _add_trouble(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--latency-s", type=float, default=0.0, metavar="SECONDS", help="median of an answer")
-    group.add_argument("--latency-spread", type=float, default=0.0, metavar="X", help="deviation of its logarithm")
-    group.add_argument("--latency-per-text-s", type=float, default=0.0, metavar="SECONDS")
-    group.add_argument("--stragglers", type=float, default=0.0, metavar="PART", help="of the answers that are slow")
-    group.add_argument("--straggler-factor", type=float, default=20.0, metavar="X", help="how many times as slow")
-    for kind in ("refused", "rate-limit", "server-fault", "timeout"):
-        group.add_argument(f"--{kind}", type=float, default=0.0, metavar="CHANCE", help="of an attempt")
-    group.add_argument("--charged", action="store_true", help="a server fault is billed")
-    group.add_argument(
-        "--outage",
-        action="append",
-        default=[],
-        metavar="AFTER_S,LASTS_S",
-        help="nobody answers, from when on and for how long; repeatable",
-    )
 
 
 def _add_landscape(group: argparse._ArgumentGroup) -> None:
@@ -147,8 +112,10 @@ def _add_landscape(group: argparse._ArgumentGroup) -> None:
 def _run(args: argparse.Namespace) -> int:
     recorded = None if args.landscape is None else recorded_landscape(args.landscape)
     seeds = [_SEED if recorded is None else recorded.seed] if args.seeds is None else _numbers("--seeds", args.seeds)
-    scenario = _scenario(args, recorded, seeds[0])
     settings = _settings(args.sweep)
+    args = argparse.Namespace(**(vars(args) | dict.fromkeys(settings)))  # a sweep is in the place of the option
+    scenario = _scenario(args, recorded, seeds[0])
+    note_free_money(args, is_priced=scenario.conditions.price is not None)
     runs = math.prod((len(seeds), *map(len, settings.values())))
     with _without_warnings(), CountProgress("simulated runs", runs) as progress:
         on_moment = RunMoments(progress, seeds, compare=not args.no_compare).show
@@ -197,9 +164,8 @@ def _scenario(args: argparse.Namespace, recorded: RecordedLandscape | None, seed
         preset=args.preset or (DEFAULT_PRESET if recorded is None else recorded.preset),
         population=args.population,
         budget=_budget(args),
-        conditions=_conditions(args),
+        conditions=conditions_of(args),
         candidates_a_call=args.candidates_a_call,
-        concurrency=args.concurrency,
         landscape=recorded or SyntheticLandscape(args.effective_dim, args.ruggedness, args.noise, args.hidden_size),
         max_wait_s=args.max_wait_s,
     )
@@ -223,60 +189,6 @@ def _budget(args: argparse.Namespace) -> Budget | None:
     units = ("calls", "evaluations", "tokens", "usd", "wall_s")
     limits = {unit: limit for unit in units if (limit := getattr(args, f"budget_{unit}")) is not None}
     return Budget(**limits, warn_at=()) if limits else None
-
-
-def _conditions(args: argparse.Namespace) -> Conditions:
-    return Conditions(
-        price=None if args.price is None else price_named(args.price),
-        quotas=_quotas(args),
-        latency=Latency(
-            median_s=args.latency_s,
-            spread=args.latency_spread,
-            per_text_s=args.latency_per_text_s,
-            slow=args.stragglers,
-            slow_factor=args.straggler_factor,
-        ),
-        failures=Failures(
-            args.refused,
-            args.rate_limit,
-            args.server_fault,
-            args.timeout,
-            charged=args.charged,
-            outages=tuple(map(_outage, args.outage)),
-        ),
-        began=_began(args),
-    )
-
-
-def _quotas(args: argparse.Namespace) -> str | Limits | None:
-    limits = Limits(args.requests_per_minute, args.tokens_per_minute, args.requests_per_day, args.day_time_zone)
-    if args.quotas is not None and limits != Limits():
-        raise ValueError("--quotas NAME and limits of your own exclude each other")
-    if args.day_time_zone is not None and args.requests_per_day is None:
-        raise ValueError("--day-time-zone is whose days --requests-per-day counts: give both")
-    return args.quotas or (None if limits == Limits() else limits)
-
-
-def _began(args: argparse.Namespace) -> datetime | None:
-    if args.began is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(args.began)
-    except ValueError as error:
-        raise ValueError(f"--began is a time like 2026-03-01T09:30, not {args.began!r}") from error
-    if moment.tzinfo is not None:
-        return moment
-    limits = quotas_of(_quotas(args), "score")
-    zone = None if limits is None else limits.day_time_zone
-    return moment.replace(tzinfo=UTC if zone is None else ZoneInfo(zone))
-
-
-def _outage(text: str) -> Outage:
-    try:
-        after_s, lasts_s = map(float, text.split(","))
-    except ValueError as error:
-        raise ValueError(f"--outage is AFTER_S,LASTS_S, two numbers of seconds, not {text!r}") from error
-    return Outage(after_s, lasts_s)
 
 
 def _numbers(option: str, text: str) -> list[int]:

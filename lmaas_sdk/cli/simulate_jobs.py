@@ -6,16 +6,12 @@ import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from lmaas_sdk.accounting.budget import Budget
-from lmaas_sdk.backend import Limits
+from lmaas_sdk.cli.conditions_options import add_conditions_options, conditions_of, note_free_money
 from lmaas_sdk.cli.exit_codes import DONE
-from lmaas_sdk.planning.conditions import Conditions, Latency
 from lmaas_sdk.planning.jobs import TuningJob
-from lmaas_sdk.planning.scenario import price_named
 from lmaas_sdk.planning.simulate_jobs import simulate_jobs
 from lmaas_sdk.planning.synthetic import SyntheticTexts
 from lmaas_sdk.reporting.progress import CountProgress
@@ -25,7 +21,7 @@ from lmaas_sdk.tuning.presets import PRESETS, Preset
 
 __all__ = ["add_command"]
 
-_QUOTAS = ("requests_per_minute", "tokens_per_minute", "requests_per_day", "concurrency")
+_LATENCY_S = 1.0
 
 
 def add_command(commands: argparse._SubParsersAction[Any]) -> None:
@@ -38,7 +34,7 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
     )
     _add_jobs(parser.add_argument_group("jobs"))
     _add_budget(parser.add_argument_group("budget"))
-    _add_provider(parser.add_argument_group("provider"))
+    add_conditions_options(parser, latency_s=_LATENCY_S)
     parser.add_argument("--seed", type=int, default=42, help="of everything (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else to stdout")
     parser.set_defaults(run=_run)
@@ -71,27 +67,16 @@ def _add_budget(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--budget-tokens", type=int, metavar="N", help="the most tokens for all")
 
 
-def _add_provider(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--price", metavar="MODEL", help="such as gpt3-2022/davinci, or a name that `lmaas prices` has")
-    for quota in _QUOTAS:
-        group.add_argument(f"--{quota.replace('_', '-')}", type=int, metavar="N")
-    group.add_argument("--day-time-zone", metavar="ZONE", help="whose midnight ends a day, such as Europe/Berlin")
-    group.add_argument("--latency-s", type=float, default=1.0, metavar="SECONDS", help="median (default: %(default)s)")
-    group.add_argument("--latency-spread", type=float, default=0.0, metavar="X", help="deviation of its logarithm")
-    group.add_argument(
-        "--began", metavar="TIME", help="such as 2026-03-01T09:30, in that zone, else UTC (default: now)"
-    )
-
-
 def _run(args: argparse.Namespace) -> int:
     preset, count = _preset(args), whole_number("--jobs", args.jobs, at_least=1)
     generations = whole_number("--generations", args.generations, at_least=1)
-    evaluations = count * generations * preset.population
+    evaluations, conditions = count * generations * preset.population, conditions_of(args)
+    note_free_money(args, is_priced=conditions.price is not None)
     with CountProgress("evaluations", evaluations) as progress:
         found = simulate_jobs(
             _jobs(args, preset, count),
             budget=Budget(evaluations=evaluations, tokens=args.budget_tokens, usd=args.budget_usd),
-            conditions=_conditions(args),
+            conditions=conditions,
             seed=args.seed,
             on_event=JobsMoments(progress).show,
         )
@@ -124,21 +109,3 @@ def _priorities(given: str) -> list[float]:
         return [float(priority) for priority in given.split(",")]
     except ValueError as error:
         raise ValueError(f"--priorities are numbers with commas between them, not {given!r:.80}") from error
-
-
-def _conditions(args: argparse.Namespace) -> Conditions:
-    limits = Limits(**{quota: getattr(args, quota) for quota in _QUOTAS}, day_time_zone=args.day_time_zone)
-    conditions = Conditions(
-        price=None if args.price is None else price_named(args.price),
-        quotas=limits,
-        latency=Latency(median_s=args.latency_s, spread=args.latency_spread),
-    )
-    return conditions if args.began is None else replace(conditions, began=_moment(args.began, args.day_time_zone))
-
-
-def _moment(given: str, zone: str | None) -> datetime:
-    try:
-        moment = datetime.fromisoformat(given)
-    except ValueError as error:
-        raise ValueError(f"--began is a time such as 2026-03-01T09:30, not {given!r:.60}") from error
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC if zone is None else ZoneInfo(zone))

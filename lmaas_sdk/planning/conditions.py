@@ -16,12 +16,12 @@ __all__ = ["Conditions", "Failures", "Latency", "Outage"]
 
 _LONGEST_S = 3.2e9  # a century
 _WIDEST = 10.0  # one attempt in 40 already takes half a billion times the median
-_MOST = {"median_s": _LONGEST_S, "per_text_s": _LONGEST_S, "spread": _WIDEST}
+_MOST = {"median_s": _LONGEST_S, "per_text_s": _LONGEST_S, "spread": _WIDEST, "slow_factor": 1e9}
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Seconds from sending an attempt to its answer: log-normal, or as measured, with stragglers.
+    """Seconds from sending an attempt to its answer: log-normal, or as measured, with stragglers; at most a century.
 
     Args:
         median_s: The median of an attempt that is no straggler.
@@ -74,7 +74,8 @@ class Latency:
             generator: Gives the chance.
         """
         base_s = self._base_s(generator) + self.per_text_s * pairs
-        return base_s * self.slow_factor if self.slow and generator.random() < self.slow else base_s
+        is_slow = bool(self.slow) and generator.random() < self.slow
+        return min(base_s * self.slow_factor if is_slow else base_s, _LONGEST_S)
 
     def _base_s(self, generator: np.random.Generator) -> float:
         if self.measured_s:
@@ -167,7 +168,7 @@ class Conditions:
         began: The first moment, with a time zone; None: now.
 
     Raises:
-        ValueError: A quota allows nothing, a time zone is unknown, or `began` has none.
+        ValueError: A quota allows nothing, a time zone is unknown or of no day's quota, or `began` has none.
     """
 
     price: Price | None = None

@@ -25,6 +25,9 @@ from lmaas_sdk.tuning.subspace import Subspace
 
 __all__ = ["CountedBackend", "OnPaper"]
 
+_LONGEST = 1_000_000
+_MOST_TOKENS = 1 << 20  # room for a prompt beside the longest text
+
 
 class CountedBackend:
     """A backend that counts tokens and takes no call.
@@ -88,14 +91,15 @@ class OnPaper(CountedBackend):
 
     Args:
         name: The model's.
-        tokens_a_text: Tokens of a text in its template, special tokens included; a prompt's come on top.
+        tokens_a_text: Tokens of a text in its template, special tokens included, at most a million; a prompt's come
+            on top.
         hidden_size: D, by which a preset may size its prompt.
         max_candidates: Most candidates a call may carry.
         price: None: nobody knows, so that its money is unknown.
         limits: Its quotas.
 
     Raises:
-        ValueError: A number is below 1.
+        ValueError: A number is out of its range.
     """
 
     def __init__(
@@ -109,11 +113,13 @@ class OnPaper(CountedBackend):
         limits: Limits | None = None,
     ) -> None:
         self._tokens = whole_number("tokens_a_text", tokens_a_text, at_least=1)
+        if self._tokens > _LONGEST:
+            raise ValueError(f"tokens_a_text is at most {_LONGEST:,}, not {tokens_a_text}")
         self.card = ModelCard(
             name,
             hidden_size=whole_number("hidden_size", hidden_size, at_least=1),
             vocab_size=50_265,
-            max_tokens=1 << 20,
+            max_tokens=_MOST_TOKENS,
             mask="<mask>",
             capabilities=Capabilities(projections=("uniform", "normal", "identity"), deterministic=True, layers=True),
             price=price,

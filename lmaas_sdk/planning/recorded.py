@@ -124,6 +124,8 @@ class RecordedLandscape:
             "run": self.recording.run,
             "seed": self.seed,
             "candidates": len(self.recording.points),
+            "generations": self.recording.generations,
+            "is_over": self.recording.is_over,
             "lowest_loss": self.surrogate.lowest,
             "noise": self.noise,
             "roughness": self.roughness,
@@ -139,6 +141,9 @@ class RecordedLandscape:
         ]
         if quality.beyond is not None:
             lines.append(f"  the last third of the run, from the first two: {quality.beyond}")
+        if not self.recording.is_over:
+            held = self.recording.generations
+            lines.append(f"  the journal holds {held} generations and no end: its run was cut short or is under way")
         return "\n".join(lines)
 
     # -- for a simulation

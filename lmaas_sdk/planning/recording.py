@@ -58,6 +58,7 @@ class Recording:
         dev: Digest of its dev set; None: it had none.
         points: Its candidates with a loss of their own.
         looked: Its candidates that were scored on dev.
+        is_over: Whether it had ended when the journal was read.
     """
 
     run: str
@@ -67,6 +68,12 @@ class Recording:
     dev: str | None
     points: Points
     looked: tuple[Looked, ...]
+    is_over: bool
+
+    @property
+    def generations(self) -> int:
+        """How many it had told its search of."""
+        return int(self.points.generations[-1]) + 1
 
 
 @dataclass(slots=True)
@@ -76,8 +83,10 @@ class _Records:
     told: dict[int, Told] = field(default_factory=dict)
     looks: dict[int, tuple[list[str], list[list[int]]]] = field(default_factory=dict)
     answers: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    is_over: bool = False
 
     def add(self, record: Record) -> None:
+        self.is_over = record["kind"] == "ended"
         match record["kind"]:
             case "told":
                 self.told[int(record["generation"])] = Told.from_record(record)
@@ -123,7 +132,7 @@ def read_recording(path: Path, *, optimizer: MakeOptimizer | None = None) -> Rec
     make = optimizer or (lambda d, seed: make_optimizer(header.preset, d, seed))
     search = make(subspace.d, header.seed)
     points, looked = _replayed(path, search, records, extra=header.scheduling.extra)
-    return Recording(header.run, header.seed, header.preset, subspace, dev, points, looked)
+    return Recording(header.run, header.seed, header.preset, subspace, dev, points, looked, records.is_over)
 
 
 @contextmanager

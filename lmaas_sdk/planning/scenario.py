@@ -26,6 +26,8 @@ from lmaas_sdk.tuning.scheduling import Scheduling
 
 __all__ = ["Scenario", "price_named"]
 
+_FIRST_YEAR, _LAST_YEAR = 1970, 2999  # so that what follows has a date
+
 Texts = Dataset | SyntheticTexts
 
 
@@ -77,6 +79,7 @@ class Scenario:
         wall_s = None if self.budget is None else self.budget.limits["wall_s"]
         patience_s = (self.max_wait_s, self.retry.max_wait_s, None if wall_s is None else float(wall_s))
         self.conditions.failures.check_ends(*patience_s)
+        _check_began(self.conditions.began)
         _ = self.search
         load_backend("mock", **self.provider())  # it refuses what cannot be
 
@@ -156,6 +159,11 @@ class Scenario:
             "failures": asdict(self.conditions.failures),
             "landscape": dict(self.landscape.to_dict()),
         }
+
+
+def _check_began(began: datetime | None) -> None:
+    if began is not None and not _FIRST_YEAR <= began.year <= _LAST_YEAR:
+        raise ValueError(f"began is in a year from {_FIRST_YEAR} to {_LAST_YEAR}, not {began.year}")
 
 
 def _drawn(texts: Texts, seed: int, name: str) -> Dataset:

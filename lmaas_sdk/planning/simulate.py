@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
-from datetime import datetime
+from datetime import datetime, tzinfo
 from typing import Any, TypeVar
 
 from lmaas_sdk.outside import outside
@@ -136,7 +136,7 @@ class _Player:
         return SimulatedRun(
             seed=seed,
             began=began,
-            ended=datetime.fromtimestamp(began.timestamp() + played.elapsed_s, began.tzinfo),
+            ended=_moment(began.timestamp() + played.elapsed_s, began.tzinfo),
             elapsed_s=played.elapsed_s,
             stopped=played.stopped,
             failure=None if played.failure is None else str(played.failure),
@@ -165,7 +165,7 @@ class _Player:
     ) -> Played:
         def tell(event: Event) -> None:
             if self._on_moment is not None:
-                at = datetime.fromtimestamp(outside().wall(), began.tzinfo)
+                at = _moment(outside().wall(), began.tzinfo)
                 self._on_moment(SimulatedMoment(setting, seed, at, event, is_unlimited))
 
         return run_virtual(play(scenario, seed, began=began, on_event=tell), threads=False)
@@ -181,11 +181,20 @@ def _settings(
             raise ValueError(f"a sweep is over fields of Scenario ({', '.join(known)}), not {name!r}")
         if isinstance(values, str) or not len(values):
             raise ValueError(f"a sweep has a list of values of {name}, not {values!r:.80}")
+        if any(value in values[:number] for number, value in enumerate(values)):
+            raise ValueError(f"a sweep has a value of {name} twice: {values!r:.80}")
     if not settings:
         raise ValueError("a sweep is over at least one setting: sweep(scenario, candidates_a_call=[1, 20])")
     combined = [dict(zip(settings, values, strict=True)) for values in itertools.product(*settings.values())]
     changes: list[dict[str, Any]] = combined
     return [(setting, replace(scenario, **setting)) for setting in changes]
+
+
+def _moment(wall_s: float, zone: tzinfo | None) -> datetime:
+    try:
+        return datetime.fromtimestamp(wall_s, zone)
+    except (OverflowError, ValueError, OSError) as error:
+        raise ValueError("it would not be over before the year 10000: that is no plan to play through") from error
 
 
 def _quality(played: Played) -> Quality | None:

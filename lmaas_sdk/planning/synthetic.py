@@ -14,6 +14,8 @@ from lmaas_sdk.tuning.presets import Preset
 __all__ = ["Landscape", "SyntheticLandscape", "SyntheticTexts"]
 
 _CLASS_WORDS, _OTHER_WORDS = 50, 2000
+_LONGEST = 512  # as many as the mock takes; it would cut what is longer
+_MOST_WORDS = 1_000_000
 _TELLING = 4  # one word in so many tells the class
 _WORDS = ("bad", "great", "fine", "poor", "good", "nice", "sad", "dull")
 
@@ -25,7 +27,8 @@ class SyntheticTexts:
     Args:
         count: Texts; the classes take turns.
         tokens: Tokens of a text by itself, which template, prompt and special tokens come on top of: of each text
-            alike, or of one after another and from the beginning again (the measured lengths of real texts, say).
+            alike, or of one after another and from the beginning again (the measured lengths of real texts, say);
+            at most 512, which is as many as the model takes, and a million of all texts together.
         classes: From 2 to 8.
 
     Raises:
@@ -44,7 +47,10 @@ class SyntheticTexts:
         if not self._lengths:
             raise ValueError("tokens has at least one length: give the tokens of a text")
         for length in self._lengths:
-            whole_number("tokens", length, at_least=1)
+            if whole_number("tokens", length, at_least=1) > _LONGEST:
+                raise ValueError(f"tokens is at most {_LONGEST}, as many as the model takes, not {length}")
+        if self.count * sum(self._lengths) > _MOST_WORDS * len(self._lengths):
+            raise ValueError(f"count times tokens is at most {_MOST_WORDS:,}, and {self.count} such texts have more")
 
     @property
     def task(self) -> Task:

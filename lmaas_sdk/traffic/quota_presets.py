@@ -46,7 +46,7 @@ def quotas_of(given: Quotas | None, endpoint: str) -> Limits | None:
         endpoint: "score" or "features".
 
     Raises:
-        ValueError: No preset or time zone has that name.
+        ValueError: No preset or time zone has that name, or the zone is of no day's quota.
         TypeError: It is nothing of that kind.
     """
     if given is None:
@@ -65,12 +65,14 @@ def quotas_of(given: Quotas | None, endpoint: str) -> Limits | None:
 
 
 def _with_a_zone(limits: Limits) -> Limits:
-    """The same, if its days are those of a time zone that exists."""
+    """The same, if it has a time zone for its days alone, and one that exists."""
     try:
         if limits.day_time_zone is not None:
             ZoneInfo(limits.day_time_zone)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise ValueError(f"day_time_zone is a zone like 'Asia/Shanghai', not {limits.day_time_zone!r}") from error
+    if limits.day_time_zone is not None and limits.requests_per_day is None:
+        raise ValueError("day_time_zone is whose days requests_per_day counts: give both, or neither")
     return limits
 
 
