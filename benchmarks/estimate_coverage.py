@@ -11,8 +11,11 @@ interval has no width and must hit. `raced`: the conditions are told, and genera
 which an estimate knows no more than how other runs fared.
 
 Outages last a minute at most, so that the tuner's patience of two minutes outlives them and runs go on to their end:
-one that may be cut short in its first minutes or go on for days has two ends, and its mean is near neither. A run that
-fails in its first generation has no result and is left out.
+one that may be cut short in its first minutes or go on for days has two ends, and its mean is near neither. That bound
+was set after a look at results: with outages of up to five minutes, 91.5 % of 200 wall times were within, but expected
+over actual was 1.589 on average, 1.011 without its two most extreme runs. A run that fails in its first generation has
+no result and is left out. The model of the traffic was worked on against runs drawn in this way, so the figures are no
+test on settings of another kind.
 
 Bars, for `varied`: 85 .. 95 % of the wall times within, 85 % of the costs or more, and what is expected within 5 % of
 what comes out, on average.
