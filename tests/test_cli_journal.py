@@ -253,6 +253,16 @@ def until(process: subprocess.Popen[str], said: str) -> None:
     assert any(said in line for line in iter(process.stderr.readline, ""))
 
 
+def interrupted(process: subprocess.Popen[str], times: int) -> tuple[str, str]:
+    """What it prints to stdout and stderr until it has ended, told to once or twice."""
+    os.kill(process.pid, signal.SIGSTOP)  # so that both signals are there when it looks
+    for number in (signal.SIGINT, signal.SIGTERM)[:times]:
+        os.kill(process.pid, number)
+    os.kill(process.pid, signal.SIGCONT)
+    out, err = process.communicate(timeout=60)
+    return out, err
+
+
 @pytest.mark.parametrize("times", [1, 2])
 def test_an_interrupted_run_says_how_to_go_on(times: int, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Once: with its files; twice: at once. Both say the command that ends with the bytes of a run left alone."""
@@ -260,11 +270,7 @@ def test_an_interrupted_run_says_how_to_go_on(times: int, folder: Path, capsys: 
     process = run(begin("--budget-evaluations", "2000000", "--no-cache", "--json"))
     with process:
         until(process, "evaluations")
-        os.kill(process.pid, signal.SIGSTOP)  # so that both signals are there when it looks
-        for number in (signal.SIGINT, signal.SIGTERM)[:times]:
-            os.kill(process.pid, number)
-        os.kill(process.pid, signal.SIGCONT)
-        out, err = process.communicate(timeout=60)
+        out, err = interrupted(process, times)
     assert (130, times == 1) == (process.returncode, bool(out))
     assert "go on with: lmaas tune --resume run.journal" == err.splitlines()[-1]
     told = len(re.findall(rb'"kind":"told"', Path(path).read_bytes()))

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
-import signal
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_cli_journal import run, until
+from test_cli_journal import interrupted, run, until
 from tuning_cases import TASK
 
 from lmaas_sdk import GroupResult, TunedPrompt
@@ -120,11 +118,7 @@ def test_interrupted_seeds_say_how_to_go_on(
     process = run([*command, *more, "--budget-evaluations", "2000000"])
     with process:
         until(process, "of 2 runs")
-        os.kill(process.pid, signal.SIGSTOP)  # so that both signals are there when it looks
-        for number in (signal.SIGINT, signal.SIGTERM)[:times]:
-            os.kill(process.pid, number)
-        os.kill(process.pid, signal.SIGCONT)
-        out, err = process.communicate(timeout=60)
+        out, err = interrupted(process, times)
     assert (130, times == 1) == (process.returncode, bool(out))
     again = hinted(err)
     assert ["tune", "2000000", str(tmp_path / "the runs"), "0"] == [
