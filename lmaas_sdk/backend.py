@@ -23,6 +23,7 @@ __all__ = [
     "ModelCard",
     "Pool",
     "Price",
+    "PromptWriter",
     "Registration",
     "ScoreQuery",
     "ScoreReply",
@@ -329,6 +330,36 @@ class ArrayStore(Protocol):
         Raises:
             Unsupported: The card does not claim `arrays`.
             InvalidQuery: It is not finite, of another shape or too large.
+            BackendError: As in `Backend.score`.
+        """
+        ...
+
+
+@runtime_checkable
+class PromptWriter(Protocol):
+    """A backend that writes soft prompts out, so that what was found in one subspace can be where another begins.
+
+    A client alone could not: it holds no A, and in `cat` it knows nothing of the embeddings behind p0.
+    """
+
+    async def soft_prompts(self, subspace: Subspace, Z: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What enters the model at a prompt's positions, for each candidate; free.
+
+        In `cat` that is A z + p0, whether p0 is learned or the layout's own; in `add` what is added to the base
+        tokens, A z and a learned p0. Uploaded, it is the `base` of another subspace of this layout, in which z = 0 has
+        the logits that the candidate has.
+
+        Args:
+            subspace: Where they lie, at layer 0.
+            Z: (n_candidates, d) float32, at most the card's `max_candidates`.
+
+        Returns:
+            (n_candidates, L, D) float32.
+
+        Raises:
+            Unsupported: The subspace needs what the card does not claim.
+            InvalidQuery: It is of another width, or there are more candidates than `max_candidates`.
+            UnknownDataset: It names an array that was not uploaded.
             BackendError: As in `Backend.score`.
         """
         ...

@@ -16,7 +16,7 @@ from lmaas_sdk.accounting.bill import BARE_CALL, Bill
 from lmaas_sdk.accounting.budget import Budget, Reservation
 from lmaas_sdk.accounting.purse import Purse
 from lmaas_sdk.accounting.spend import Purpose, Spend
-from lmaas_sdk.accounting.tokens import count_tokens
+from lmaas_sdk.accounting.tokens import registered
 from lmaas_sdk.accounting.transfers import Label
 from lmaas_sdk.backend import (
     Backend,
@@ -26,13 +26,9 @@ from lmaas_sdk.backend import (
     Registration,
     ScoreQuery,
     ScoreReply,
-    TextRegistry,
 )
 from lmaas_sdk.calls import Call, Endpoint, actual_amounts, endpoint_of, priced_call
-from lmaas_sdk.errors import (
-    AttemptTimeout,
-    BudgetExceeded,
-)
+from lmaas_sdk.errors import AttemptTimeout, BudgetExceeded
 from lmaas_sdk.reply_checks import check_reply, check_usage
 from lmaas_sdk.sending import Order, Sending, resolve, within
 from lmaas_sdk.texts import TextSet
@@ -138,21 +134,23 @@ class Client:
         Raises:
             BudgetExceeded: The wall time ends.
         """
+        return await self.free(lambda: registered(self.backend, texts, subspace), "register")
+
+    async def free(self, ask: Callable[[], Awaitable[_T]], endpoint: str) -> _T:
+        """What the backend answers to what costs nothing, asked for again if need be.
+
+        Raises:
+            BudgetExceeded: The wall time ends.
+        """
         self.budget.check_open()
         wall = asyncio.timeout(self.budget.remaining_s())
         try:
             async with wall:
-                return await self._patience(Label(endpoint="register")).call(lambda: self._counted(texts, subspace))
+                return await self._patience(Label(endpoint=endpoint)).call(ask)
         except TimeoutError as error:
             if wall.expired():
                 self.budget.check_open(_CLOCK_SLACK_S)
-            raise AttemptTimeout("no answer in time to a registration of texts") from error
-
-    async def _counted(self, texts: TextSet, subspace: Subspace | None) -> Registration:
-        if isinstance(self.backend, TextRegistry):
-            return await self.backend.register(texts, subspace)
-        counted = await count_tokens(self.backend, texts, subspace)
-        return Registration(texts.digest, counted.counts, counted.shortened)
+            raise AttemptTimeout(f"no answer in time to a call for nothing ({endpoint})") from error
 
     def call(
         self,

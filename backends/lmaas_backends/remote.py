@@ -26,9 +26,12 @@ from lmaas_backends.roberta.wire_card import read_card
 from lmaas_backends.roberta.wire_fields import Fields
 from lmaas_backends.roberta.wire_queries import (
     FEATURE_REPLY_ARRAYS,
+    PROMPT_REPLY_ARRAYS,
     SCORE_REPLY_ARRAYS,
     feature_message,
+    prompt_message,
     read_feature_reply,
+    read_prompt_reply,
     read_registration,
     read_score_reply,
     registration_message,
@@ -239,6 +242,27 @@ class RemoteBackend:
         digest = array_digest(array)
         await self._arrays.ensure(digest, lambda: self._send_array(digest, array))
         return digest
+
+    async def soft_prompts(self, subspace: Subspace, Z: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Has the server write soft prompts out: (n_candidates, L, D) float32.
+
+        Raises:
+            ProtocolError: The answer is of another shape.
+            LmaasError: As `HttpCalls.post`.
+        """
+        stale = {digest: self._arrays.times(digest) for digest in _arrays_of(subspace)}
+        message = prompt_message(subspace, Z, self.card.name)
+        try:
+            reply = await self._post("v1/prompts", message, key=None, sent=Sent())
+        except UnknownDataset:
+            for digest, times in stale.items():
+                await self._send_array_again(digest, times)
+            reply = await self._post("v1/prompts", message, key=None, sent=Sent())
+        found = self._understood(reply, read_prompt_reply, PROMPT_REPLY_ARRAYS)
+        wanted = (len(Z), subspace.prompt_tokens, subspace.hidden_size)
+        if found.shape != wanted:
+            raise ProtocolError(f"the answer has soft prompts of shape {found.shape}, and {wanted} were asked for")
+        return found
 
     async def tokenizer_json(self) -> bytes:
         """The model's tokenizer.json, checked against the card's digest.

@@ -144,6 +144,17 @@ class ReplicatedBackend:
         self._arrays.put(name, array, 1)
         return name
 
+    async def soft_prompts(self, subspace: Subspace, Z: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Has one server write soft prompts out: (n_candidates, L, D) float32.
+
+        Raises:
+            LmaasError: As `RemoteBackend.soft_prompts`.
+        """
+        arrays = _arrays_of(subspace)
+        return await self._asked(
+            lambda server: server.soft_prompts(subspace, Z), arrays=arrays, passed_on=_NOT_ANSWERED
+        )
+
     async def tokenizer_json(self) -> bytes:
         """The model's tokenizer.json, from any server.
 

@@ -63,6 +63,11 @@ class Spend:
             before = self.by_key.get(key)
             self.by_key[key] = purpose, amounts if before is None else before[1] + amounts
 
+    def add_all(self, other: Spend) -> None:
+        """Notes all that another has by now."""
+        for purpose, amounts in other.by_purpose.items():
+            self.add(purpose, amounts)
+
     def add_unknown(self, transfer: str, purpose: Purpose, worst: Amounts, key: str = "") -> None:
         """Notes a transfer that may have cost this much."""
         self.add(purpose, worst, key)

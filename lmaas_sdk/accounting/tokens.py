@@ -10,16 +10,36 @@ from lmaas_sdk.accounting.served_tokenizers import TokenizerSource, tokenizer_of
 from lmaas_sdk.accounting.token_bounds import ByteBound, WrittenOut, upper_bound_counts
 from lmaas_sdk.accounting.token_counter import TokenCounter
 from lmaas_sdk.accounting.token_counts import TextCounter, TokenCounts
-from lmaas_sdk.backend import Backend, ModelCard
+from lmaas_sdk.backend import Backend, ModelCard, Registration, TextRegistry
 from lmaas_sdk.errors import Unsupported
 from lmaas_sdk.texts import TextSet
 from lmaas_sdk.tuning.subspace import Subspace
 
-__all__ = ["TextCounter", "TokenCounter", "TokenCounts", "count_tokens", "counter_of", "upper_bound_counts"]
+__all__ = [
+    "TextCounter",
+    "TokenCounter",
+    "TokenCounts",
+    "count_tokens",
+    "counter_of",
+    "registered",
+    "upper_bound_counts",
+]
 
 # By `id`, for a backend need not be hashable, and equal ones may have different cards. An entry goes with its backend,
 # before another object can have its number.
 _COUNTERS: dict[int, tuple[weakref.ref[Backend], TextCounter]] = {}
+
+
+async def registered(backend: Backend, texts: TextSet, subspace: Subspace | None = None) -> Registration:
+    """Has the backend take a text set in and count it, where it does that; else counts it by `count_tokens`.
+
+    Args:
+        backend, texts, subspace: As of `count_tokens`. What it raises, this does.
+    """
+    if isinstance(backend, TextRegistry):
+        return await backend.register(texts, subspace)
+    counted = await count_tokens(backend, texts, subspace)
+    return Registration(texts.digest, counted.counts, counted.shortened)
 
 
 async def count_tokens(backend: Backend, texts: TextSet, subspace: Subspace | None = None) -> TokenCounts:

@@ -31,6 +31,7 @@ from lmaas_sdk.tuning.presets import Preset
 from lmaas_sdk.tuning.prompt import TunedPrompt
 from lmaas_sdk.tuning.result import TuningResult
 from lmaas_sdk.tuning.scheduling import Scheduling
+from lmaas_sdk.tuning.start import Base, Projection
 from lmaas_sdk.tuning.tuner import Tuner
 
 __all__ = ["BlackBoxPredictor", "BlackBoxTuning", "FitOptions", "TunerOptions"]
@@ -50,6 +51,8 @@ class TunerOptions(TypedDict, total=False):
     quotas: str | Limits | Mapping[str, Limits] | None
     cache: ReplyCache | bool
     options: Mapping[str, Any] | None
+    base: Base | None
+    projection: Projection | None
 
 
 class FitOptions(TypedDict, total=False):

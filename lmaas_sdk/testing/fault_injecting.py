@@ -12,6 +12,7 @@ from lmaas_sdk.backend import (
     FeatureQuery,
     FeatureReply,
     ModelCard,
+    PromptWriter,
     ScoreQuery,
     ScoreReply,
     TextRegistry,
@@ -25,7 +26,8 @@ __all__ = ["FaultInjectingBackend"]
 class FaultInjectingBackend:
     """Stands before a backend and lets some of its calls fail.
 
-    Registering texts and uploading arrays pass through untouched, and exist only where the inner backend has them.
+    Registering texts, uploading arrays and writing prompts out pass through untouched, and exist only where the inner
+    backend has them.
 
     Args:
         inner: Who answers; closing this closes it.
@@ -40,6 +42,8 @@ class FaultInjectingBackend:
             self.register = inner.register
         if isinstance(inner, ArrayStore):
             self.upload = inner.upload
+        if isinstance(inner, PromptWriter):
+            self.soft_prompts = inner.soft_prompts
 
     @property
     def card(self) -> ModelCard:

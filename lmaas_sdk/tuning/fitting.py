@@ -51,7 +51,7 @@ from lmaas_sdk.tuning.run import Run
 from lmaas_sdk.tuning.scheduler import Scheduler
 from lmaas_sdk.tuning.scheduling import Scheduling
 from lmaas_sdk.tuning.selection import Choice, ChosenBy
-from lmaas_sdk.tuning.subspace import Subspace
+from lmaas_sdk.tuning.start import Placed, Start
 from lmaas_sdk.tuning.surroundings import Surroundings
 from lmaas_sdk.tuning.versions import versions_of
 
@@ -69,6 +69,7 @@ class Fit:
         given: The budget that the run was given; None: none.
         preset: The settings of the search, its sizes worked out.
         seed: Of the search and of the subspace.
+        start: Where it starts, and along which axes, where that was learned.
         scheduling: What to do about the slow and the failed.
         make_optimizer: Of d and a seed.
         is_own_search: Whether that is the user's, and not the preset's.
@@ -81,6 +82,7 @@ class Fit:
     given: Budget | None
     preset: Preset
     seed: int
+    start: Start
     scheduling: Scheduling
     make_optimizer: MakeOptimizer
     is_own_search: bool
@@ -98,9 +100,9 @@ class Fit:
             LmaasError: As `Tuner.fit` says.
         """
         card = self.client.backend.card
-        subspace = self.preset.subspace(card, self.seed)
-        data = await prepare(self.client, subspace, datasets=datasets)
-        settings = self._settings(subspace, data)
+        space = await self.start.placed(self.client, self.preset.subspace(card, self.seed))
+        data = await prepare(self.client, space.subspace, datasets=datasets)
+        settings = self._settings(space, data)
         versions = await asyncio.to_thread(versions_of, card)
         recorded = None if self.place is None else self.place.recorded
         if recorded is None:
@@ -113,9 +115,7 @@ class Fit:
         budget = effective_budget(self.given, costs, candidates)
         if recorded is None:
             plan = plan_run(budget, costs)
-            header = self._header(
-                subspace, settings, versions, plan={"generations": plan.generations, "races": is_raced}
-            )
+            header = self._header(space, settings, versions, plan={"generations": plan.generations, "races": is_raced})
         else:
             check_same_settings(recorded.settings, settings)
             plan, header = costs.plan(recorded.generations), recorded.header
@@ -133,13 +133,13 @@ class Fit:
         # a race is played through, which takes longer than the loop's thread has
         estimate = self.estimate or (await asyncio.to_thread(foresee) if is_raced else foresee())
         async with opened_journal(self.place, header) as journal:
-            one = _OneFit(self, data, subspace, settings=settings, versions=versions, journal=journal)
+            one = _OneFit(self, data, space, settings=settings, versions=versions, journal=journal)
             one.estimate = estimate
             return await one.result(budget, costs, plan, racing=racing, run_id=str(header["run"]))
 
-    def _settings(self, subspace: Subspace, data: _Data) -> dict[str, Any]:
-        settings: dict[str, Any] = settings_record(self.preset, self.scheduling)
-        settings |= {"seed": self.seed, "subspace": subspace.digest, "target": self.around.target}
+    def _settings(self, space: Placed, data: _Data) -> dict[str, Any]:
+        settings: dict[str, Any] = {**settings_record(self.preset, self.scheduling), **space.digests}
+        settings |= {"seed": self.seed, "subspace": space.subspace.digest, "target": self.around.target}
         settings["search"] = "own" if self.is_own_search else "preset"
         settings["data"] = {name: texts.dataset.digest for name, texts in data.items()}
         if self.client.backend.card.capabilities.precise:
@@ -147,13 +147,13 @@ class Fit:
         return settings
 
     def _header(
-        self, subspace: Subspace, settings: Mapping[str, Any], versions: Mapping[str, str], *, plan: Mapping[str, Any]
+        self, space: Placed, settings: Mapping[str, Any], versions: Mapping[str, str], *, plan: Mapping[str, Any]
     ) -> dict[str, Any]:
         return {
             "run": outside().new_id(),
             "began_at": datetime.fromtimestamp(outside().wall(), UTC).isoformat(timespec="seconds"),
             "settings": settings,
-            "subspace": subspace.to_wire(),
+            "subspace": space.subspace.to_wire(),
             "versions": versions,
             "plan": plan,
             "budget": budget_record(self.given),
@@ -172,13 +172,13 @@ class _OneFit:
         self,
         fit: Fit,
         data: _Data,
-        subspace: Subspace,
+        space: Placed,
         *,
         settings: dict[str, Any],
         versions: dict[str, str],
         journal: Journal | None,
     ) -> None:
-        self._fit, self._data, self._subspace = fit, data, subspace
+        self._fit, self._data, self._space = fit, data, space
         self._settings, self._versions, self._journal = settings, versions, journal
         self._health = Health()
         self._warnings: list[str] = []
@@ -236,7 +236,7 @@ class _OneFit:
         return Scheduler(client, run_id, journal=self._journal, is_aside=is_aside, health=self._health)
 
     def _search(self) -> Optimizer:
-        search = self._fit.make_optimizer(self._subspace.d, self._fit.seed)
+        search = self._fit.make_optimizer(self._space.subspace.d, self._fit.seed)
         check_is_search(search)
         return search
 
@@ -296,7 +296,8 @@ class _OneFit:
         fit, data, card = self._fit, self._data, main.client.backend.card
         choice, chosen_by = run.chosen
         task = data["train"].dataset.task
-        prompt = TunedPrompt(task, self._subspace, choice.z, card.name, card.tokenizer_digest)
+        space, arrays = self._space.subspace, self._space.arrays
+        prompt = TunedPrompt(task, space, choice.z, card.name, card.tokenizer_digest, arrays)
         asked = [("test", prompt.Z), ("manual", None)] if stopped != "interrupted" else []
         found = {name: await self._evaluated(run, side, name, Z) for name, Z in asked}
         stopped = "interrupted" if fit.around.stop.is_set() else stopped
@@ -322,6 +323,7 @@ class _OneFit:
             shortened={name: texts.scorable.shortened for name, texts in data.items()},
             history=tuple(run.history),
             predictor=Predictor(main.client.with_budget(fit.given or Budget()), task, prompt),
+            sources=fit.start.sources,
             estimate=self.estimate,
             actual=self._actual(run, main.client.spend),
         )

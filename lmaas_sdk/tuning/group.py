@@ -23,6 +23,7 @@ from lmaas_sdk.tuning.options import check_kinds, checked_priority, plain_option
 from lmaas_sdk.tuning.preparation import check_comparison, given_datasets
 from lmaas_sdk.tuning.presets import DEFAULT_PRESET, Preset
 from lmaas_sdk.tuning.scheduling import Scheduling
+from lmaas_sdk.tuning.start import Base, Projection
 from lmaas_sdk.tuning.tuner import Tuner
 
 __all__ = ["TunerGroup"]
@@ -85,12 +86,15 @@ class TunerGroup:
         quotas: str | Limits | Mapping[str, Limits] | None = None,
         cache: ReplyCache | bool = True,
         options: Mapping[str, Any] | None = None,
+        base: Base | None = None,
+        projection: Projection | None = None,
     ) -> None:
         """Adds a run.
 
         Args:
             name: Of its own: what the run is called in the result, the ledger and the folder of journals.
             backend, preset, seed, scheduling, optimizer, retry, quotas, cache, options: As of `Tuner`.
+            base, projection: As of `Tuner`.
             train, dev, test, compare_manual, target: As of `Tuner.fit`.
             priority: Its part of budget and quota, in relation to those of the others.
 
@@ -115,6 +119,8 @@ class TunerGroup:
             retry=retry,
             quotas=quotas,
             cache=cache,
+            base=base,
+            projection=projection,
         )
         given = {"test": test, "compare_manual": compare_manual, "target": target}
         self._jobs[name] = Job(name, tuner, train, dev, given, exact, quotas=quotas, options=plain_options(options))

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.accounting.spend import Purpose
-from lmaas_sdk.backend import ArrayStore, Backend
+from lmaas_sdk.backend import Backend
 from lmaas_sdk.client import Client
-from lmaas_sdk.errors import TaskError, Unsupported
+from lmaas_sdk.errors import TaskError
 from lmaas_sdk.outside import outside
 from lmaas_sdk.tasks import Dataset, Task
 from lmaas_sdk.tasks.intervals import Confusion, confusion_of, interval_of
@@ -24,6 +24,7 @@ from lmaas_sdk.texts import TextSet
 from lmaas_sdk.tuning.objective import cross_entropy
 from lmaas_sdk.tuning.prompt import TunedPrompt
 from lmaas_sdk.tuning.scheduler import Scheduler
+from lmaas_sdk.tuning.uploads import upload
 
 __all__ = ["Evaluation", "Predictor", "check_evaluable", "evaluation"]
 
@@ -161,11 +162,6 @@ class Predictor:
         return logits[0], scorable.shortened
 
     async def _upload_arrays(self) -> None:
-        backend = self.client.backend
-        if self._uploaded or self.prompt is None or not self.prompt.arrays:
-            return
-        if not isinstance(backend, ArrayStore):
-            raise Unsupported(f"{backend.card.name} stores no arrays, and this prompt needs {len(self.prompt.arrays)}")
-        for array in self.prompt.arrays:
-            await backend.upload(array)
-        self._uploaded = True
+        if self.prompt is not None and not self._uploaded:
+            await upload(self.client, self.prompt.arrays)
+            self._uploaded = True

@@ -86,6 +86,8 @@ class TuningResult:
         warnings: Reasons the optimiser gave why it might have stopped, and what could not be scored.
         shortened: Texts that lost words to fit the model, by data set.
         history: Every event of the run, in order.
+        sources: What was spent before this run on what it starts from, by option (`base`, `projection`); empty where
+            nobody said. It is in no other figure here.
         estimate: What it was expected to come to, given or worked out before the first call; None: nothing but time
             limited it.
         actual: What the quantities of the estimate came to; None: nobody knows.
@@ -109,6 +111,7 @@ class TuningResult:
     shortened: dict[str, int]
     history: tuple[GenerationDone | DevScored, ...] = field(repr=False)
     predictor: Predictor = field(repr=False)
+    sources: Mapping[str, Spend] = field(default_factory=dict, repr=False)
     estimate: Estimate | None = field(default=None, repr=False)
     actual: Mapping[str, float | None] = field(default_factory=dict, repr=False)
 
@@ -175,6 +178,7 @@ class TuningResult:
             "tokens": spent.tokens,
             "cost_usd": float(usd(spent.nanousd)),
             "spend": self.spend.to_dict(),
+            "sources": {option: spend.to_dict() for option, spend in self.sources.items()},
             "unknown_outcomes": self.spend.unknown_outcomes,
             "budget": self.budget,
             "stopped": self.stopped,

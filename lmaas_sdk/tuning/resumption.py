@@ -25,6 +25,8 @@ _TAKEN_OVER = "journal"  # the endpoint, in a ledger, of what earlier processes 
 _WHAT_TO_GIVE = {
     "target": ": give fit the same target=",
     "search": ": give Tuner.resume the optimizer= that it was begun with",
+    "base": ": give Tuner.resume the base= that it was begun with",
+    "projection": ": give Tuner.resume the projection= that it was begun with",
     "subspace": ": it was begun on a model of another width",
 }
 
@@ -143,7 +145,8 @@ def check_same_settings(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> 
     Raises:
         JournalMismatch: It names what differs.
     """
-    for name in sorted(recorded.keys() | now.keys()):
+    # a projection is in the preset too, whose other values are none that the caller gives
+    for name in sorted(recorded.keys() | now.keys(), key=lambda name: (name != "projection", name)):
         before, after = recorded.get(name), now.get(name)
         if name == "data" and before != after:
             _refuse_data(before or {}, after or {})

@@ -23,8 +23,7 @@ from lmaas_sdk.tasks import Dataset
 from lmaas_sdk.traffic.cache import ReplyCache
 from lmaas_sdk.traffic.quota_presets import quotas_of
 from lmaas_sdk.traffic.retry import RetryPolicy
-from lmaas_sdk.traffic.waits import BeforeWait
-from lmaas_sdk.tuning.events import Event, Listener, Waiting
+from lmaas_sdk.tuning.events import Event, Listener
 from lmaas_sdk.tuning.fitting import Fit
 from lmaas_sdk.tuning.journal import Durability, check_durability
 from lmaas_sdk.tuning.journal_place import JournalPlace
@@ -38,8 +37,9 @@ from lmaas_sdk.tuning.resumption import Recorded
 from lmaas_sdk.tuning.scheduling import Scheduling
 from lmaas_sdk.tuning.searches import make_optimizer
 from lmaas_sdk.tuning.sharing import Sharing
+from lmaas_sdk.tuning.start import Base, Projection, Start
 from lmaas_sdk.tuning.stopping import checked_target
-from lmaas_sdk.tuning.surroundings import Surroundings
+from lmaas_sdk.tuning.surroundings import Surroundings, clock_of, telling_waits
 
 __all__ = ["Tuner", "one_of_several"]
 
@@ -60,11 +60,14 @@ class Tuner:
         retry: When failed attempts are repeated.
         quotas, cache: As of `Client`: limits beside those that the backend tells, and where answers are kept.
         options: Kept in the journal for whoever resumes it, as they are; plain values for JSON.
+        base: Where the search starts: a result, a prompt or the path of its file, or an array (L, D) float32.
+        projection: Along which axes: a `LearnedProjection`, or an array (L * D, d) float32. It decides d.
 
     Raises:
         TypeError: An option is of another type; the message names it.
-        ValueError: The preset, the durability or a quota is unknown.
-        Unsupported: The backend takes no such soft prompts.
+        ValueError: The preset, the durability or a quota is unknown, or base or projection do not fit the preset.
+        Unsupported: The backend takes no such soft prompts, or no arrays.
+        PromptFileError: The base was made for another model, or cannot be read.
     """
 
     def __init__(  # noqa: PLR0913  (all by name)
@@ -82,6 +85,8 @@ class Tuner:
         quotas: str | Limits | Mapping[str, Limits] | None = None,
         cache: ReplyCache | bool = True,
         options: Mapping[str, Any] | None = None,
+        base: Base | None = None,
+        projection: Projection | None = None,
     ) -> None:
         check_backend(backend)
         check_kinds(budget=budget, scheduling=scheduling, journal=journal, retry=retry)
@@ -92,7 +97,8 @@ class Tuner:
         plain = plain_options(options)
         self.backend = backend
         self.budget = budget
-        self.preset = get_preset(preset)
+        self.start = Start.of(base, projection)
+        self.preset = self.start.sized(get_preset(preset), backend.card)
         self.seed = whole_number("seed", seed)
         self.preset.subspace(backend.card, seed)  # what the backend cannot do is said now
         self._scheduling = scheduling or Scheduling()
@@ -116,6 +122,8 @@ class Tuner:
         retry: RetryPolicy | None = None,
         quotas: str | Limits | Mapping[str, Limits] | None = None,
         cache: ReplyCache | bool = True,
+        base: Base | None = None,
+        projection: Projection | None = None,
     ) -> Tuner:
         """A tuner whose `fit`, given the same data, goes on with the run of a journal.
 
@@ -129,7 +137,7 @@ class Tuner:
             budget: The run's; it may be larger than it was, and what the journal says was spent counts. In memory: a
                 fresh one, or that of this process that has the run's spend already, which is not counted again. None:
                 one like the run's in memory, if that was in no ledger file.
-            optimizer: As it was given when the run began.
+            optimizer, base, projection: As they were given when the run began.
             durability: As of `Tuner`.
             despite_changes: Go on although packages or the engine are not those that the run began with; the result
                 says so, as it may differ.
@@ -152,6 +160,8 @@ class Tuner:
             retry=retry,
             quotas=quotas,
             cache=cache,
+            base=base,
+            projection=projection,
         )
         tuner._place = JournalPlace(path, durability, recorded, despite_changes)
         return tuner
@@ -265,11 +275,11 @@ class Tuner:
             retry=retry,
             quotas=self._quotas,
             cache=self._cache,
-            on_wait=_waiting(tell),
+            on_wait=telling_waits(tell),
             in_flight=self._sharing.in_flight,
         )
         await client.budget.ready()
-        with _clock_of(self.budget), self._stoppable() as stop:
+        with clock_of(self.budget), self._stoppable() as stop:
             fit = self._fit(client, Surroundings(tell, stop, target, self._sharing), estimate)
             try:
                 return await fit.result(datasets)
@@ -327,6 +337,7 @@ class Tuner:
             given=self.budget,
             preset=self.preset.sized(self.backend.card),
             seed=self.seed,
+            start=self.start,
             scheduling=self._scheduling,
             make_optimizer=self._optimizer or self._own_optimizer,
             is_own_search=self._optimizer is not None,
@@ -370,23 +381,6 @@ def one_of_several(tuner: Tuner, sharing: Sharing, *, budget: Budget, place: Jou
     other = copy.copy(tuner)
     other._sharing, other.budget, other._place, other._stops = sharing, budget, place, set()
     return other
-
-
-@contextmanager
-def _clock_of(budget: Budget | None) -> Iterator[None]:
-    """Wall time counts inside."""
-    if budget is None:
-        yield
-        return
-    budget.start()
-    try:
-        yield
-    finally:
-        budget.stop()
-
-
-def _waiting(tell: Callable[[Event], None]) -> BeforeWait:
-    return lambda wait: tell(Waiting(wait.seconds, wait.reason, wait.cause))
 
 
 def _ignore(event: Event) -> None:

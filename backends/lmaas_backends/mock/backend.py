@@ -161,6 +161,12 @@ class MockBackend:
         await asyncio.sleep(0)
         return self._model.upload(array)
 
+    async def soft_prompts(self, subspace: Subspace, Z: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Prompts that act as the candidates do, (n_candidates, L, D) float32; free."""
+        self._check_open()
+        await asyncio.sleep(0)
+        return self._model.soft_prompts(subspace, Z)
+
     async def aclose(self) -> None:
         """Takes no further call; may be called again."""
         self._closed = True

@@ -13,7 +13,7 @@ from lmaas_sdk.errors import InvalidQuery, UnknownDataset, Unsupported
 from lmaas_sdk.texts import TextSet
 from lmaas_sdk.tuning.subspace import NAMED_PROJECTIONS, Subspace
 
-__all__ = ["N_LAYERS", "check_amount", "check_count", "check_score", "check_subspace", "rows_of"]
+__all__ = ["N_LAYERS", "check_amount", "check_candidates", "check_count", "check_score", "check_subspace", "rows_of"]
 
 N_LAYERS = 4
 
@@ -66,11 +66,22 @@ def check_score(query: ScoreQuery, card: ModelCard, arrays: Mapping[str, NDArray
     """
     if query.top_k is not None and not card.capabilities.top_k:
         raise Unsupported(f"{card.name} does not answer with top_k words: ask for label logits")
-    if query.n_candidates > card.max_candidates:
-        raise InvalidQuery(f"{query.n_candidates} candidates in a call and at most {card.max_candidates} allowed")
-    if query.subspace is not None:
-        check_subspace(query.subspace, card)
-        _check_arrays(query.subspace, arrays)
+    check_candidates(query.n_candidates, query.subspace, card, arrays)
+
+
+def check_candidates(
+    count: int, subspace: Subspace | None, card: ModelCard, arrays: Mapping[str, NDArray[np.float32]]
+) -> None:
+    """Refuses so many candidates, or their subspace.
+
+    Raises:
+        Unsupported, InvalidQuery, UnknownDataset: As of `check_score`.
+    """
+    if count > card.max_candidates:
+        raise InvalidQuery(f"{count} candidates in a call and at most {card.max_candidates} allowed")
+    if subspace is not None:
+        check_subspace(subspace, card)
+        _check_arrays(subspace, arrays)
 
 
 def check_subspace(subspace: Subspace, card: ModelCard) -> None:

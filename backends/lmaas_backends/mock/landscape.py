@@ -69,6 +69,22 @@ class SyntheticLandscape:
         effects = self._effects(question.Z, question.subspace, question.arrays)
         return self._logits(effects, question.encoded, question.labels)
 
+    def soft_prompts(
+        self, subspace: Subspace, Z: NDArray[np.float32], arrays: Mapping[str, NDArray[np.float32]]
+    ) -> NDArray[np.float32]:
+        """The smallest prompts that act as the candidates do, up to rounding: (n_candidates, L, D).
+
+        No A is built here, so these are w of J w = y: the mock knows what a prompt does, and not what it is.
+
+        Args:
+            subspace, Z: The candidates.
+            arrays: As of `_effects`.
+        """
+        effects = self._effects(Z, subspace, arrays) - self._start
+        size = subspace.prompt_tokens * subspace.hidden_size
+        found, *_ = np.linalg.lstsq(self._signs(size), effects.T * math.sqrt(size), rcond=None)
+        return found.T.reshape(len(Z), subspace.prompt_tokens, subspace.hidden_size).astype(np.float32)
+
     def _effects(
         self, Z: NDArray[np.float32] | None, subspace: Subspace | None, arrays: Mapping[str, NDArray[np.float32]]
     ) -> NDArray[np.float64]:

@@ -12,7 +12,8 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lmaas_backends.mock.checks import check_score, check_subspace, rows_of
+from lmaas_backends.mock.checks import check_candidates, check_score, check_subspace, rows_of
+from lmaas_backends.mock.landscape import SyntheticLandscape
 from lmaas_backends.mock.landscapes import Landscape, Question
 from lmaas_backends.mock.precision import Precision, rounded_to_bfloat16
 from lmaas_backends.mock.recent import Recent
@@ -161,6 +162,19 @@ class SyntheticModel:
         name = array_digest(array)
         self._arrays[name] = np.array(array, dtype=np.float32)
         return name
+
+    def soft_prompts(self, subspace: Subspace, Z: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Prompts that act as the candidates do: (n_candidates, L, D) float32.
+
+        Raises:
+            Unsupported: The card says that arrays are not taken, or the landscape is one that knows no prompts.
+            InvalidQuery: Too many candidates, or a subspace of another model.
+            UnknownDataset: The subspace names an array that was not uploaded.
+        """
+        if not self.card.capabilities.arrays or not isinstance(self._landscape, SyntheticLandscape):
+            raise Unsupported(f"{self.card.name} writes no soft prompts out")
+        check_candidates(len(Z), subspace, self.card, self._arrays)
+        return self._landscape.soft_prompts(subspace, Z, self._arrays)
 
     def score_job(self, query: ScoreQuery, key: str) -> Job[ScoreReply]:
         """Checks a score query.

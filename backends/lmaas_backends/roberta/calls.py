@@ -18,7 +18,7 @@ from lmaas_backends.roberta.engine_thread import EngineThread
 from lmaas_backends.roberta.idempotency import Answer, Compute, SharedCalls
 from lmaas_backends.roberta.metrics import ServerMetrics
 from lmaas_backends.roberta.protocol import Message, encode_message
-from lmaas_backends.roberta.query_limits import check_features, check_score, check_subspace
+from lmaas_backends.roberta.query_limits import check_candidates, check_features, check_score, check_subspace
 from lmaas_backends.roberta.rate_limits import Clocks
 from lmaas_backends.roberta.stores import BoundedStore
 from lmaas_backends.roberta.usage_store import Charge, Metered, UsageStore
@@ -175,6 +175,17 @@ class ModelCalls:
     async def upload(self, array: NDArray[np.float32]) -> str:
         """Takes an array in and names it by its digest; free."""
         return await self._thread.run(lambda: self._engine.upload(array))
+
+    async def soft_prompts(self, subspace: Subspace, Z: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Writes soft prompts out; free.
+
+        Raises:
+            RefusalError: The subspace does not fit the model, or there are too many candidates.
+            LmaasError: What the engine refuses.
+        """
+        check_candidates(len(Z), self.card)
+        check_subspace(subspace, self.card)
+        return await self._thread.run(lambda: self._engine.soft_prompts(subspace, Z))
 
     async def score(self, metered: Metered, query: ScoreQuery, *, media_type: str) -> Answer:
         """Scores candidates, once a key.

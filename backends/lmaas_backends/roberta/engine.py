@@ -112,6 +112,17 @@ class Engine:
         """
         return self._prompts.upload(array)
 
+    def soft_prompts(self, subspace: Subspace, Z: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What enters the model at a prompt's positions, for each candidate: (n_candidates, L, D) float32.
+
+        Raises:
+            InvalidQuery, UnknownDataset, Unsupported: The subspace is refused; the message says why.
+        """
+        self._frame(subspace)
+        self._prompts.check(subspace)
+        with torch.inference_mode():
+            return np.stack([self._prompts.vectors(subspace, z).cpu().numpy() for z in Z])
+
     @overload
     def job(self, query: ScoreQuery) -> ScoreJob: ...
     @overload

@@ -16,7 +16,7 @@ from lmaas_backends.roberta.calls import ModelCalls
 from lmaas_backends.roberta.http_connection import refused
 from lmaas_backends.roberta.kept_answers import Answer
 from lmaas_backends.roberta.metrics import CONTENT_TYPE
-from lmaas_backends.roberta.protocol import JSON, Message, decode_message
+from lmaas_backends.roberta.protocol import JSON, Message, decode_message, encode_message
 from lmaas_backends.roberta.request_bodies import RequestBodies
 from lmaas_backends.roberta.usage_store import Metered
 from lmaas_backends.roberta.wire_card import card_fields
@@ -24,10 +24,12 @@ from lmaas_backends.roberta.wire_errors import RefusalError, refusal_from
 from lmaas_backends.roberta.wire_media import asked_form
 from lmaas_backends.roberta.wire_queries import (
     ARRAY_ARRAYS,
+    PROMPT_ARRAYS,
     SCORE_ARRAYS,
     read_array,
     read_dataset,
     read_features,
+    read_prompt,
     read_score,
 )
 from lmaas_sdk.canonical import canonical_json
@@ -68,6 +70,7 @@ def application(calls: ModelCalls, tokenizer_json: bytes, *, bodies: RequestBodi
             web.get("/v1/models/{name:.+}/tokenizer", _tokenizer),
             web.post("/v1/datasets", _datasets),
             web.post("/v1/arrays", _arrays),
+            web.post("/v1/prompts", _prompts),
             web.post("/v1/score", _score),
             web.post("/v1/features", _features),
             web.get("/v1/usage", _usage),
@@ -186,6 +189,14 @@ async def _arrays(request: web.Request) -> web.Response:
     model, array = await _read(request, lambda body: read_array(_decoded(request, body, ARRAY_ARRAYS)))
     _check_model(request, model)
     return _json({"digest": await request.app[_CALLS].upload(array)})
+
+
+async def _prompts(request: web.Request) -> web.Response:
+    model, subspace, Z = await _read(request, lambda body: read_prompt(_decoded(request, body, PROMPT_ARRAYS)))
+    _check_model(request, model)
+    prompts = await request.app[_CALLS].soft_prompts(subspace, Z)
+    form = _asked_form(request)
+    return web.Response(body=encode_message(Message({}, {"prompts": prompts}), form), content_type=form)
 
 
 async def _score(request: web.Request) -> web.Response:

@@ -105,6 +105,15 @@ class InProcessBackend:
         """
         return await self._run(lambda engine, dropped: engine.upload(array))
 
+    async def soft_prompts(self, subspace: Subspace, Z: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What enters the model at a prompt's positions, for each candidate: (n_candidates, L, D) float32.
+
+        Raises:
+            BackendError: This backend was closed.
+            InvalidQuery, UnknownDataset, Unsupported: As `Engine.soft_prompts`.
+        """
+        return await self._run(lambda engine, dropped: engine.soft_prompts(subspace, Z))
+
     async def aclose(self) -> None:
         """Stops what is going on before its next chunk and joins the threads; safe to call twice."""
         self._closing.set()

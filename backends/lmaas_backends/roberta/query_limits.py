@@ -8,7 +8,7 @@ from lmaas_sdk.backend import FeatureQuery, ModelCard, ScoreQuery
 from lmaas_sdk.texts import TextSet
 from lmaas_sdk.tuning.subspace import Subspace
 
-__all__ = ["check_features", "check_score", "check_subspace"]
+__all__ = ["check_candidates", "check_features", "check_score", "check_subspace"]
 
 _BYTES_AN_ENTRY = 4
 
@@ -19,13 +19,21 @@ def check_score(query: ScoreQuery, card: ModelCard) -> None:
     Raises:
         RefusalError: too_large or invalid_query.
     """
-    if query.n_candidates > card.max_candidates:
-        raise RefusalError(
-            "too_large",
-            f"a call carries at most {card.max_candidates} candidates, and this one has {query.n_candidates}",
-        )
+    check_candidates(query.n_candidates, card)
     check_subspace(query.subspace, card)
     check_features(query, card)
+
+
+def check_candidates(count: int, card: ModelCard) -> None:
+    """Refuses more candidates than the card allows.
+
+    Raises:
+        RefusalError: too_large.
+    """
+    if count > card.max_candidates:
+        raise RefusalError(
+            "too_large", f"a call carries at most {card.max_candidates} candidates, and this one has {count}"
+        )
 
 
 def check_features(query: ScoreQuery | FeatureQuery, card: ModelCard) -> None:

@@ -31,14 +31,19 @@ from lmaas_sdk.tuning.subspace import Subspace
 __all__ = [
     "ARRAY_ARRAYS",
     "FEATURE_REPLY_ARRAYS",
+    "PROMPT_ARRAYS",
+    "PROMPT_REPLY_ARRAYS",
     "SCORE_ARRAYS",
     "SCORE_REPLY_ARRAYS",
     "feature_message",
     "feature_reply_message",
+    "prompt_message",
     "read_array",
     "read_dataset",
     "read_feature_reply",
     "read_features",
+    "read_prompt",
+    "read_prompt_reply",
     "read_registration",
     "read_score",
     "read_score_reply",
@@ -51,6 +56,9 @@ SCORE_ARRAYS = ("Z",)
 SCORE_REPLY_ARRAYS = ("logits",)
 FEATURE_REPLY_ARRAYS = ("features", "lengths", "layer_mean", "layer_std")
 ARRAY_ARRAYS = ("array",)
+PROMPT_ARRAYS = ("Z",)
+PROMPT_REPLY_ARRAYS = ("prompts",)
+_PROMPT_AXES = 3
 
 
 def score_message(
@@ -166,6 +174,27 @@ def read_array(message: Message) -> tuple[str, NDArray[np.float32]]:
     model = fields.take("model", str)
     fields.finish()
     return model, _floats(message, "array", 2)
+
+
+def prompt_message(subspace: Subspace, Z: NDArray[np.float32], model: str) -> Message:
+    """The body of POST /v1/prompts."""
+    return Message({"model": model, "subspace": subspace.to_wire()}, {"Z": Z})
+
+
+def read_prompt(message: Message) -> tuple[str, Subspace, NDArray[np.float32]]:
+    """Model name, subspace and candidates of a body of POST /v1/prompts."""
+    fields = Fields(message.fields, "the body")
+    model, subspace = fields.take("model", str), read_subspace(fields.take("subspace", dict))
+    fields.finish()
+    Z = _floats(message, "Z", 2)
+    if Z.shape[1] != subspace.d:
+        raise InvalidQuery(f"Z has shape (n_candidates, d) with d = {subspace.d} here, not {Z.shape}")
+    return model, subspace, Z
+
+
+def read_prompt_reply(message: Message) -> NDArray[np.float32]:
+    """The answer of POST /v1/prompts: (n_candidates, L, D); shapes are for the asker to check."""
+    return _floats(message, "prompts", _PROMPT_AXES)
 
 
 def read_text_set(value: object) -> TextSet:
