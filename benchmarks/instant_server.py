@@ -69,6 +69,9 @@ class InstantEngine:
     def upload(self, array: NDArray[np.float32]) -> str:
         raise Unsupported("arrays: this engine keeps nothing")
 
+    def soft_prompts(self, subspace: Subspace, Z: NDArray[np.float32]) -> NDArray[np.float32]:
+        raise Unsupported("soft prompts: this engine has no model")
+
     def job(self, query: ScoreQuery | FeatureQuery) -> InstantWork:
         return InstantWork(query)
 

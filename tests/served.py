@@ -79,6 +79,9 @@ class FakeEngine:
     def upload(self, array: NDArray[np.float32]) -> str:
         return f"array of {array.shape}"
 
+    def soft_prompts(self, subspace: Subspace, Z: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.zeros((len(Z), subspace.prompt_tokens, subspace.hidden_size), np.float32) + Z[:, :1, None]
+
     def job(self, query: ScoreQuery | FeatureQuery) -> FakeWork:
         return FakeWork(self, query)
 

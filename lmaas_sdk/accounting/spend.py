@@ -66,7 +66,7 @@ class Spend:
     def add_all(self, other: Spend) -> None:
         """Notes all that another has by now."""
         for purpose, amounts in other.by_purpose.items():
-            self.add(purpose, amounts)
+            self.by_purpose[purpose] = self.by_purpose.get(purpose, Amounts()) + amounts
 
     def add_unknown(self, transfer: str, purpose: Purpose, worst: Amounts, key: str = "") -> None:
         """Notes a transfer that may have cost this much."""

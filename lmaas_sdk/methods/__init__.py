@@ -8,6 +8,8 @@ from lmaas_sdk.methods.loading import load_predictor, register_predictor
 from lmaas_sdk.methods.manual import ManualPredictor, ManualPrompt
 from lmaas_sdk.methods.method import Method, MethodPredictor
 from lmaas_sdk.methods.saved import SavedPredictor
+from lmaas_sdk.methods.sequential import SequentialRandomEmbeddings
+from lmaas_sdk.tuning.learned_projection import LearnedProjection, learn_projection, principal_projection
 
 __all__ = [
     "CONTENT_FREE",
@@ -16,12 +18,16 @@ __all__ = [
     "BlackBoxTuning",
     "InContextLearning",
     "InContextPredictor",
+    "LearnedProjection",
     "ManualPredictor",
     "ManualPrompt",
     "Method",
     "MethodPredictor",
     "SavedPredictor",
+    "SequentialRandomEmbeddings",
     "draw_demonstrations",
+    "learn_projection",
     "load_predictor",
+    "principal_projection",
     "register_predictor",
 ]

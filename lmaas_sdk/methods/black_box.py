@@ -34,18 +34,16 @@ from lmaas_sdk.tuning.scheduling import Scheduling
 from lmaas_sdk.tuning.start import Base, Projection
 from lmaas_sdk.tuning.tuner import Tuner
 
-__all__ = ["BlackBoxPredictor", "BlackBoxTuning", "FitOptions", "TunerOptions"]
+__all__ = ["BlackBoxPredictor", "BlackBoxTuning", "FitOptions", "SearchOptions", "TunerOptions"]
 
 
-class TunerOptions(TypedDict, total=False):
-    """All that `Tuner` takes beside the backend."""
+class SearchOptions(TypedDict, total=False):
+    """What `Tuner` takes beside the backend, the budget and the journal."""
 
-    budget: Budget | None
     preset: str | Preset
     seed: int
     scheduling: Scheduling | None
     optimizer: MakeOptimizer | None
-    journal: str | Path | None
     durability: Durability
     retry: RetryPolicy | None
     quotas: str | Limits | Mapping[str, Limits] | None
@@ -53,6 +51,13 @@ class TunerOptions(TypedDict, total=False):
     options: Mapping[str, Any] | None
     base: Base | None
     projection: Projection | None
+
+
+class TunerOptions(SearchOptions, total=False):
+    """All that `Tuner` takes beside the backend."""
+
+    budget: Budget | None
+    journal: str | Path | None
 
 
 class FitOptions(TypedDict, total=False):
@@ -109,6 +114,7 @@ class BlackBoxPredictor(MethodPredictor):
     Args:
         predictor: One that has such a prompt.
         result: How it was found; None: it comes from a file.
+        rounds: All searches that it took, where there was more than one.
 
     Attributes:
         prompt: The prompt.
@@ -116,11 +122,13 @@ class BlackBoxPredictor(MethodPredictor):
 
     name: ClassVar[str] = BlackBoxTuning.name
 
-    def __init__(self, predictor: Predictor, result: TuningResult | None = None) -> None:
+    def __init__(
+        self, predictor: Predictor, result: TuningResult | None = None, *, rounds: tuple[TuningResult, ...] = ()
+    ) -> None:
         if predictor.prompt is None:
             raise ValueError("a predictor with a tuned prompt is wanted, and this one has none: use ManualPrompt")
         super().__init__(predictor.client, predictor.task)
-        self.prompt, self.result = predictor.prompt, result
+        self.prompt, self.result, self.rounds = predictor.prompt, result, rounds
         self._predictor = predictor
 
     async def score(self, items: Sequence[Fields], purpose: Purpose) -> tuple[NDArray[np.float32], int]:

@@ -41,16 +41,20 @@ def _found(result: TuningResult) -> list[str]:
 
 
 def _circumstances(result: TuningResult) -> list[str]:
-    spent, limit = result.spent, result.budget["usd"]
-    money = format_usd(spent.nanousd) + ("" if limit is None else f" of ${limit:.2f}")
+    limit = result.budget["usd"]
     waits = [f"{cause.replace('_', ' ')} {span(s)}" for cause, s in result.waits.items() if s >= 1]
     return [
         f"stopped: {result.stopped}, after {result.evaluations:.12g} evaluations and {span(result.wall_s)}",
-        f"spent {spent.calls:,} calls, {spent.tokens:,} tokens, {money}",
+        f"spent {_told(result.spent)}" + ("" if limit is None else f" of ${limit:.2f}"),
+        *(f"spent before, on its {option}: {_told(spend.total)}" for option, spend in result.sources.items()),
         *(["waited: " + ", ".join(waits)] if waits else []),
         *estimate_lines(result),
         *([] if result.failure is None else [f"the backend failed: {result.failure}"]),
     ]
+
+
+def _told(spent: Amounts) -> str:
+    return f"{spent.calls:,} calls, {spent.tokens:,} tokens, {format_usd(spent.nanousd)}"
 
 
 def estimate_lines(result: TuningResult) -> list[str]:

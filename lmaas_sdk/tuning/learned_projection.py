@@ -23,7 +23,7 @@ from lmaas_sdk.tuning.prompt import TunedPrompt
 from lmaas_sdk.tuning.result import TuningResult
 from lmaas_sdk.tuning.uploads import upload, written_out
 
-__all__ = ["LearnedProjection", "learn_projection", "principal_projection", "spent_so_far"]
+__all__ = ["LearnedProjection", "learn_projection", "moves_of", "principal_projection", "spent_so_far"]
 
 _Array = NDArray[np.float32]
 
@@ -83,7 +83,7 @@ async def learn_projection(
     """
     whole_number("d", d, at_least=1)
     client = Client(backend, Budget())
-    moved = [await _moved(client, source) for source in sources]
+    moved = [await moves_of(client, source) for source in sources]
     flat = _flat([one for found in moved for one in found])
     matrix, explained = _principal(flat, d)
     results = [source for source in sources if isinstance(source, TuningResult)]
@@ -98,7 +98,7 @@ def spent_so_far(results: Sequence[TuningResult]) -> Spend:
     return spend
 
 
-async def _moved(client: Client, source: TuningResult | TunedPrompt) -> _Array:
+async def moves_of(client: Client, source: TuningResult | TunedPrompt) -> _Array:
     """How far candidates of a run are from where it began: (n, L, D)."""
     prompt = source.prompt if isinstance(source, TuningResult) else source
     seen = [choice.z for choice in source.dev_scored] if isinstance(source, TuningResult) else []

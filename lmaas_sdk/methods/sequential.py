@@ -1,0 +1,191 @@
+"""Sequential random embeddings (Qian, Hu & Yu 2016): several searches, each in a random subspace of its own.
+
+One random subspace of few dimensions may miss what matters. So a round's best prompt is where the next round starts,
+in another subspace drawn anew: the prompt is p0 + A_1 z_1 + A_2 z_2 + ..., of which one z is searched at a time and
+those before are frozen at their best (their algorithm 1, with the scalar alpha before what is frozen left at 1).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar, TypedDict, Unpack
+
+from lmaas_sdk.accounting.amounts import UNITS
+from lmaas_sdk.accounting.budget import Budget
+from lmaas_sdk.accounting.money import usd
+from lmaas_sdk.backend import Backend
+from lmaas_sdk.client import Client
+from lmaas_sdk.errors import BudgetTooSmall
+from lmaas_sdk.methods.black_box import BlackBoxPredictor, SearchOptions
+from lmaas_sdk.seeding import raw_words, whole_number
+from lmaas_sdk.tasks import Dataset
+from lmaas_sdk.tuning.events import Listener
+from lmaas_sdk.tuning.options import check_kinds
+from lmaas_sdk.tuning.plan import DEFAULT_EVALUATIONS
+from lmaas_sdk.tuning.predictor import Predictor
+from lmaas_sdk.tuning.presets import DEFAULT_PRESET, get_preset
+from lmaas_sdk.tuning.result import TuningResult
+from lmaas_sdk.tuning.selection import DevRule, dev_rank
+from lmaas_sdk.tuning.start import Base
+from lmaas_sdk.tuning.tuner import Tuner
+
+__all__ = ["SequentialRandomEmbeddings"]
+
+_CUT_SHORT = ("interrupted", "quota", "target")
+_SEED_BITS = 32
+
+
+class RoundOptions(TypedDict, total=False):
+    """What `Tuner.fit` takes that every round is given."""
+
+    max_wait_s: float | None
+    target: float | None
+    on_event: Listener | None
+
+
+class SequentialRandomEmbeddings:
+    """Black-box tuning in several rounds, each in a random subspace of its own around the best prompt so far.
+
+    Every round is an ordinary run on its part of what is left of the budget: of 4 rounds the first gets a fourth of
+    each limit, the second a third of the rest, so that what one leaves goes to those after it.
+
+    Args:
+        backend: The model; it stores arrays and writes prompts out.
+        budget: What all rounds together may spend.
+        rounds: How many.
+        journals: A folder, made if need be: every round keeps a journal there, and one that has a journal there goes
+            on with it. So the same program, started again after a kill, goes on with what it was doing.
+        options: As of `Tuner`; `seed` is the first round's, and those of the others follow from it.
+
+    Raises:
+        TypeError, ValueError, Unsupported: As of `Tuner`; or `rounds` is no whole number of at least 1.
+    """
+
+    name: ClassVar[str] = "sequential-embeddings"
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        budget: Budget,
+        rounds: int = 4,
+        journals: str | Path | None = None,
+        **options: Unpack[SearchOptions],
+    ) -> None:
+        if not isinstance(budget, Budget):
+            raise TypeError(f"budget is a Budget, such as Budget(evaluations=8000), not {budget!r:.80}")
+        check_kinds(journals=journals)
+        self.rounds = whole_number("rounds", rounds, at_least=1)
+        self._backend, self._budget, self._options = backend, budget, options
+        self._journals = None if journals is None else Path(journals)
+        self._rule: DevRule = get_preset(options.get("preset", DEFAULT_PRESET)).choose_by
+        Tuner(backend, **options)  # what is wrong with an option is said now
+
+    async def fit(
+        self, train: Dataset, dev: Dataset | None = None, **options: Unpack[RoundOptions]
+    ) -> BlackBoxPredictor:
+        """Tunes round by round, and predicts with the best prompt of all rounds.
+
+        It is the best on dev, else the one with the lowest train loss; an earlier round's where they are equal. A
+        round that a quota, an outage or a target ends is the last, and so is one after which the budget pays for no
+        generation more.
+
+        Args:
+            train, dev: Examples to tune on, and to choose by.
+            options: As of `Tuner.fit`, for every round.
+
+        Returns:
+            A predictor. Its `spend` is that of all rounds, its `rounds` has them one by one, and its `result` is the
+            one whose prompt it uses.
+
+        Raises:
+            BudgetTooSmall: The first round's part cannot pay for one generation; nothing was sent.
+            LmaasError: As of `Tuner.fit`, from the first round; a later one's ends the rounds only where its budget
+                does.
+        """
+        results: list[TuningResult] = []
+        for number in range(self.rounds):
+            base = _best(results, self._rule).prompt if results else self._options.get("base")
+            tuner = await asyncio.to_thread(self._tuner, number, base)
+            try:
+                results.append(await tuner.fit(train, dev, **options))
+            except BudgetTooSmall:
+                if not results:
+                    raise
+                break
+            if results[-1].stopped in _CUT_SHORT:
+                break
+        return self._predictor(results)
+
+    def _tuner(self, number: int, base: Base | None) -> Tuner:
+        """The round of a number, counted from 0; blocking: it may read a journal or a prompt."""
+        budget = self._part(number)
+        options: SearchOptions = {**self._options, "base": base}
+        if number:
+            words = raw_words(options.get("seed", 42), "sequential-embeddings/1", number)
+            options["seed"] = int(words[-1]) >> _SEED_BITS
+        if self._journals is None:
+            return Tuner(self._backend, budget=budget, **options)
+        self._journals.mkdir(parents=True, exist_ok=True)
+        path = self._journals / f"round-{number + 1}.journal"
+        if not path.exists():
+            return Tuner(self._backend, budget=budget, journal=path, **options)
+        return Tuner.resume(
+            path,
+            self._backend,
+            budget=budget,
+            optimizer=options.get("optimizer"),
+            durability=options.get("durability", "generation"),
+            retry=options.get("retry"),
+            quotas=options.get("quotas"),
+            cache=options.get("cache", True),
+            base=base,
+            projection=options.get("projection"),
+        )
+
+    def _part(self, number: int) -> Budget:
+        """A round's part of what is free now, in every unit that is limited."""
+        parts = self.rounds - number
+        free = {unit: self._budget.least_free(unit) for unit in UNITS}
+        wall_s = self._budget.limits["wall_s"]
+        if wall_s is None and all(left is None for left in free.values()):
+            free["evaluations"] = DEFAULT_EVALUATIONS // self.rounds * parts
+        part = {unit: None if left is None else int(left / parts) for unit, left in free.items()}
+        limits = Budget(
+            calls=part["calls"],
+            evaluations=part["evaluations"],
+            tokens=part["tokens"],
+            usd=None if part["nanousd"] is None else usd(part["nanousd"]),
+            wall_s=None if wall_s is None else float(wall_s) / self.rounds,
+            warn_at=(),
+        )
+        return self._budget.child(f"round-{number + 1}", limits, unique=self._journals is None)
+
+    def _predictor(self, results: Sequence[TuningResult]) -> BlackBoxPredictor:
+        best = _best(results, self._rule)
+        given = self._options
+        client = Client(
+            self._backend,
+            self._budget,
+            retry=given.get("retry"),
+            quotas=given.get("quotas"),
+            cache=given.get("cache", True),
+        )
+        for result in results:
+            client.spend.add_all(result.spend)
+        return BlackBoxPredictor(Predictor(client, best.prompt.task, best.prompt), best, rounds=tuple(results))
+
+
+def _best(results: Sequence[TuningResult], rule: DevRule) -> TuningResult:
+    """The first of those that are best."""
+    return max(results, key=lambda result: _rank(result, rule))
+
+
+def _rank(result: TuningResult, rule: DevRule) -> tuple[float, float]:
+    choice = result.choice
+    if choice.dev is not None:
+        return dev_rank(choice.dev, rule)
+    loss = choice.precise_loss if choice.precise_loss is not None else choice.train_loss
+    return (float("-inf") if loss is None else -loss), 0.0
