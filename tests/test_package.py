@@ -102,6 +102,7 @@ PUBLIC = [
     "PriceTable",
     "PriceTier",
     "PromptFileError",
+    "PromptWriter",
     "ProtocolError",
     "QuotaExceeded",
     "Range",

@@ -232,6 +232,26 @@ async def test_a_restarted_server_is_sent_texts_and_arrays_again(model: LoadedMo
     assert [before.logits.tobytes()] * 3 == [reply.logits.tobytes() for reply in replies]
 
 
+async def test_prompts_are_written_out_by_the_server(model: LoadedModel) -> None:
+    """As the engine would, also after a restart, when the array behind them has to be sent again."""
+    p0 = np.full((50, 128), 0.5, np.float32)
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(AsyncExitStack())
+        url = await first.enter_async_context(real_server(model))
+        backend = await stack.enter_async_context(connected(url))
+        subspace = Subspace(d=500, prompt_tokens=50, hidden_size=128, layout="cat", base=await backend.upload(p0))
+        before = await backend.soft_prompts(subspace, Z)
+        await first.aclose()
+        await stack.enter_async_context(real_server(model, port=int(url.rpartition(":")[2])))
+        again = await backend.soft_prompts(subspace, Z)
+        with pytest.raises(InvalidQuery, match="candidates"):
+            await backend.soft_prompts(subspace, np.zeros((300, 500), np.float32))
+
+    engine = Engine(model)
+    engine.upload(p0)
+    assert [engine.soft_prompts(subspace, Z).tobytes()] * 2 == [before.tobytes(), again.tobytes()]
+
+
 async def test_a_text_set_is_sent_once(model: LoadedModel, caplog: pytest.LogCaptureFixture) -> None:
     """Concurrent queries and counts on one set share its registration under each prompt."""
     caplog.set_level(logging.INFO)

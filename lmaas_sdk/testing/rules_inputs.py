@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lmaas_sdk.backend import ArrayStore, FeatureQuery, ScoreQuery, TextRegistry
+from lmaas_sdk.backend import ArrayStore, FeatureQuery, PromptWriter, ScoreQuery, TextRegistry
 from lmaas_sdk.canonical import array_digest
 from lmaas_sdk.errors import InvalidQuery, UnknownDataset, Unsupported
 from lmaas_sdk.seeding import raw_words
@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 _UNKNOWN = "0" * 64
+_NEAR = 1e-3  # arrays are float32, and the sums of another order
 
 
 async def registration(probe: Probe) -> None:
@@ -45,7 +46,10 @@ async def registration(probe: Probe) -> None:
 
 
 async def arrays(probe: Probe) -> None:
-    """An uploaded array has the digest of its content, and as p0 or projection it changes the logits."""
+    """An uploaded array has the digest of its content, and as p0 or projection it changes the logits.
+
+    A soft prompt that is written out and uploaded as p0 has the logits that it had.
+    """
     backend, can = probe.backend, probe.card.capabilities
     if not can.arrays or not can.layouts or not can.projections or not isinstance(backend, ArrayStore):
         return
@@ -59,6 +63,22 @@ async def arrays(probe: Probe) -> None:
     reply = await probe.score(probe.soft_query(subspace=probe.subspace(projection=projection)))
     differs = not np.array_equal(reply.logits[0], reply.logits[1])
     probe.require(differs, "two candidates have the same logits under an uploaded projection")
+    if isinstance(backend, PromptWriter) and can.deterministic:
+        await _written_out(probe, backend, backend)
+
+
+async def _written_out(probe: Probe, writer: PromptWriter, store: ArrayStore) -> None:
+    asked = probe.soft_query()
+    if asked.subspace is None or asked.Z is None:
+        return
+    prompts = await writer.soft_prompts(asked.subspace, asked.Z)
+    shape = (len(asked.Z), PROMPT_TOKENS, probe.card.hidden_size)
+    probe.require(prompts.shape == shape, f"soft prompts of shape {shape}, not {prompts.shape}")
+    there = replace(asked.subspace, base=await store.upload(prompts[0]))
+    found = await probe.score(replace(asked, subspace=there, Z=np.zeros_like(asked.Z[:1])))
+    expected = (await probe.score(asked)).logits[:1]
+    same = np.allclose(found.logits, expected, atol=_NEAR)
+    probe.require(same, "a soft prompt that is written out, as p0 has other logits than it had")
 
 
 async def unsupported(probe: Probe) -> None:

@@ -75,6 +75,8 @@ GOOD = {
     "datasets-frame": Good("/v1/datasets", TENSORS, _MODEL | _SET),
     "arrays": Good("/v1/arrays", JSON, _MODEL | {"array": _array("float32", [5, 128], _P0)}),
     "arrays-frame": Good("/v1/arrays", TENSORS, _MODEL | {"array": _array("float32", [5, 128])}, _P0),
+    "prompts": Good("/v1/prompts", JSON, _MODEL | {"subspace": _SUBSPACE, "Z": _array("float32", [1, 3], _Z)}),
+    "prompts-frame": Good("/v1/prompts", TENSORS, _MODEL | {"subspace": _SUBSPACE, "Z": _array("float32", [1, 3])}, _Z),
 }
 
 # Texts of JSON, some of which are none, to stand in the place of any value.

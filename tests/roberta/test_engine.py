@@ -123,6 +123,21 @@ def test_an_upload_is_named_by_its_digest(engine: Engine) -> None:
     assert name == array_digest(array)
 
 
+@pytest.mark.parametrize("layout", ["add", "cat"])
+@pytest.mark.parametrize("projection", ["uniform", "normal", "identity"])
+def test_a_prompt_that_is_written_out_is_the_prompt(layout: str, projection: str, model: Any, engine: Engine) -> None:
+    """As the p0 of another seed's subspace it has at z = 0 the very bits that it had, whatever was behind it."""
+    d = 2 * engine.card.hidden_size if projection == "identity" else 7
+    there = Subspace(d, 2, engine.card.hidden_size, layout=layout, projection=projection, seed=1)  # type: ignore[arg-type]
+    Z = np.random.default_rng(5).standard_normal((3, d)).astype(np.float32)
+    written, zero = engine.soft_prompts(there, Z), np.zeros((1, 7), np.float32)
+    assert ((3, 2, engine.card.hidden_size), np.float32) == (written.shape, written.dtype)
+    texts, names = model.texts("fine", "dull"), [engine.upload(prompt) for prompt in written]
+    spaces = [Subspace(7, 2, there.hidden_size, layout=there.layout, base=name) for name in names]
+    found = [engine.score(ScoreQuery(texts, subspace=space, Z=zero)).logits for space in spaces]
+    assert engine.score(ScoreQuery(texts, subspace=there, Z=Z)).logits.tobytes() == np.concatenate(found).tobytes()
+
+
 def test_cancelling_stops_before_the_next_unit(model: Any, engine: Engine) -> None:
     """One text and candidate a unit: the third question is answered yes, so two were computed."""
     answers = iter([False, False, True])

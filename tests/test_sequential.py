@@ -1,0 +1,143 @@
+"""Several random subspaces, one after another."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import pytest
+from tuning_cases import DEV, SMALL, TEST, TRAIN, mock
+
+from lmaas_sdk import Budget, BudgetTooSmall, Price, Tuner
+from lmaas_sdk.errors import BackendUnavailable
+from lmaas_sdk.methods import BlackBoxPredictor, SequentialRandomEmbeddings, load_predictor
+from lmaas_sdk.methods.black_box import SearchOptions
+from lmaas_sdk.tuning.selection import dev_rank
+
+METHOD = SequentialRandomEmbeddings
+
+
+async def fitted(evaluations: int = 192, **options: object) -> BlackBoxPredictor:
+    method = METHOD(mock(), budget=Budget(evaluations=evaluations), preset=SMALL, seed=3, **options)  # type: ignore[arg-type]
+    return await method.fit(TRAIN, DEV)
+
+
+async def test_each_round_searches_anew_around_the_best_so_far() -> None:
+    """The first is the plain search; the others start from the best prompt before, in subspaces of their own."""
+    predictor = await fitted(rounds=3)
+    first, second, third = predictor.rounds
+    plain = await Tuner(mock(), budget=Budget(evaluations=64), preset=SMALL, seed=3).fit(TRAIN, DEV)
+    assert plain.core.to_bytes() == first.core.to_bytes()
+    assert first.prompt.subspace.base is None
+    assert 3 == len({one.prompt.subspace.seed for one in predictor.rounds})
+    from_first = await Tuner(
+        mock(), budget=Budget(evaluations=64), preset=SMALL, seed=second.prompt.subspace.seed, base=first
+    ).fit(TRAIN, DEV)
+    assert from_first.core.to_bytes() == second.core.to_bytes()
+    assert third.prompt.subspace.base is not None
+
+
+async def test_the_best_of_all_rounds_is_used() -> None:
+    """By dev; the spend is that of all."""
+    predictor = await fitted(rounds=3)
+    ranks = [dev_rank(one.choice.dev, "metric") for one in predictor.rounds if one.choice.dev]
+    assert predictor.result is predictor.rounds[ranks.index(max(ranks))]
+    assert predictor.prompt is predictor.result.prompt
+    assert 192 == predictor.spend.total.evaluations == sum(one.spent.evaluations for one in predictor.rounds)
+    await predictor.evaluate(TEST)
+    assert predictor.spend.by_purpose["test"].calls == 1
+
+
+async def test_without_dev_the_lowest_train_loss_decides() -> None:
+    """Over the rounds as within one."""
+    predictor = await METHOD(mock(), budget=Budget(evaluations=96), rounds=3, preset=SMALL).fit(TRAIN)
+    losses = [one.choice.train_loss for one in predictor.rounds]
+    assert predictor.result is not None
+    assert min(loss for loss in losses if loss is not None) == predictor.result.choice.train_loss
+
+
+async def test_what_a_round_leaves_goes_to_those_after_it() -> None:
+    """100 evaluations in three rounds of whole generations of eight: 32 of 33, 32 of 34, 32 of 36."""
+    predictor = await fitted(100, rounds=3)
+    assert [32, 32, 32] == [one.evaluations for one in predictor.rounds]
+    predictor = await fitted(104, rounds=3)
+    assert [32, 32, 40] == [one.evaluations for one in predictor.rounds]
+
+
+async def test_every_limit_is_shared_out() -> None:
+    """Money too; it is never exceeded."""
+    backend, budget = mock(price=Price(1_000_000_000)), Budget(usd="0.50", calls=30)
+    predictor = await METHOD(backend, budget=budget, rounds=2, preset=SMALL).fit(TRAIN, DEV)
+    assert 2 == len(predictor.rounds)
+    assert [0.25, 15] == [predictor.rounds[0].budget[unit] for unit in ("usd", "calls")]
+    assert budget.posted.nanousd <= 500_000_000
+    assert budget.posted.tokens == backend.book.tokens
+
+
+async def test_a_budget_without_limits_is_that_of_one_search() -> None:
+    """8000 evaluations, in rounds."""
+    method = METHOD(mock(), budget=Budget(), rounds=100, preset=SMALL)
+    assert 80 == method._part(0).limits["evaluations"]
+
+
+async def test_a_part_below_a_generation_is_refused() -> None:
+    """Before anything is sent."""
+    backend = mock()
+    with pytest.raises(BudgetTooSmall):
+        await METHOD(backend, budget=Budget(evaluations=20), rounds=3, preset=SMALL).fit(TRAIN)
+    assert 0 == backend.book.attempts
+
+
+async def test_a_target_ends_the_rounds() -> None:
+    """The round that comes up to it is the last."""
+    method = METHOD(mock(), budget=Budget(evaluations=640), rounds=4, preset=SMALL)
+    predictor = await method.fit(TRAIN, DEV, target=0.0)
+    assert ["target"] == [one.stopped for one in predictor.rounds]
+
+
+async def test_the_same_program_goes_on_after_a_kill(tmp_path: Path) -> None:
+    """What has a journal is not paid again, and the prompt is that of an undisturbed run."""
+    expected = await fitted(rounds=3)
+    await fitted(rounds=3, journals=tmp_path)
+    (tmp_path / "round-3.journal").unlink()
+    backend, budget = mock(), Budget(evaluations=192)
+    again = METHOD(backend, budget=budget, rounds=3, preset=SMALL, seed=3, journals=tmp_path)
+    predictor = await again.fit(TRAIN, DEV)
+    assert expected.prompt.to_bytes() == predictor.prompt.to_bytes()
+    assert 192 == budget.posted.evaluations
+    assert predictor.rounds[2].spent.tokens == backend.book.tokens
+
+
+async def test_its_predictor_loads_anywhere(tmp_path: Path) -> None:
+    """The frozen part of the prompt is in the file."""
+    predictor = await fitted(rounds=3)
+    loaded = load_predictor(predictor.save(tmp_path / "things.predictor"), mock())
+    texts = ["a lovely thing", "an awful thing"]
+    assert (await predictor.logits(texts)).tobytes() == (await loaded.logits(texts)).tobytes()
+
+
+async def test_a_backend_that_fails_in_a_first_round_is_no_result() -> None:
+    """The error is the run's own."""
+    backend = mock()
+    await backend.aclose()
+    with pytest.raises((BackendUnavailable, RuntimeError)):
+        await METHOD(backend, budget=Budget(evaluations=64), rounds=2, preset=SMALL).fit(TRAIN)
+
+
+def test_wrong_options_are_refused_when_they_are_given() -> None:
+    """A round less than one, no budget, and what the tuner would refuse."""
+    with pytest.raises(ValueError, match="rounds is a whole number of at least 1, not 0"):
+        METHOD(mock(), budget=Budget(), rounds=0)
+    with pytest.raises(TypeError, match="budget is a Budget"):
+        METHOD(mock(), budget=None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="preset is one of"):
+        METHOD(mock(), budget=Budget(), preset="papers")
+
+
+def test_every_option_of_the_tuner_but_two_is_there() -> None:
+    """The budget and the journal are shared out."""
+    assert set(SearchOptions.__annotations__) == set(inspect.signature(Tuner).parameters) - {
+        "backend",
+        "budget",
+        "journal",
+    }
