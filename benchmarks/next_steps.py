@@ -18,6 +18,7 @@ import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 
 from benchmarks.default_preset import interval
 from benchmarks.figures import environment
-from lmaas_sdk import PRESETS, Budget, Dataset, Predictor, TunedPrompt, Tuner, few_shot, get_task, load_backend
+from lmaas_sdk import PRESETS, Backend, Budget, Dataset, Predictor, TunedPrompt, Tuner, few_shot, get_task, load_backend
 from lmaas_sdk import read_folder as read
 from lmaas_sdk.canonical import canonical_json
 from lmaas_sdk.client import Client
@@ -38,8 +39,8 @@ from lmaas_sdk.tuning.presets import DEFAULT_PRESET
 
 SEEDS = (13, 21, 42, 87, 100)
 SOURCE, TARGETS, SHOTS, TEST_ROWS = "yelp", ("sst2", "mr"), 16, 1000
-EVALUATIONS, SOURCE_EVALUATIONS = 600, 400
-AXES, ROUNDS, MOST_WORDS = 20, 3, 60
+EVALUATIONS, SOURCE_EVALUATIONS = 400, 200
+AXES, ROUNDS, MOST_WORDS = 16, 2, 60
 NEAR = replace(PRESETS[DEFAULT_PRESET], sigma0=0.3)
 PLAIN, NEARBY_END = "default", "sigma0 0.3"
 OPTIONS = {
@@ -54,6 +55,7 @@ RESULTS = Path(__file__).parent / "results" / "next_steps.json"
 _Cell = dict[str, Any]
 
 
+@cache
 def splits(data: Path, name: str, seed: int) -> tuple[Dataset, Dataset, Dataset]:
     """Train and dev by seed, and the rows to judge by."""
     task = get_task(name)
@@ -65,14 +67,12 @@ def splits(data: Path, name: str, seed: int) -> tuple[Dataset, Dataset, Dataset]
     return train, dev, subsample(test, TEST_ROWS, seed=0) if len(test) > TEST_ROWS else test
 
 
-async def run_source(data: Path, seed: int) -> _Cell:
+async def run_source(backend: Backend, data: Path, seed: int) -> _Cell:
     """A run on the source task, its prompt, and how far its candidates went."""
     train, dev, _ = splits(data, SOURCE, seed)
-    async with load_backend("roberta-tiny", in_process=True, threads=1) as backend:
-        result = await Tuner(backend, budget=Budget(evaluations=SOURCE_EVALUATIONS, warn_at=()), seed=seed).fit(
-            train, dev
-        )
-        moves = await moves_of(Client(backend, Budget()), result)
+    tuner = Tuner(backend, budget=Budget(evaluations=SOURCE_EVALUATIONS, warn_at=()), seed=seed)
+    result = await tuner.fit(train, dev)
+    moves = await moves_of(Client(backend, Budget()), result)
     return {
         "option": "source",
         "task": SOURCE,
@@ -85,35 +85,36 @@ async def run_source(data: Path, seed: int) -> _Cell:
     }
 
 
-async def run_target(data: Path, option: str, name: str, seed: int, *, sources: Sequence[_Cell]) -> _Cell:
+async def run_target(
+    backend: Backend, data: Path, option: str, name: str, seed: int, *, sources: Sequence[_Cell]
+) -> _Cell:
     """A run on a target, and what its prompt is worth."""
     train, dev, test = splits(data, name, seed)
-    async with load_backend("roberta-tiny", in_process=True, threads=1) as backend:
-        budget = Budget(evaluations=EVALUATIONS, warn_at=())
-        given = options_of(option, seed, sources)
-        method: BlackBoxTuning | SequentialRandomEmbeddings
-        if option == "sequential":
-            method = SequentialRandomEmbeddings(backend, budget=budget, rounds=ROUNDS, **given)
-        else:
-            method = BlackBoxTuning(backend, budget=budget, **given)
-        predictor = await method.fit(train, dev)
-        spend, result = predictor.spend.to_dict(), predictor.result
-        tuned = await predictor.evaluate(test)
-        base = replace(prompt_of(sources, seed), task=test.task)
-        beside = {"manual": Predictor.manual(backend, test.task), "reused": Predictor.tuned(backend, base)}
-        others = {name: (await one.evaluate(test)).value for name, one in beside.items()} if option == "base" else {}
-        return {
-            "option": option,
-            "task": name,
-            "seed": seed,
-            "evaluations": spend["train"]["evaluations"],
-            "tuned": tuned.value,
-            "cross_entropy": tuned.cross_entropy,
-            **others,
-            "dev": result.choice.dev.value if result and result.choice.dev else None,
-            "test_rows": len(test),
-            "spend": spend,
-        }
+    budget = Budget(evaluations=EVALUATIONS, warn_at=())
+    given = options_of(option, seed, sources)
+    method: BlackBoxTuning | SequentialRandomEmbeddings
+    if option == "sequential":
+        method = SequentialRandomEmbeddings(backend, budget=budget, rounds=ROUNDS, **given)
+    else:
+        method = BlackBoxTuning(backend, budget=budget, **given)
+    predictor = await method.fit(train, dev)
+    spend, result = predictor.spend.to_dict(), predictor.result
+    tuned = await predictor.evaluate(test)
+    base = replace(prompt_of(sources, seed), task=test.task)
+    beside = {"manual": Predictor.manual(backend, test.task), "reused": Predictor.tuned(backend, base)}
+    others = {name: (await one.evaluate(test)).value for name, one in beside.items()} if option == "base" else {}
+    return {
+        "option": option,
+        "task": name,
+        "seed": seed,
+        "evaluations": spend["train"]["evaluations"],
+        "tuned": tuned.value,
+        "cross_entropy": tuned.cross_entropy,
+        **others,
+        "dev": result.choice.dev.value if result and result.choice.dev else None,
+        "test_rows": len(test),
+        "spend": spend,
+    }
 
 
 def options_of(option: str, seed: int, sources: Sequence[_Cell]) -> SearchOptions:
@@ -137,9 +138,8 @@ def moves_in(sources: Sequence[_Cell]) -> list[NDArray[np.float32]]:
     return [np.array(move, np.float32) for cell in sources for move in cell["moves"]]
 
 
-def fill(data: Path, path: Path) -> None:
+async def fill(data: Path, path: Path, kept: dict[str, Any]) -> None:
     """Runs what is missing, a seed after the other, and keeps each cell when it is done."""
-    kept: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {"cells": []}
     cells: list[_Cell] = kept["cells"]
     done = {(cell["option"], cell["task"], cell["seed"]) for cell in cells}
 
@@ -149,16 +149,17 @@ def fill(data: Path, path: Path) -> None:
         path.write_text(json.dumps(kept) + "\n", "utf-8")
         print(cell["option"], cell["task"], cell["seed"], cell.get("tuned", cell["dev"]), flush=True)
 
-    for seed in SEEDS:
-        if ("source", SOURCE, seed) not in done:
-            keep(asyncio.run(run_source(data, seed)))
-    sources = [cell for cell in cells if cell["option"] == "source"]
     main = [option for option in OPTIONS if not option.endswith(NEARBY_END)]
     beside = [option for option in OPTIONS if option.endswith(NEARBY_END)]
     wanted = [(one, name, seed) for kind in (main, beside) for seed in SEEDS for one in kind for name in TARGETS]
-    for option, name, seed in wanted:
-        if (option, name, seed) not in done:
-            keep(asyncio.run(run_target(data, option, name, seed, sources=sources)))
+    async with load_backend("roberta-tiny", in_process=True, threads=1) as backend:
+        for seed in SEEDS:
+            if ("source", SOURCE, seed) not in done:
+                keep(await run_source(backend, data, seed))
+        sources = [cell for cell in cells if cell["option"] == "source"]
+        for option, name, seed in wanted:
+            if (option, name, seed) not in done:
+                keep(await run_target(backend, data, option, name, seed, sources=sources))
 
 
 def table(cells: Sequence[_Cell]) -> str:
@@ -215,9 +216,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, metavar="FOLDER")
     parser.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args()
+    kept = json.loads(args.results.read_text("utf-8")) if args.results.exists() else {"cells": []}
     if args.data is not None:
-        fill(args.data, args.results)
-    print(table(json.loads(args.results.read_text("utf-8"))["cells"]))
+        asyncio.run(fill(args.data, args.results, kept))
+    print(table(kept["cells"]))
 
 
 if __name__ == "__main__":
