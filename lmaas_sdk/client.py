@@ -9,24 +9,17 @@ import asyncio
 import copy
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.bill import BARE_CALL, Bill
 from lmaas_sdk.accounting.budget import Budget, Reservation
+from lmaas_sdk.accounting.ledger_file import SqliteLedger
 from lmaas_sdk.accounting.purse import Purse
 from lmaas_sdk.accounting.spend import Purpose, Spend
 from lmaas_sdk.accounting.tokens import registered
 from lmaas_sdk.accounting.transfers import Label
-from lmaas_sdk.backend import (
-    Backend,
-    FeatureQuery,
-    FeatureReply,
-    Limits,
-    Registration,
-    ScoreQuery,
-    ScoreReply,
-)
+from lmaas_sdk.backend import Backend, FeatureQuery, FeatureReply, Limits, Registration, ScoreQuery, ScoreReply
 from lmaas_sdk.calls import Call, Endpoint, actual_amounts, endpoint_of, priced_call
 from lmaas_sdk.errors import AttemptTimeout, BudgetExceeded
 from lmaas_sdk.reply_checks import check_reply, check_usage
@@ -46,6 +39,7 @@ __all__ = ["Call", "Client"]
 
 _Reply = ScoreReply | FeatureReply
 _T = TypeVar("_T")
+_P = ParamSpec("_P")
 
 _CLOCK_SLACK_S = 0.01  # a timer may fire a tick before its time by another clock
 
@@ -134,9 +128,9 @@ class Client:
         Raises:
             BudgetExceeded: The wall time ends.
         """
-        return await self.free(lambda: registered(self.backend, texts, subspace), "register")
+        return await self.free("register", registered, self.backend, texts, subspace)
 
-    async def free(self, ask: Callable[[], Awaitable[_T]], endpoint: str) -> _T:
+    async def free(self, endpoint: str, ask: Callable[_P, Awaitable[_T]], *args: _P.args, **named: _P.kwargs) -> _T:
         """What the backend answers to what costs nothing, asked for again if need be.
 
         Raises:
@@ -146,7 +140,7 @@ class Client:
         wall = asyncio.timeout(self.budget.remaining_s())
         try:
             async with wall:
-                return await self._patience(Label(endpoint=endpoint)).call(ask)
+                return await self._patience(Label(endpoint=endpoint)).call(ask, *args, **named)
         except TimeoutError as error:
             if wall.expired():
                 self.budget.check_open(_CLOCK_SLACK_S)
@@ -175,6 +169,11 @@ class Client:
         """
         card = self.backend.card
         return priced_call(query, key, purpose=purpose, token_counts=token_counts, of_texts=of_texts, card=card)
+
+    @property
+    def reserves_late(self) -> bool:
+        """Whether a call for logits goes out at once, reserved in the step of a ledger file that marks it sent."""
+        return isinstance(self.budget.ledger, SqliteLedger) and self._routes.to("score").is_free
 
     async def hold(self, calls: Sequence[Call]) -> list[Reservation]:
         """Reserves all of these calls in one step, or none.
@@ -322,7 +321,7 @@ class Client:
             bill.close()
 
     async def _attempt(self, call: Call, bill: Bill, patience: Patience, route: Route) -> _Reply:
-        await bill.open()
+        await bill.open(at_once=route.is_free)
         with route.lane.breaker.attempt():
             permit = await self._permitted(call, patience, route)
             try:

@@ -30,18 +30,6 @@ __all__ = [
 _COUNTERS: dict[int, tuple[weakref.ref[Backend], TextCounter]] = {}
 
 
-async def registered(backend: Backend, texts: TextSet, subspace: Subspace | None = None) -> Registration:
-    """Has the backend take a text set in and count it, where it does that; else counts it by `count_tokens`.
-
-    Args:
-        backend, texts, subspace: As of `count_tokens`. What it raises, this does.
-    """
-    if isinstance(backend, TextRegistry):
-        return await backend.register(texts, subspace)
-    counted = await count_tokens(backend, texts, subspace)
-    return Registration(texts.digest, counted.counts, counted.shortened)
-
-
 async def count_tokens(backend: Backend, texts: TextSet, subspace: Subspace | None = None) -> TokenCounts:
     """Counts a text set for a backend's model by `counter_of`.
 
@@ -97,3 +85,11 @@ async def _new_counter(backend: Backend, card: ModelCard) -> TextCounter:
             return ByteBound(card)
     encoding = await asyncio.to_thread(local_encoding, card.name) if is_openai_name(card.name) else None
     return ByteBound(card) if encoding is None else WrittenOut(encoding, card)
+
+
+async def registered(backend: Backend, texts: TextSet, subspace: Subspace | None) -> Registration:
+    """What a backend says of a text set, or what is counted for one that does not register any."""
+    if isinstance(backend, TextRegistry):
+        return await backend.register(texts, subspace)
+    counted = await count_tokens(backend, texts, subspace)
+    return Registration(texts.digest, counted.counts, counted.shortened)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field
 from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.traffic.waits import BeforeWait
 from lmaas_sdk.tuning.events import Event, Waiting
+from lmaas_sdk.tuning.interruption import Stop
 from lmaas_sdk.tuning.sharing import Sharing
 
 __all__ = ["Surroundings", "clock_of", "telling_waits"]
@@ -27,7 +27,7 @@ class Surroundings:
     """
 
     tell: Callable[[Event], None]
-    stop: asyncio.Event
+    stop: Stop
     target: float | None = None
     sharing: Sharing = field(default_factory=Sharing)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +26,7 @@ async def upload(client: Client, arrays: Sequence[NDArray[np.float32]]) -> None:
     for array in arrays:
         if not isinstance(backend, ArrayStore):
             raise Unsupported(f"{backend.card.name} stores no arrays, and this prompt needs {len(arrays)}")
-        await client.free(partial(backend.upload, array), "arrays")
+        await client.free("arrays", backend.upload, array)
 
 
 async def written_out(client: Client, subspace: Subspace, Z: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -50,6 +49,4 @@ async def written_out(client: Client, subspace: Subspace, Z: NDArray[np.float32]
         )
     most = backend.card.max_candidates
     parts = [Z[first : first + most] for first in range(0, len(Z), most)]
-    return np.concatenate(
-        [await client.free(partial(backend.soft_prompts, subspace, part), "prompts") for part in parts]
-    )
+    return np.concatenate([await client.free("prompts", backend.soft_prompts, subspace, part) for part in parts])
