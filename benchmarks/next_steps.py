@@ -6,8 +6,9 @@
 The source are Yelp's reviews of at most 60 words, five seeds: neither target's texts are in it (SST-2's sentences are
 MR's, so these two are no source for each other). A run on a target starts from the Yelp prompt of its own seed, or
 searches the principal subspace of all five. What the source runs have cost is a column of its own, and in no other. A
-cell (option, task, seed) that is done is read from the results file. Differences are by seed, and intervals a bootstrap
-over the pairs, which are few.
+cell (option, task, seed) that is done is read from the results file. `sequential` begins as the default does, and has
+the answers to that from the cache that all runs share: its evaluations are its own, its tokens are too few. Differences
+are by seed, and intervals a bootstrap over the pairs, which are few.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from lmaas_sdk.client import Client
 from lmaas_sdk.methods import BlackBoxTuning, SequentialRandomEmbeddings, principal_projection
 from lmaas_sdk.methods.black_box import SearchOptions
 from lmaas_sdk.tasks import subsample
+from lmaas_sdk.traffic.cache import MemoryCache
 from lmaas_sdk.tuning.learned_projection import moves_of
 from lmaas_sdk.tuning.presets import DEFAULT_PRESET
 
@@ -46,12 +48,13 @@ PLAIN, NEARBY_END = "default", "sigma0 0.3"
 OPTIONS = {
     PLAIN: "",
     "default, sigma0 0.3": "",
+    "sequential": "",
     "base": "base=",
     "base, sigma0 0.3": "base=",
-    "sequential": "",
     "projection": "projection=",
 }
 RESULTS = Path(__file__).parent / "results" / "next_steps.json"
+CACHE = MemoryCache()
 _Cell = dict[str, Any]
 
 
@@ -119,7 +122,8 @@ async def run_target(
 
 def options_of(option: str, seed: int, sources: Sequence[_Cell]) -> SearchOptions:
     """What is given to the search."""
-    given: SearchOptions = {"seed": seed, "preset": NEAR if option.endswith(NEARBY_END) else DEFAULT_PRESET}
+    preset = NEAR if option.endswith(NEARBY_END) else PRESETS[DEFAULT_PRESET]
+    given: SearchOptions = {"seed": seed, "preset": preset, "cache": CACHE}
     if option.startswith("base"):
         given["base"] = prompt_of(sources, seed)
     if option == "projection":
@@ -151,7 +155,7 @@ async def fill(data: Path, path: Path, kept: dict[str, Any]) -> None:
 
     main = [option for option in OPTIONS if not option.endswith(NEARBY_END)]
     beside = [option for option in OPTIONS if option.endswith(NEARBY_END)]
-    wanted = [(one, name, seed) for kind in (main, beside) for seed in SEEDS for one in kind for name in TARGETS]
+    wanted = [(one, name, seed) for kind in (main, beside) for seed in SEEDS for name in TARGETS for one in kind]
     async with load_backend("roberta-tiny", in_process=True, threads=1) as backend:
         for seed in SEEDS:
             if ("source", SOURCE, seed) not in done:
