@@ -445,6 +445,19 @@ def test_registering_and_uploading_need_one_server(error: LmaasError) -> None:
 
 
 @in_virtual_time
+async def test_prompts_are_written_out_by_a_server_that_holds_their_arrays() -> None:
+    """The one that was not there for the upload is sent it when it has to answer."""
+    service = Service()
+    service.a.error = REFUSED
+    learned = replace(SUBSPACE, base=await service.backend.upload(np.ones((2, 64), np.float32)))
+    service.a.error, service.b.error = None, REFUSED
+    await asyncio.sleep(1.0)
+    written = await service.backend.soft_prompts(learned, points(3))
+
+    assert (["upload", "card", "upload"], (3, 2, 64)) == (service.a.said, written.shape)
+
+
+@in_virtual_time
 async def test_an_array_that_does_not_arrive_has_cost_nothing() -> None:
     """Its loss is no unknown outcome of the call, which goes to the other server."""
     service = Service()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tuning_cases import DEV, SMALL, TEST, TRAIN, mock
 
-from lmaas_sdk import Budget, BudgetTooSmall, Price, Tuner
+from lmaas_sdk import Budget, BudgetTooSmall, Price, Tuner, open_ledger
 from lmaas_sdk.errors import BackendUnavailable
 from lmaas_sdk.methods import BlackBoxPredictor, SequentialRandomEmbeddings, load_predictor
 from lmaas_sdk.methods.black_box import SearchOptions
@@ -106,6 +106,18 @@ async def test_the_same_program_goes_on_after_a_kill(tmp_path: Path) -> None:
     assert expected.prompt.to_bytes() == predictor.prompt.to_bytes()
     assert 192 == budget.posted.evaluations
     assert predictor.rounds[2].spent.tokens == backend.book.tokens
+
+
+async def test_it_goes_on_in_a_ledger_file(tmp_path: Path) -> None:
+    """Each round's budget is there with the limits that it had; nothing is posted again."""
+    expected, found = await fitted(rounds=3), []
+    for _ in range(2):
+        async with open_ledger(tmp_path / "spend.ledger") as ledger:
+            budget = Budget(evaluations=192, ledger=ledger)
+            method = METHOD(mock(), budget=budget, rounds=3, preset=SMALL, seed=3, journals=tmp_path / "journals")
+            predictor = await method.fit(TRAIN, DEV)
+            found.append((predictor.prompt.to_bytes(), budget.posted.evaluations))
+    assert [(expected.prompt.to_bytes(), 192)] * 2 == found
 
 
 async def test_its_predictor_loads_anywhere(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from lmaas_sdk.tuning.plan import DEFAULT_EVALUATIONS
 from lmaas_sdk.tuning.predictor import Predictor
 from lmaas_sdk.tuning.presets import DEFAULT_PRESET, get_preset
 from lmaas_sdk.tuning.result import TuningResult
+from lmaas_sdk.tuning.resumption import Recorded
 from lmaas_sdk.tuning.selection import DevRule, dev_rank
 from lmaas_sdk.tuning.start import Base
 from lmaas_sdk.tuning.tuner import Tuner
@@ -121,28 +122,34 @@ class SequentialRandomEmbeddings:
 
     def _tuner(self, number: int, base: Base | None) -> Tuner:
         """The round of a number, counted from 0; blocking: it may read a journal or a prompt."""
-        budget = self._part(number)
         options: SearchOptions = {**self._options, "base": base}
         if number:
             words = raw_words(options.get("seed", 42), "sequential-embeddings/1", number)
             options["seed"] = int(words[-1]) >> _SEED_BITS
         if self._journals is None:
+            budget = self._budget.child(f"round-{number + 1}", self._part(number), unique=True)
             return Tuner(self._backend, budget=budget, **options)
         self._journals.mkdir(parents=True, exist_ok=True)
         path = self._journals / f"round-{number + 1}.journal"
-        if not path.exists():
-            return Tuner(self._backend, budget=budget, journal=path, **options)
+        if path.exists():
+            return self._resumed(path, number, base)
+        budget = self._budget.child(f"round-{number + 1}", self._part(number))
+        return Tuner(self._backend, budget=budget, journal=path, **options)
+
+    def _resumed(self, path: Path, number: int, base: Base | None) -> Tuner:
+        """The round of a journal. Its part is what it was at first, whatever of it is spent by now."""
+        given = self._options
         return Tuner.resume(
             path,
             self._backend,
-            budget=budget,
-            optimizer=options.get("optimizer"),
-            durability=options.get("durability", "generation"),
-            retry=options.get("retry"),
-            quotas=options.get("quotas"),
-            cache=options.get("cache", True),
+            budget=self._budget.child(f"round-{number + 1}", Recorded(path).limits()),
+            optimizer=given.get("optimizer"),
+            durability=given.get("durability", "generation"),
+            retry=given.get("retry"),
+            quotas=given.get("quotas"),
+            cache=given.get("cache", True),
             base=base,
-            projection=options.get("projection"),
+            projection=given.get("projection"),
         )
 
     def _part(self, number: int) -> Budget:
@@ -153,7 +160,7 @@ class SequentialRandomEmbeddings:
         if wall_s is None and all(left is None for left in free.values()):
             free["evaluations"] = DEFAULT_EVALUATIONS // self.rounds * parts
         part = {unit: None if left is None else int(left / parts) for unit, left in free.items()}
-        limits = Budget(
+        return Budget(
             calls=part["calls"],
             evaluations=part["evaluations"],
             tokens=part["tokens"],
@@ -161,7 +168,6 @@ class SequentialRandomEmbeddings:
             wall_s=None if wall_s is None else float(wall_s) / self.rounds,
             warn_at=(),
         )
-        return self._budget.child(f"round-{number + 1}", limits, unique=self._journals is None)
 
     def _predictor(self, results: Sequence[TuningResult]) -> BlackBoxPredictor:
         best = _best(results, self._rule)

@@ -111,13 +111,16 @@ class Recorded:
         Raises:
             JournalError: It is in a ledger file, which has to be opened.
         """
-        record = self._budget
         if self.has_ledger:
             raise JournalError(
-                f"the budget {record['name']!r} of this run is booked in a ledger file: open that one, and give "
+                f"the budget {self._budget['name']!r} of this run is booked in a ledger file: open that one, and give "
                 "Tuner.resume the budget in it"
             )
-        limits = record["limits"]
+        return self.limits()
+
+    def limits(self) -> Budget | None:
+        """The limits of the budget it was given, wherever that is booked, as a budget in memory."""
+        limits = self._budget["limits"]
         if limits is None:
             return None
         money = limits["nanousd"]
@@ -127,7 +130,7 @@ class Recorded:
             tokens=limits["tokens"],
             usd=None if money is None else usd(money),
             wall_s=limits["wall_s"],
-            name=record["name"],
+            name=self._budget["name"],
         )
 
 
