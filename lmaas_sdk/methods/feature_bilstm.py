@@ -89,7 +89,8 @@ def _last_states(weights: Weights, direction: str, texts: Sequence[Features]) ->
 
 
 def _sigmoid(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    return _HALF + _HALF * np.tanh(_HALF * x)  # no exponential that overflows
+    halved: NDArray[np.float32] = np.tanh(x * _HALF)  # no exponential that overflows
+    return halved * _HALF + _HALF
 
 
 class FeatureBiLSTM:

@@ -19,7 +19,7 @@ from lmaas_sdk.client import Client
 from lmaas_sdk.errors import BudgetExceeded, PredictorFileError, TaskError
 from lmaas_sdk.logs import log_event
 from lmaas_sdk.methods.connection import Connection, spending
-from lmaas_sdk.methods.features import FeatureMemory, Features, FeatureSource, input_texts
+from lmaas_sdk.methods.features import FeatureMemory, Features, FeatureSource, check_gives_features, input_texts
 from lmaas_sdk.methods.local_training import (
     Head,
     Labelled,
@@ -115,7 +115,7 @@ class Fitting:
         self._memory = FeatureMemory()
         self._training = Training(epochs, learning_rate, batch_size, seed)
         self._head, self._template = head, template
-        FeatureSource(self._connection.client(), head.pool)  # refuses a model without features, before any fit
+        check_gives_features(backend.card)
 
     async def fit(self, train: Dataset, dev: Dataset | None) -> tuple[Client, Fitted, FeatureSource]:
         """What a predictor is made of. The features of train and dev set are paid together, as `features`.
@@ -210,10 +210,10 @@ class FeaturePredictor(MethodPredictor):
             Unsupported: The model gives no features.
         """
         chosen_by, epoch, template, width = (saved.settings.get(name) for name in _SETTINGS)
-        if chosen_by not in ("dev", "last") or type(template) is not bool:
-            raise PredictorFileError(
-                f"chosen_by is dev or last and template a bool, not {chosen_by!r:.80}, {template!r:.80}"
-            )
+        if chosen_by not in ("dev", "last"):
+            raise PredictorFileError(f"chosen_by is dev or last, not {chosen_by!r:.80}")
+        if type(template) is not bool:
+            raise PredictorFileError(f"template is True or False, not {template!r:.80}")
         head = cls.head(_positive("width", width))
         parameters = head.parameters(saved.made_for.hidden_size, len(saved.task.labels))
         saved.expect(settings=_SETTINGS, shapes={name: parameter.shape for name, parameter in parameters.items()})

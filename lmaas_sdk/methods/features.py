@@ -27,7 +27,16 @@ from lmaas_sdk.traffic.query_digest import query_digest
 from lmaas_sdk.tuning.persistence import FAILS_FAST, Health, persistently
 from lmaas_sdk.tuning.scheduler import first_failure
 
-__all__ = ["ROWS_AT_A_TIME", "FeatureMemory", "FeatureSource", "Features", "Fetched", "input_texts", "rows_at_a_time"]
+__all__ = [
+    "ROWS_AT_A_TIME",
+    "FeatureMemory",
+    "FeatureSource",
+    "Features",
+    "Fetched",
+    "check_gives_features",
+    "input_texts",
+    "rows_at_a_time",
+]
 
 ROWS_AT_A_TIME = 32
 """Of a product with a head's weights: always as many, so that no text's bits depend on how many others there are."""
@@ -59,6 +68,16 @@ def input_texts(task: Task, items: Sequence[Fields], *, template: bool) -> tuple
     if template:
         return rendered
     return tuple(joined([(piece,) for piece in text if piece.kind == "field"], " ") for text in rendered)
+
+
+def check_gives_features(card: ModelCard) -> None:
+    """Refuses a model of which no features can be had.
+
+    Raises:
+        Unsupported: Its card says so.
+    """
+    if not card.capabilities.features:
+        raise Unsupported(f"features: {card.name} gives no hidden states, and this method learns from them")
 
 
 class FeatureMemory:
@@ -115,8 +134,7 @@ class FeatureSource:
 
     def __init__(self, client: Client, pool: Pool, memory: FeatureMemory | None = None) -> None:
         card = client.backend.card
-        if not card.capabilities.features:
-            raise Unsupported(f"features: {card.name} gives no hidden states, and this method learns from them")
+        check_gives_features(card)
         self._client, self._pool, self._card = client, pool, card
         self._memory = None if client.reuse.cache is None else memory or FeatureMemory()
         self._file = client.reuse.cache if client.reuse.keeps else None
