@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from lmaas_sdk.errors import MissingExtra
 from lmaas_sdk.methods.features import Features
 from lmaas_sdk.seeding import permutation, raw_words, whole_number
+from lmaas_sdk.side_thread import SideThread
 from lmaas_sdk.tasks.metrics import get_metric
 from lmaas_sdk.tuning.objective import cross_entropy
-from lmaas_sdk.tuning.worker import Worker
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -157,8 +157,8 @@ async def train_head(head: Head, training: Training, lesson: Lesson, *, left_s: 
     clock, halt = asyncio.get_running_loop().time, threading.Event()
     end_s = math.inf if left_s is None else clock() + left_s
     course = _Course(head, training, lesson, lambda: halt.is_set() or clock() >= end_s)
-    async with Worker() as worker:
-        work = asyncio.ensure_future(worker.run(course.run))
+    with SideThread("lmaas-training") as thread:
+        work = thread.run(course.run)
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
