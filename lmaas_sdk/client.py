@@ -29,10 +29,7 @@ from lmaas_sdk.backend import (
     ScoreReply,
 )
 from lmaas_sdk.calls import Call, Endpoint, actual_amounts, endpoint_of, priced_call
-from lmaas_sdk.errors import (
-    AttemptTimeout,
-    BudgetExceeded,
-)
+from lmaas_sdk.errors import AttemptTimeout, BudgetExceeded
 from lmaas_sdk.reply_checks import check_reply, check_usage
 from lmaas_sdk.sending import Order, Sending, resolve, within
 from lmaas_sdk.texts import TextSet
@@ -72,6 +69,7 @@ class Client:
     Attributes:
         spend: The spend by purpose, of this client and all that `with_budget` made from it.
         waits: How long its calls have waited, by cause; of the same clients.
+        reuse: What need not be paid for again; of the same clients.
     """
 
     def __init__(  # noqa: PLR0913  (all but two by name)
@@ -94,7 +92,8 @@ class Client:
         self._retries = self._retry.new_budget()
         self._quotas, self._wall = quotas, wall
         self._routes = self._new_routes()
-        self._reuse = Reuse(backend.card, MemoryCache() if cache is True else cache or None)
+        kept = MemoryCache() if cache is True else cache
+        self.reuse = Reuse(backend.card, None if kept is False else kept)  # a cache that is empty is one, too
         self._on_wait, self._in_flight = on_wait, in_flight
         self._settled: set[tuple[str, str]] = set()
 
@@ -271,9 +270,9 @@ class Client:
             raise TypeError("the call is one for features: send it by `features`")
         return reply
 
-    async def features(self, call: Call, hold: Reservation | None = None) -> FeatureReply:
-        """As `score`, for hidden states."""
-        reply = await self._answered(Order(call, hold))
+    async def features(self, call: Call, hold: Reservation | None = None, *, apart: bool = False) -> FeatureReply:
+        """As `score`, for hidden states; `apart` is for who keeps them by other names than whole calls."""
+        reply = await self._answered(Order(call, hold), apart=apart)
         if not isinstance(reply, FeatureReply):
             raise TypeError("the call is one for logits: send it by `score`")
         return reply
@@ -284,7 +283,7 @@ class Client:
         try:
             if apart:
                 return await sending.begin()
-            reply, was_free = await self._reuse.answer(order.call, sending.begin)
+            reply, was_free = await self.reuse.answer(order.call, sending.begin)
             if was_free:
                 await self._count_only(order.call, order.hold)
         finally:

@@ -3,6 +3,8 @@
 from lmaas_sdk.methods.black_box import BlackBoxPredictor, BlackBoxTuning
 from lmaas_sdk.methods.calibration import CONTENT_FREE
 from lmaas_sdk.methods.demonstrations import MOST_SHOTS, draw_demonstrations
+from lmaas_sdk.methods.feature_bilstm import FeatureBiLSTM, FeatureBiLSTMPredictor
+from lmaas_sdk.methods.feature_linear import FeatureLinear, FeatureLinearPredictor
 from lmaas_sdk.methods.in_context import InContextLearning, InContextPredictor
 from lmaas_sdk.methods.loading import load_predictor, register_predictor
 from lmaas_sdk.methods.manual import ManualPredictor, ManualPrompt
@@ -14,6 +16,10 @@ __all__ = [
     "MOST_SHOTS",
     "BlackBoxPredictor",
     "BlackBoxTuning",
+    "FeatureBiLSTM",
+    "FeatureBiLSTMPredictor",
+    "FeatureLinear",
+    "FeatureLinearPredictor",
     "InContextLearning",
     "InContextPredictor",
     "ManualPredictor",
