@@ -9,7 +9,6 @@ import asyncio
 import copy
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TypeVar
 
 from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.bill import BARE_CALL, Bill
@@ -29,10 +28,7 @@ from lmaas_sdk.backend import (
     TextRegistry,
 )
 from lmaas_sdk.calls import Call, Endpoint, actual_amounts, endpoint_of, priced_call
-from lmaas_sdk.errors import (
-    AttemptTimeout,
-    BudgetExceeded,
-)
+from lmaas_sdk.errors import AttemptTimeout, BudgetExceeded
 from lmaas_sdk.reply_checks import check_reply, check_usage
 from lmaas_sdk.sending import Order, Sending, resolve, within
 from lmaas_sdk.texts import TextSet
@@ -49,8 +45,6 @@ from lmaas_sdk.tuning.subspace import Subspace
 __all__ = ["Call", "Client"]
 
 _Reply = ScoreReply | FeatureReply
-_T = TypeVar("_T")
-
 _CLOCK_SLACK_S = 0.01  # a timer may fire a tick before its time by another clock
 
 
@@ -70,7 +64,7 @@ class Client:
         wall: Seconds since 1970, by which quotas are counted; None: the event loop's clock, set to the time of day.
 
     Attributes:
-        spend: The spend by purpose, of this client and all that `with_budget` made from it.
+        spend: The spend by purpose, of this client and all that were made from it.
         waits: How long its calls have waited, by cause; of the same clients.
     """
 
@@ -87,8 +81,7 @@ class Client:
         wall: Callable[[], float] | None = None,
     ) -> None:
         self.backend = backend
-        self.spend = Spend()
-        self.waits = WaitMeter()
+        self.spend, self.waits = Spend(), WaitMeter()
         self._purse = Purse(budget)
         self._retry = retry or RetryPolicy()
         self._retries = self._retry.new_budget()
@@ -124,6 +117,13 @@ class Client:
         other._purse = Purse(budget, spare)
         if budget.ledger is not self.budget.ledger:
             other._routes = other._new_routes()
+        return other
+
+    def with_backend(self, backend: Backend) -> Client:
+        """The same client of another backend, paying from the same budget; its spend is one with this one's."""
+        other = copy.copy(self)
+        other.backend, other._reuse = backend, self._reuse.of(backend.card)
+        other._routes = other._new_routes()
         return other
 
     def limits(self, endpoint: Endpoint) -> Limits:

@@ -36,6 +36,10 @@ class Reuse:
         self._keeps = card.capabilities.deterministic and (bool(card.fingerprint) or isinstance(cache, MemoryCache))
         self._in_flight: Coalescer[Any] = Coalescer(_OWN_AFFAIRS)
 
+    def of(self, card: ModelCard) -> Reuse:
+        """The same for another backend; answers in the cache are told apart by what the card names."""
+        return Reuse(card, self._cache)
+
     async def answer(self, call: Call, send: Callable[[], Awaitable[_Reply]]) -> tuple[_Reply, bool]:
         """The answer to a call, and whether it cost nothing.
 
