@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from lmaas_sdk import methods
-from lmaas_sdk.methods import BlackBoxTuning, InContextLearning, ManualPrompt
+from lmaas_sdk.methods import BlackBoxTuning, InContextLearning, ManualPrompt, ModelTuning, PromptTuning
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "methods.md").read_text("utf-8")
+_KINDS = (ManualPrompt, InContextLearning, BlackBoxTuning, PromptTuning, ModelTuning)
 PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
@@ -36,14 +37,27 @@ def test_the_method_of_ones_own_runs(
 ) -> None:
     """It is fitted, saved, and loaded by its name."""
     monkeypatch.chdir(tmp_path)
-    run(PROGRAMS[1])
+    run(PROGRAMS[2])
     assert capsys.readouterr().out == "['positive']\n"
+
+
+def test_the_gradient_methods_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both learn without a call, and the prompt is used behind an API."""
+    monkeypatch.chdir(tmp_path)
+    run(PROGRAMS[1])
+    assert capsys.readouterr().out.splitlines() == [
+        "prompt-tuning 20 True 0",
+        "model-tuning 5 True 0",
+        "prompt-tuning 1",
+    ]
 
 
 def test_the_methods_are_all_named() -> None:
     """The table has each with its class."""
     rows = re.findall(r"^\| `([a-z-]+)` \| `(\w+)` \|", PAGE, re.MULTILINE)
-    assert rows == [(kind.name, kind.__name__) for kind in (ManualPrompt, InContextLearning, BlackBoxTuning)]
+    assert rows == [(kind.name, kind.__name__) for kind in _KINDS]
 
 
 def test_the_public_names_are_sorted_and_documented() -> None:
