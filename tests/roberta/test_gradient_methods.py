@@ -17,6 +17,7 @@ import pytest_asyncio
 import torch
 import transformers
 from predictor_process import told
+from roberta.conftest import write_bert
 from roberta.test_methods import PROGRAM, TASK, TEST, TRAIN, write_roberta
 
 from lmaas_backends.roberta.in_process import InProcessBackend
@@ -36,21 +37,19 @@ SMALL = TRAIN.subset(np.arange(8))
 
 
 def write_large(folder: Path, family: str) -> None:
-    """Random weights in the shape of roberta-large, or of bert-base, and a tokenizer of the small models."""
-    from roberta.conftest import write_bert
-
-    wide: dict[str, Any] = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16}
+    """Random weights in the shape of roberta-large or bert-base, with the vocabulary of a small model."""
+    write_small = {"roberta": write_roberta, "bert": write_bert}[family]
+    write_small(folder)
+    config = transformers.AutoConfig.from_pretrained(folder)
     torch.manual_seed(3)
     if family == "roberta":
-        write_roberta(folder)
-        sizes = wide | {"intermediate_size": 4096, "max_position_embeddings": 514, "type_vocab_size": 1}
-        roberta = transformers.RobertaConfig(vocab_size=12288, **sizes)
-        transformers.RobertaForMaskedLM(roberta).save_pretrained(folder)
-        return
-    write_bert(folder)
-    words = len((folder / "vocab.txt").read_text("utf-8").splitlines()) if (folder / "vocab.txt").exists() else None
-    bert = transformers.BertConfig(vocab_size=words or len(transformers.AutoTokenizer.from_pretrained(folder)))
-    transformers.BertForMaskedLM(bert).save_pretrained(folder)
+        config.update({"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16})
+        config.update({"intermediate_size": 4096, "max_position_embeddings": 514})
+    else:
+        config.update({"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12})
+        config.update({"intermediate_size": 3072, "max_position_embeddings": 512})
+    config.initializer_range = 0.02
+    transformers.AutoModelForMaskedLM.from_config(config).save_pretrained(folder)
 
 
 @pytest.fixture(scope="module")
