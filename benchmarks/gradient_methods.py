@@ -26,12 +26,11 @@ SEEDS = (13, 21, 42)
 TEST_ROWS = 400
 KEPT = Path(__file__).parent / "results" / "gradient_methods.json"
 
-# The settings of Sun et al. 2022, and for a model this small larger steps.
+# The settings of Sun et al. 2022, and a fifth of the epochs of a prompt at ten times the rate.
 CELLS: Mapping[str, Callable[[Backend, int], Method]] = {
     "manual": lambda backend, seed: ManualPrompt(backend),
     "manual, calibrated": lambda backend, seed: ManualPrompt(backend, calibration="prior"),
     "model tuning, 1e-5": lambda backend, seed: ModelTuning(backend, seed=seed),
-    "model tuning, 1e-4": lambda backend, seed: ModelTuning(backend, seed=seed, learning_rate=1e-4, epochs=50),
     "prompt tuning, 5e-4": lambda backend, seed: PromptTuning(backend, seed=seed),
     "prompt tuning, 5e-3": lambda backend, seed: PromptTuning(backend, seed=seed, learning_rate=5e-3, epochs=200),
 }
