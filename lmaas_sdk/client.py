@@ -9,7 +9,6 @@ import asyncio
 import copy
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TypeVar
 
 from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.bill import BARE_CALL, Bill
@@ -46,8 +45,6 @@ from lmaas_sdk.tuning.subspace import Subspace
 __all__ = ["Call", "Client"]
 
 _Reply = ScoreReply | FeatureReply
-_T = TypeVar("_T")
-
 _CLOCK_SLACK_S = 0.01  # a timer may fire a tick before its time by another clock
 
 
@@ -67,7 +64,7 @@ class Client:
         wall: Seconds since 1970, by which quotas are counted; None: the event loop's clock, set to the time of day.
 
     Attributes:
-        spend: The spend by purpose, of this client and all that `with_budget` made from it.
+        spend: The spend by purpose, of this client and all that were made from it.
         waits: How long its calls have waited, by cause; of the same clients.
         reuse: What need not be paid for again; of the same clients.
     """
@@ -85,8 +82,7 @@ class Client:
         wall: Callable[[], float] | None = None,
     ) -> None:
         self.backend = backend
-        self.spend = Spend()
-        self.waits = WaitMeter()
+        self.spend, self.waits = Spend(), WaitMeter()
         self._purse = Purse(budget)
         self._retry = retry or RetryPolicy()
         self._retries = self._retry.new_budget()
@@ -125,14 +121,19 @@ class Client:
             other._routes = other._new_routes()
         return other
 
+    def with_backend(self, backend: Backend) -> Client:
+        """The same client of another backend, paying from the same budget; its spend is one with this one's."""
+        other = copy.copy(self)
+        other.backend, other.reuse = backend, self.reuse.of(backend.card)
+        other._routes = other._new_routes()
+        return other
+
     def limits(self, endpoint: Endpoint) -> Limits:
         """The quotas that hold for an endpoint: the card's, and those given."""
         return limits_of(self.backend.card, endpoint, self._quotas)
 
     async def register(self, texts: TextSet, subspace: Subspace | None = None) -> Registration:
-        """Token counts of each text under a prompt; free.
-
-        They are exact where the backend counts them or tells its tokenizer, else an upper bound by UTF-8 bytes.
+        """Token counts of each text under a prompt, exact or an upper bound (see `count_tokens`); free.
 
         Raises:
             BudgetExceeded: The wall time ends.

@@ -8,13 +8,22 @@ from pathlib import Path
 import pytest
 
 from lmaas_sdk import methods
-from lmaas_sdk.methods import BlackBoxTuning, FeatureBiLSTM, FeatureLinear, InContextLearning, ManualPrompt
+from lmaas_sdk.methods import (
+    BlackBoxTuning,
+    FeatureBiLSTM,
+    FeatureLinear,
+    InContextLearning,
+    ManualPrompt,
+    ModelTuning,
+    PromptTuning,
+)
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "methods.md").read_text("utf-8")
+
 PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
-METHODS = (ManualPrompt, InContextLearning, FeatureLinear, FeatureBiLSTM, BlackBoxTuning)
+METHODS = (ManualPrompt, InContextLearning, FeatureLinear, FeatureBiLSTM, BlackBoxTuning, PromptTuning, ModelTuning)
 
 
 def run(program: str) -> None:
@@ -50,6 +59,19 @@ def test_the_method_of_ones_own_runs(
     monkeypatch.chdir(tmp_path)
     run(PROGRAMS[2])
     assert capsys.readouterr().out == "['positive']\n"
+
+
+def test_the_gradient_methods_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both learn without a call, and the prompt is used behind an API."""
+    monkeypatch.chdir(tmp_path)
+    run(PROGRAMS[1])
+    assert capsys.readouterr().out.splitlines() == [
+        "prompt-tuning 20 True 0",
+        "model-tuning 5 True 0",
+        "prompt-tuning 1",
+    ]
 
 
 def test_the_methods_are_all_named() -> None:

@@ -16,6 +16,8 @@ from lmaas_sdk.methods.feature_linear import FeatureLinearPredictor
 from lmaas_sdk.methods.in_context import InContextPredictor
 from lmaas_sdk.methods.manual import ManualPredictor
 from lmaas_sdk.methods.method import MethodPredictor
+from lmaas_sdk.methods.model_tuning import ModelTuningPredictor
+from lmaas_sdk.methods.prompt_tuning import PromptTuningPredictor
 from lmaas_sdk.methods.saved import SavedPredictor
 from lmaas_sdk.traffic.cache import ReplyCache
 from lmaas_sdk.traffic.retry import RetryPolicy
@@ -31,6 +33,8 @@ _OURS: Mapping[str, Restore] = {
     FeatureLinearPredictor.name: FeatureLinearPredictor.restored,
     FeatureBiLSTMPredictor.name: FeatureBiLSTMPredictor.restored,
     BlackBoxPredictor.name: BlackBoxPredictor.restored,
+    PromptTuningPredictor.name: PromptTuningPredictor.restored,
+    ModelTuningPredictor.name: ModelTuningPredictor.restored,
 }
 _KNOWN = dict(_OURS)
 

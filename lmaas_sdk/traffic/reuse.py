@@ -41,6 +41,10 @@ class Reuse:
         self.keeps = cache is not None and card.capabilities.deterministic and is_trusted
         self._in_flight: Coalescer[Any] = Coalescer(_OWN_AFFAIRS)
 
+    def of(self, card: ModelCard) -> Reuse:
+        """The same for another backend; answers in the cache are told apart by what the card names."""
+        return Reuse(card, self.cache)
+
     async def answer(self, call: Call, send: Callable[[], Awaitable[_Reply]]) -> tuple[_Reply, bool]:
         """The answer to a call, and whether it cost nothing.
 
