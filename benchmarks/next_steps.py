@@ -6,9 +6,8 @@
 The source are Yelp's reviews of at most 60 words, five seeds: neither target's texts are in it (SST-2's sentences are
 MR's, so these two are no source for each other). A run on a target starts from the Yelp prompt of its own seed, or
 searches the principal subspace of all five. What the source runs have cost is a column of its own, and in no other. A
-cell (option, task, seed) that is done is read from the results file. `sequential` begins as the default does, and has
-the answers to that from the cache that all runs share: its evaluations are its own, its tokens are too few. Differences
-are by seed, and intervals a bootstrap over the pairs, which are few.
+cell (option, task, seed) that is done is read from the results file. Differences are by seed, and intervals a bootstrap
+over the pairs, which are few.
 """
 
 from __future__ import annotations
@@ -35,7 +34,6 @@ from lmaas_sdk.client import Client
 from lmaas_sdk.methods import BlackBoxTuning, SequentialRandomEmbeddings, principal_projection
 from lmaas_sdk.methods.black_box import SearchOptions
 from lmaas_sdk.tasks import subsample
-from lmaas_sdk.traffic.cache import MemoryCache
 from lmaas_sdk.tuning.learned_projection import moves_of
 from lmaas_sdk.tuning.presets import DEFAULT_PRESET
 
@@ -54,7 +52,6 @@ OPTIONS = {
     "projection": "projection=",
 }
 RESULTS = Path(__file__).parent / "results" / "next_steps.json"
-CACHE = MemoryCache()
 _Cell = dict[str, Any]
 
 
@@ -123,7 +120,7 @@ async def run_target(
 def options_of(option: str, seed: int, sources: Sequence[_Cell]) -> SearchOptions:
     """What is given to the search."""
     preset = NEAR if option.endswith(NEARBY_END) else PRESETS[DEFAULT_PRESET]
-    given: SearchOptions = {"seed": seed, "preset": preset, "cache": CACHE}
+    given: SearchOptions = {"seed": seed, "preset": preset}
     if option.startswith("base"):
         given["base"] = prompt_of(sources, seed)
     if option == "projection":
