@@ -1,8 +1,8 @@
 """The paper's second table with the bundled model: what each method costs in deployment, on SST-2 and AG's News.
 
-    python -m benchmarks.deployment_table --data FOLDER                 # FOLDER/SST-2/train.tsv, ...; measures what is missing
+    python -m benchmarks.deployment_table --data FOLDER      # FOLDER/SST-2/train.tsv, ...: measures what is missing
     python -m benchmarks.deployment_table --data FOLDER --configurations manual black-box:paper@2000 --tasks sst2
-    python -m benchmarks.deployment_table                               # the table of what was measured
+    python -m benchmarks.deployment_table                    # the table of what was measured
 
 Samples are cut to 47 tokens on SST-2 and 107 on AG's News, as in the paper. Every row has a server and a user's process
 of its own on this machine, one row after the other. A row that is done is not measured again, unless `--again` says so;

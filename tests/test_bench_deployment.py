@@ -32,9 +32,10 @@ SETTING: dict[str, Any] = {"max_length": 20, "shots": 4, "test_rows": 20, "threa
 def write_data(folder: Path) -> None:
     """The demo's reviews, as SST-2 lies on a disk."""
     splits = demo_splits()
-    for name, dataset in (("train", splits.train), ("dev", splits.test)):
-        assert dataset is not None
-        lines = [f"{row.fields[0]}\t{row.label}" for row in dataset]
+    assert splits.dev is not None
+    assert splits.test is not None
+    for name, rows in (("train", (*splits.train, *splits.dev)), ("dev", splits.test.examples)):
+        lines = [f"{row.fields[0]}\t{row.label}" for row in rows]
         path = folder / "SST-2" / f"{name}.tsv"
         path.parent.mkdir(exist_ok=True)
         path.write_text("\n".join(["text\tlabel", *lines]) + "\n", "utf-8")
@@ -161,6 +162,11 @@ async def test_an_unknown_configuration_is_refused_before_anything_is_measured(d
     """The message lists what there is."""
     with pytest.raises(ValueError, match=r"a configuration is one of manual, .*not 'black-magic'"):
         await measure_deployment(["manual", "black-magic"], "sst2", data=data / "nowhere", **SETTING)
+
+
+async def test_nothing_asked_for_is_nothing_measured(data: Path) -> None:
+    """No server is started, and no data are read."""
+    assert [] == await measure_deployment([], "sst2", data=data / "nowhere", **SETTING)
 
 
 async def test_data_that_are_not_there_are_told(data: Path) -> None:

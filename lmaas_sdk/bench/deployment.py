@@ -69,6 +69,8 @@ async def measure_deployment(  # noqa: PLR0913  (all but two by name)
     """
     for name in configurations:
         get_configuration(name)
+    if not configurations:
+        return []
     task = get_task(task) if isinstance(task, str) else task
     read = folder_reader(data) if isinstance(data, (str, Path)) else data
     given = await asyncio.to_thread(read_task, read, task, shots=shots, test_rows=test_rows)
