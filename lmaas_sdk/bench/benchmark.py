@@ -17,6 +17,7 @@ from lmaas_sdk.bench.cells import Cell
 from lmaas_sdk.bench.configurations import Setup
 from lmaas_sdk.bench.fitting import Fitting
 from lmaas_sdk.bench.measuring import Measured, cell_fields, measure
+from lmaas_sdk.bench.results import done_cells
 from lmaas_sdk.bench.store import ResultsFile
 from lmaas_sdk.bench.surroundings import cpu_seconds, environment_of
 from lmaas_sdk.errors import BudgetExceeded, JournalError, JournalInUse, LmaasError, QuotaExceeded, RunFileError
@@ -98,7 +99,7 @@ class Benchmark:
         Raises:
             RunFileError: Some are done, but on another engine than this, and nobody said that this may be so.
         """
-        done = {record["key"]: record for record in self._results.records if record["status"] == "done"}
+        done = {one.record["key"]: one.record for one in done_cells(self._results.records)}
         unique = list({cell.key: cell for cell in cells}.values())
         self._check_same_engine([done[cell.key] for cell in unique if cell.key in done])
         return [cell for cell in unique if cell.key not in done]

@@ -68,6 +68,7 @@ class Configuration:
         settings: Of a model's card: what decides the outcome beside data, seed and budget, in plain values for JSON.
             What is as it is by default is better left out, so that a new setting changes no old cell.
         searches: Whether it spends evaluations, as many as it is given.
+        needs_weights: Whether it trains the model itself, which has to be in this process.
         is_seeded: Whether seed and training data matter to it; one cell a task is all that others have.
         evaluations: Those of its search, in the place of what all are given.
     """
@@ -78,6 +79,7 @@ class Configuration:
     make: Callable[[Setup], Method]
     settings: Callable[[ModelCard], _Settings] = field(default=lambda card: {})
     searches: bool = False
+    needs_weights: bool = False
     is_seeded: bool = True
     evaluations: int | None = None
 

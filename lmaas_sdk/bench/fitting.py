@@ -4,18 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol, runtime_checkable
 
-__all__ = ["Fitting", "Stoppable"]
+from lmaas_sdk.tuning.interruption import Stoppable
 
-
-@runtime_checkable
-class Stoppable(Protocol):
-    """What can be told to end with what it has found."""
-
-    def stop(self) -> None:
-        """Ends what is under way, soon."""
-        ...
+__all__ = ["Fitting"]
 
 
 class Fitting:

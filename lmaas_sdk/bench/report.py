@@ -163,7 +163,7 @@ class BenchReport:
 
 def _pictured(figure: Figure) -> Section:
     panels = [panel for panel in figure.panels if panel.curves]
-    return _pictures(figure.title, panels, panels[0].curves[:2] if panels else ())
+    return _pictures(figure.title, panels, panels[0].curves if panels else ())
 
 
 def _pictures(title: str, panels: Sequence[Panel], legend: tuple[Curve, ...]) -> Section:

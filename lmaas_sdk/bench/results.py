@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from lmaas_sdk.bench.measuring import unpacked
 from lmaas_sdk.canonical import digest
 
-__all__ = ["CellResult", "RowName", "done_cells"]
+__all__ = ["DEPLOYMENT", "CellResult", "RowName", "done_cells"]
 
 DEPLOYMENT = "deployment"
+"""The kind of a record that is no cell."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

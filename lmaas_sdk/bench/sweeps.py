@@ -178,11 +178,14 @@ class SweepResult:
         found = [(at, scores[task]) for at, scores in zip(places, self.scores, strict=True) if task in scores]
         found.sort(key=lambda one: one[0])
         x = tuple(at for at, _ in found)
-        kinds = (("mean over seeds", 0, Look(0, width=2, marker="o")), ("one standard deviation", 1, Look(5, 1, 1)))
+        kinds = (
+            ("mean over seeds", 0, Look(0, width=2, marker="o")),
+            ("plus one standard deviation", 1, Look(5, 1, 1)),
+            ("minus one standard deviation", -1, Look(5, 2, 1)),
+        )
         curves = [
-            Curve(label, x, tuple(score.mean + side * by * (score.std or 0.0) for _, score in found), look)
+            Curve(label, x, tuple(score.mean + by * (score.std or 0.0) for _, score in found), look)
             for label, by, look in kinds
-            for side in ((1,) if not by else (1, -1))
         ]
         return tuple(curves) if found else ()
 

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lmaas_sdk.bench.fitting import Stoppable
 from lmaas_sdk.cli.run_options import Splits
 from lmaas_sdk.errors import MissingExtra
 from lmaas_sdk.reporting.curves import check_can_draw, draw_run
 from lmaas_sdk.reporting.progress import RunProgress
 from lmaas_sdk.reporting.result_tables import accuracy_table, estimate_lines, spend_table
+from lmaas_sdk.tuning.interruption import Stoppable
 from lmaas_sdk.tuning.result import TuningResult
 from lmaas_sdk.tuning.run_file import save_record
 from lmaas_sdk.tuning.tuner import Tuner

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
-__all__ = ["Interrupted", "ended", "unless_stopped"]
+__all__ = ["Interrupted", "Stoppable", "ended", "unless_stopped"]
 
 GRACE_S = 10.0
 _T = TypeVar("_T")
+
+
+@runtime_checkable
+class Stoppable(Protocol):
+    """What can be told to end with what it has found."""
+
+    def stop(self) -> None:
+        """Ends what is under way, soon."""
+        ...
 
 
 class Interrupted(Exception):
