@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -200,6 +201,14 @@ def job(configuration: str) -> UserJob:
     given = {"train": splits.train, "dev": splits.dev, "test": splits.test}
     sets = {name: Dataset(task, rows.examples[:8], name) for name, rows in given.items() if rows is not None}
     return UserJob(configuration, "mock", False, None, 40, 42, **sets)
+
+
+def test_a_users_process_begins_with_little() -> None:
+    """What would be in its memory and is no user's: reports, pictures, servers, torch."""
+    program = "import sys, lmaas_sdk.bench.user_process; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    heavy = {"torch", "transformers", "matplotlib", "jinja2", "rich", "scipy", "lmaas_backends"}
+    assert set() == heavy & set(done.stdout.split())
 
 
 async def test_a_users_error_comes_through() -> None:
