@@ -24,7 +24,7 @@ from lmaas_sdk.errors import BudgetExceeded, JournalError, JournalInUse, LmaasEr
 from lmaas_sdk.outside import outside
 from lmaas_sdk.traffic.cache import ReplyCache
 from lmaas_sdk.traffic.retry import RetryPolicy
-from lmaas_sdk.tuning.interruption import Interrupted, unless_stopped
+from lmaas_sdk.tuning.interruption import Interrupted, Stop, unless_stopped
 from lmaas_sdk.tuning.scheduler import first_failure
 
 __all__ = ["Benchmark", "CellEnded", "Status"]
@@ -91,7 +91,7 @@ class Benchmark:
         self._jobs, self._despite_changes = jobs, despite_changes
         self._retry, self._quotas, self._cache = retry, quotas, cache
         self._on_cell = on_cell
-        self._fitting, self._stop, self._is_spent = Fitting(), asyncio.Event(), False
+        self._fitting, self._stop, self._is_spent = Fitting(), Stop(), False
         self._environment: dict[str, object] = {}
 
     def missing(self, cells: Iterable[Cell]) -> list[Cell]:
@@ -135,6 +135,8 @@ class Benchmark:
         self._environment = await asyncio.to_thread(environment_of, self._backend.card, jobs=self._jobs)
         loop = asyncio.get_running_loop()
         timer = None if seconds is None else loop.call_later(seconds, self.stop)
+        if seconds is not None and seconds <= 0:
+            self.stop()
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(self._jobs, len(waiting))):
