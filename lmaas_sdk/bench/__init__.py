@@ -5,7 +5,7 @@ from lmaas_sdk.bench.cells import Cell, TaskData, cells_of, folder_reader, read_
 from lmaas_sdk.bench.configurations import CONFIGURATIONS, Configuration, Setup, black_box, get_configuration
 from lmaas_sdk.bench.deployment import DeploymentRow, measure_deployment
 from lmaas_sdk.bench.report import BenchReport
-from lmaas_sdk.bench.store import ResultsFile, read_results
+from lmaas_sdk.bench.store import ResultsFile, open_results, read_results
 from lmaas_sdk.bench.sweeps import Sweep, SweepResult, sweep_of
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "folder_reader",
     "get_configuration",
     "measure_deployment",
+    "open_results",
     "read_results",
     "read_task",
     "sweep_of",

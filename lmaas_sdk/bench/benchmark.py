@@ -24,7 +24,8 @@ from lmaas_sdk.errors import BudgetExceeded, JournalError, JournalInUse, LmaasEr
 from lmaas_sdk.outside import outside
 from lmaas_sdk.traffic.cache import ReplyCache
 from lmaas_sdk.traffic.retry import RetryPolicy
-from lmaas_sdk.tuning.interruption import Interrupted, unless_stopped
+from lmaas_sdk.tuning.interruption import Interrupted, Stop, unless_stopped
+from lmaas_sdk.tuning.scheduler import first_failure
 
 __all__ = ["Benchmark", "CellEnded", "Status"]
 
@@ -90,7 +91,7 @@ class Benchmark:
         self._jobs, self._despite_changes = jobs, despite_changes
         self._retry, self._quotas, self._cache = retry, quotas, cache
         self._on_cell = on_cell
-        self._fitting, self._stop = Fitting(), asyncio.Event()
+        self._fitting, self._stop, self._is_spent = Fitting(), Stop(), False
         self._environment: dict[str, object] = {}
 
     def missing(self, cells: Iterable[Cell]) -> list[Cell]:
@@ -134,10 +135,14 @@ class Benchmark:
         self._environment = await asyncio.to_thread(environment_of, self._backend.card, jobs=self._jobs)
         loop = asyncio.get_running_loop()
         timer = None if seconds is None else loop.call_later(seconds, self.stop)
+        if seconds is not None and seconds <= 0:
+            self.stop()
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(self._jobs, len(waiting))):
                     group.create_task(self._work_off(waiting, ended))
+        except BaseExceptionGroup as failures:
+            raise first_failure(failures) from None
         finally:
             if timer is not None:
                 timer.cancel()
@@ -149,19 +154,19 @@ class Benchmark:
         self._fitting.stop()
 
     async def _work_off(self, waiting: deque[Cell], ended: list[CellEnded]) -> None:
-        while waiting and not self._stop.is_set():
+        while waiting and not self._stop.is_set() and not self._is_spent:
             one = await self._one(waiting.popleft())
             ended.append(one)
             if self._on_cell is not None:
                 self._on_cell(one)
             if one.status == "cut" or isinstance(one.error, BudgetExceeded | QuotaExceeded):
-                self._stop.set()  # what is under way may still be paid for; nothing new is
+                self._is_spent = True  # what is under way may still be paid for; nothing new is
 
     async def _one(self, cell: Cell) -> CellEnded:
         """Measures a cell and keeps what it came to."""
         journal = self._work / f"{cell.stem}.journal"
         earlier = await asyncio.to_thread(self._earlier, cell, journal)
-        watch = _Watch.started(earlier)
+        watch = await _Watch.started(earlier)
         error: Exception | None = None
         fields: Mapping[str, Any] = {}
         try:
@@ -175,7 +180,7 @@ class Benchmark:
             "status": status,
             **cell_fields(cell),
             **fields,
-            **watch.read(),
+            **await watch.read(),
             "error": None if error is None else f"{type(error).__name__}: {error}",
             "environment": self._environment,
         }
@@ -215,7 +220,7 @@ class Benchmark:
         if cell.evaluations is None or measured.stopped not in ("budget", "quota"):
             return "done"
         left = cell.evaluations - measured.fields["evaluations"]
-        return "done" if measured.stopped == "budget" and left < measured.generation else "cut"
+        return "done" if measured.stopped == "budget" and left < max(measured.generation, 1) else "cut"
 
     def _earlier(self, cell: Cell, journal: Path) -> Mapping[str, Any]:
         """The record of the try that this one goes on with; its times hold those of the ones before it."""
@@ -239,12 +244,18 @@ class _Watch:
     began_at: str
 
     @classmethod
-    def started(cls, earlier: Mapping[str, Any]) -> _Watch:
+    async def started(cls, earlier: Mapping[str, Any]) -> _Watch:
         now = datetime.fromtimestamp(outside().wall(), UTC).isoformat(timespec="seconds")
-        return cls(earlier, asyncio.get_running_loop().time(), cpu_seconds(), str(earlier.get("began_at", now)))
+        return cls(
+            earlier,
+            asyncio.get_running_loop().time(),
+            await asyncio.to_thread(cpu_seconds),
+            str(earlier.get("began_at", now)),
+        )
 
-    def read(self) -> dict[str, Any]:
-        wall_s, cpu_s = asyncio.get_running_loop().time() - self.began_s, cpu_seconds() - self.began_cpu_s
+    async def read(self) -> dict[str, Any]:
+        wall_s = asyncio.get_running_loop().time() - self.began_s
+        cpu_s = await asyncio.to_thread(cpu_seconds) - self.began_cpu_s
         return {
             "began_at": self.began_at,
             "sessions": self.earlier.get("sessions", 0) + 1,

@@ -7,11 +7,14 @@ Anything else that does not fit is refused.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -21,7 +24,7 @@ from filelock import FileLock, Timeout
 from lmaas_sdk.canonical import canonical_json
 from lmaas_sdk.errors import RunFileError
 
-__all__ = ["FORMAT", "ResultsFile", "read_results"]
+__all__ = ["FORMAT", "ResultsFile", "open_results", "read_results"]
 
 FORMAT = "lmaas-bench/1"
 _START = "0" * 16
@@ -31,9 +34,9 @@ Record = dict[str, Any]
 
 
 class ResultsFile:
-    """A results file that this process alone adds to; blocking, so that a thread of its own calls it.
+    """A results file that this process alone adds to; blocking, so that other threads than a loop's call it.
 
-    Use it in a `with` block.
+    Use it in a `with` block, or by `open_results` where a loop runs.
 
     Args:
         path: The file, which is made if need be.
@@ -49,7 +52,7 @@ class ResultsFile:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).resolve()  # one file has one lock, by whatever name it is opened
         self._beside = self.path.with_name(f"{self.path.name}.lock")
-        self._lock = _locked(self._beside, self.path)
+        self._lock, self._adding = _locked(self._beside, self.path), threading.Lock()
         try:
             self._open()
         except OSError as error:
@@ -86,11 +89,12 @@ class ResultsFile:
         Raises:
             RunFileError: It cannot be written.
         """
-        try:
-            self._write(record)
-        except OSError as error:
-            raise RunFileError(f"cannot write the results file {self.path}: {error.strerror or error}") from error
-        self.records.append(record)
+        with self._adding:
+            try:
+                self._write(record)
+            except OSError as error:
+                raise RunFileError(f"cannot write the results file {self.path}: {error.strerror or error}") from error
+            self.records.append(record)
 
     def _write(self, record: Record) -> None:
         if self._file is None:
@@ -119,6 +123,20 @@ class ResultsFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+@asynccontextmanager
+async def open_results(path: str | Path) -> AsyncIterator[ResultsFile]:
+    """A results file, opened and closed by `async with`, in which nothing else waits meanwhile.
+
+    Raises:
+        RunFileError: As of `ResultsFile`.
+    """
+    results = await asyncio.to_thread(ResultsFile, path)
+    try:
+        yield results
+    finally:
+        await asyncio.to_thread(results.close)
 
 
 def read_results(path: str | Path) -> list[Record]:
@@ -170,6 +188,8 @@ def _sum_of(before: str, record: Record) -> str:
 
 def _locked(beside: Path, path: Path) -> FileLock:
     """Held until the process ends, however it ends: the operating system lets go of it."""
+    if not path.parent.is_dir():
+        raise RunFileError(f"cannot use the results file {path}: make the folder {path.parent} first")
     lock = FileLock(beside, thread_local=False)
     try:
         lock.acquire(blocking=False)

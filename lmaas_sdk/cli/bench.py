@@ -17,12 +17,13 @@ from lmaas_sdk.bench.cells import Cell, cells_of
 from lmaas_sdk.bench.expected import expected_of
 from lmaas_sdk.bench.report import BenchReport
 from lmaas_sdk.bench.results import done_cells
-from lmaas_sdk.bench.store import ResultsFile, read_results
+from lmaas_sdk.bench.store import open_results, read_results
 from lmaas_sdk.cli.bench_deployment import run_deployment
 from lmaas_sdk.cli.bench_options import Plan, add_bench_options, plan_of
-from lmaas_sdk.cli.exit_codes import BUDGET_ENDED, DONE, INTERRUPTED, UNAVAILABLE, exit_code_of
+from lmaas_sdk.cli.exit_codes import BUDGET_ENDED, DONE, INTERRUPTED, UNAVAILABLE, USAGE, exit_code_of
 from lmaas_sdk.cli.run_options import budget_of, opened_cache, opened_ledger
 from lmaas_sdk.cli.session import stopping_on_signals
+from lmaas_sdk.errors import BudgetExceeded
 from lmaas_sdk.registry import load_backend
 from lmaas_sdk.traffic.retry import RetryPolicy
 
@@ -64,7 +65,7 @@ async def _session(args: argparse.Namespace, plan: Plan) -> int:
         load_backend(args.model, **_options(args, plan)) as backend,
     ):
         cells = await asyncio.to_thread(planned, backend.card)
-        with await asyncio.to_thread(ResultsFile, args.out) as results:
+        async with open_results(args.out) as results:
             bench = Benchmark(
                 backend,
                 results,
@@ -143,14 +144,11 @@ def _list(missing: Sequence[Cell], costs: Mapping[str, Any], *, as_json: bool) -
 
 
 def _exit_code(ended: Sequence[CellEnded], left: Sequence[Cell], *, was_asked: bool) -> int:
-    """Done where nothing is left; else what kept it from that.
-
-    Raises:
-        Exception: A cell has failed by a fault of this program, which ends the command.
-    """
+    """Done where nothing is left; else what kept it from that."""
     if not left:
         return DONE
     if was_asked:
         return INTERRUPTED
-    codes = [exit_code_of(one.error) for one in ended if one.error is not None]
-    return UNAVAILABLE if UNAVAILABLE in codes or None in codes else BUDGET_ENDED
+    failures = [one.error for one in ended if one.error is not None]
+    codes = {exit_code_of(error) or USAGE for error in failures if not isinstance(error, BudgetExceeded)}
+    return next((code for code in (UNAVAILABLE, USAGE) if code in codes), BUDGET_ENDED)
