@@ -207,6 +207,27 @@ async def test_cells_run_side_by_side(tmp_path: Path) -> None:
     assert BenchReport.of(await records(one)).accuracy == BenchReport.of(await records(many)).accuracy
 
 
+async def test_a_search_that_ended_by_itself_is_known_for_other_budgets(tmp_path: Path) -> None:
+    """It would come to the same; one that its budget ended is not, and neither is one that got farther."""
+    settled, one, other = black_box(replace(SMALL, plateau=4, dev_every=1)), tmp_path / "one", tmp_path / "other"
+    for folder in (one, other):
+        await asyncio.to_thread(folder.mkdir)
+    backend = mock()
+    await measured(one, mock(), [settled], seeds=[1], evaluations=400)
+    await measured(one, backend, [settled], seeds=[1], evaluations=600)
+    await measured(other, mock(), [settled], seeds=[1], evaluations=600)
+    (first, known), (run,) = await records(one), await records(other)
+    assert (backend.book.attempts, known.pop("known_from")) == (0, first["key"])
+    assert (first["stopped"], known["evaluations_limit"]) == ("plateau", 600)
+    assert (known["key"], without_times(known)) == (run["key"], without_times(run))
+    fewer = int(first["evaluations"]) - 8
+    await measured(one, backend, [settled], seeds=[1], evaluations=fewer)
+    last = (await records(one))[-1]
+    assert (last["stopped"], last["evaluations"], "known_from" in last) == ("budget", fewer, False)
+    await measured(one, backend, [settled], seeds=[1], evaluations=fewer - 8)
+    assert "known_from" not in (await records(one))[-1]
+
+
 async def test_another_engine_is_told(tmp_path: Path) -> None:
     """Rather than mixed in silence; whoever says so has both, and the tables tell."""
     backend = mock()
