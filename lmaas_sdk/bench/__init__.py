@@ -2,7 +2,7 @@
 
 from lmaas_sdk.bench.benchmark import Benchmark, CellEnded
 from lmaas_sdk.bench.cells import Cell, TaskData, cells_of, folder_reader, read_task
-from lmaas_sdk.bench.configurations import CONFIGURATIONS, Configuration, Setup, black_box, get_configuration
+from lmaas_sdk.bench.configurations import CONFIGURATIONS, Configuration, Setup, black_box, get_configuration, trained
 from lmaas_sdk.bench.deployment import DeploymentRow, measure_deployment
 from lmaas_sdk.bench.report import BenchReport
 from lmaas_sdk.bench.store import ResultsFile, open_results, read_results
@@ -30,4 +30,5 @@ __all__ = [
     "read_results",
     "read_task",
     "sweep_of",
+    "trained",
 ]

@@ -25,7 +25,7 @@ MARGIN = 0.01  # a point
 _JUDGES = ("model-tuning", "manual-calibrated")
 _STANDARD_ERRORS = 2.0
 _REFERENCE = "black-box:paper"
-_SEARCHES = ("black-box", "deep")  # methods by calls alone, which are to beat the manual prompt
+_SEARCHES = ("black-box", "deep-black-box")  # methods by calls alone, which are to beat the manual prompt
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from lmaas_sdk.tuning.journal_file import LONGEST_HEADER, has_sent
 from lmaas_sdk.tuning.presets import PRESETS, Preset
 from lmaas_sdk.tuning.tuner import Tuner
 
-__all__ = ["CONFIGURATIONS", "Configuration", "Setup", "black_box", "get_configuration"]
+__all__ = ["CONFIGURATIONS", "Configuration", "Setup", "black_box", "get_configuration", "trained"]
 
 _Settings = Mapping[str, Any]
 
@@ -96,26 +96,44 @@ def _in_context(setup: Setup) -> Method:
     return InContextLearning(setup.backend, shots=MOST_SHOTS, seed=setup.seed, **setup.connection)
 
 
-def black_box(preset: Preset, *, name: str | None = None, title: str | None = None) -> Configuration:
-    """Black-box tuning with a preset.
+def trained(method: Callable[..., Method], name: str, title: str, *, needs_weights: bool = False) -> Configuration:
+    """A method that takes a seed beside its connection, everything else as it is by default.
+
+    Args:
+        method: Its class.
+        name, title: Of the configuration, and of the method.
+        needs_weights: Whether it trains the model itself.
+    """
+
+    def make(setup: Setup) -> Method:
+        return method(setup.backend, seed=setup.seed, **setup.connection)
+
+    return Configuration(name, title, name, make, needs_weights=needs_weights)
+
+
+def black_box(
+    preset: Preset, *, name: str | None = None, title: str | None = None, method: type[BlackBoxTuning] = BlackBoxTuning
+) -> Configuration:
+    """A search by calls alone, with a preset.
 
     Args:
         preset: Its settings.
         name: Of the configuration; None: `black-box:` and the preset's.
         title: None: by the preset's name.
+        method: What searches.
     """
 
     def make(setup: Setup) -> Method:
         options = setup.connection
         if setup.journal is not None and _is_begun(setup.journal):
             tuner = Tuner.resume(setup.journal, setup.backend, despite_changes=setup.despite_changes, **options)
-            return BlackBoxTuning.of(tuner)
-        return BlackBoxTuning(setup.backend, preset=preset, seed=setup.seed, journal=setup.journal, **options)
+            return method.of(tuner)
+        return method(setup.backend, preset=preset, seed=setup.seed, journal=setup.journal, **options)
 
     return Configuration(
         name or f"black-box:{preset.name}",
         title or f"Black-Box Tuning ({preset.name})",
-        BlackBoxTuning.name,
+        method.name,
         make,
         settings=lambda card: _unusual(preset.sized(card)),
         searches=True,
