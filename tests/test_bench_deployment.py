@@ -237,22 +237,47 @@ async def test_a_user_does_not_outlive_its_measurement() -> None:
     assert (True, False) == (running, await asyncio.to_thread(Path(f"/proc/{user.pid}").exists))
 
 
-@pytest.mark.skipif("prompt-tuning" not in CONFIGURATIONS, reason="no gradient methods here")
+LOCAL_ONLY = """
+from lmaas_sdk import Unsupported
+from lmaas_sdk.bench.configurations import CONFIGURATIONS, Configuration
+from lmaas_sdk.methods import ManualPrompt
+
+
+class LocalOnly(ManualPrompt):
+    name = "model-tuning"
+
+    def __init__(self, backend, **options):
+        if type(backend).__name__ != "InProcessBackend":
+            raise Unsupported("this needs weights")
+        super().__init__(backend, **options)
+
+
+CONFIGURATIONS["local-only"] = Configuration(
+    "local-only", "Local Only", "model-tuning", lambda setup: LocalOnly(setup.backend, **setup.connection)
+)
+"""
+
+
 @LINUX
-def test_what_needs_gradients_is_measured_in_the_users_process(data: Path) -> None:
+def test_what_refuses_the_api_is_measured_in_the_users_process(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is no service: there is no server, nothing is sent, and the user has model and torch."""
-    setting = SETTING | {"max_length": 20}
-    (row,) = asyncio.run(measure_deployment(["prompt-tuning"], "sst2", data=data, **setting))
-    assert (False, True, True) == (row.as_a_service, row.deployment_efficient, row.user_loads_torch)
-    assert (None, None, None, {}, 0) == (
+    (tmp_path / "sitecustomize.py").write_text(LOCAL_ONLY)  # so that the user's process knows it, too
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setitem(CONFIGURATIONS, "local-only", CONFIGURATIONS["manual"])
+    (row,) = asyncio.run(measure_deployment(["local-only"], "sst2", data=data, **SETTING))
+
+    assert ("local-only", "model-tuning") == (row.configuration, row.method)
+    assert (False, False, True) == (row.as_a_service, row.deployment_efficient, row.user_loads_torch)
+    assert (None, None, None, None) == (
         row.server_memory_bytes,
+        row.server_memory_idle_bytes,
         row.upload_bytes,
         row.download_bytes,
-        row.traffic,
-        row.attempts,
     )
-    assert "server: there is no server" in row.memory_source
-    assert os.sysconf("SC_PAGE_SIZE") < (row.user_memory_bytes or 0)
+    assert ({}, 0) == (row.traffic, row.attempts)
+    assert "user: VmHWM of /proc/PID/status; server: there is no server" == row.memory_source
 
 
 def test_the_benchmark_keeps_rows_and_prints_them(
