@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,14 @@ def test_what_makes_no_sense_is_refused(
     printed = capsys.readouterr().err
     assert printed.splitlines()[-1].startswith("lmaas bench: ")
     assert complaint in printed
+
+
+def test_what_a_backend_cannot_do_fails_by_itself(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The mock has no weights to train; the others go on."""
+    assert bench("--methods", "model-tuning,manual", "--seeds", "1", tasks="sst2") == 4
+    printed = capsys.readouterr()
+    assert re.search(r"^sst2, model-tuning, seed 1: failed Unsupported: ", printed.err, re.MULTILINE)
+    assert "| Manual Prompt | " in printed.out
 
 
 def test_data_have_to_be_somewhere(capsys: pytest.CaptureFixture[str]) -> None:

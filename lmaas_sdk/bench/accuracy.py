@@ -10,7 +10,7 @@ from typing import Any
 
 from lmaas_sdk.bench.configurations import CONFIGURATIONS
 from lmaas_sdk.bench.results import CellResult, RowName
-from lmaas_sdk.tasks import PAPER_TASKS
+from lmaas_sdk.tasks import PAPER_TASKS, TASKS
 
 __all__ = ["AccuracyRow", "AccuracyTable", "Score", "accuracy_of", "of_one_setting", "ordered_tasks", "score_of"]
 
@@ -158,7 +158,7 @@ def accuracy_of(cells: Sequence[CellResult], *, wanted: Mapping[tuple[str, str],
     rows += _merged(rows, tasks)
     there = {str(name) for name in found}
     rows += [AccuracyRow(name, str(name), {}) for name in _absent(plan, there)]
-    metrics = {cell.task: cell.metric for cell in kept}
+    metrics = {task: TASKS[task].metric for task in tasks if task in TASKS} | {cell.task: cell.metric for cell in kept}
     return AccuracyTable(tasks, metrics, tuple(sorted(rows, key=_place)), (*notes, *_engines(kept)))
 
 

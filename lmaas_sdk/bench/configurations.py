@@ -14,7 +14,16 @@ from typing import Any
 
 from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.backend import Backend, Limits, ModelCard
-from lmaas_sdk.methods import BlackBoxTuning, InContextLearning, ManualPrompt, Method
+from lmaas_sdk.methods import (
+    BlackBoxTuning,
+    FeatureBiLSTM,
+    FeatureLinear,
+    InContextLearning,
+    ManualPrompt,
+    Method,
+    ModelTuning,
+    PromptTuning,
+)
 from lmaas_sdk.methods.demonstrations import MOST_SHOTS
 from lmaas_sdk.seeding import whole_number
 from lmaas_sdk.traffic.cache import ReplyCache
@@ -169,6 +178,10 @@ _ALL = (
     Configuration(
         "in-context", "In-Context Learning", "in-context", _in_context, settings=lambda card: {"shots": MOST_SHOTS}
     ),
+    trained(FeatureLinear, "feature-linear", "Feature-Linear"),
+    trained(FeatureBiLSTM, "feature-bilstm", "Feature-BiLSTM"),
+    trained(PromptTuning, "prompt-tuning", "Prompt Tuning", needs_weights=True),
+    trained(ModelTuning, "model-tuning", "Model Tuning", needs_weights=True),
     *(black_box(preset) for preset in PRESETS.values()),
 )
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import Any
 
-from lmaas_sdk.backend import ModelCard
+from lmaas_sdk.backend import Backend, ModelCard
 from lmaas_sdk.bench.benchmark import Benchmark, CellEnded
 from lmaas_sdk.bench.cells import Cell, cells_of
 from lmaas_sdk.bench.expected import expected_of
@@ -62,7 +64,7 @@ async def _session(args: argparse.Namespace, plan: Plan) -> int:
     async with (
         opened_ledger(args) as ledger,
         opened_cache(args) as cache,
-        load_backend(args.model, **_options(args, plan)) as backend,
+        _opened(args, plan) as backend,
     ):
         cells = await asyncio.to_thread(planned, backend.card)
         async with open_results(args.out) as results:
@@ -91,13 +93,15 @@ async def _session(args: argparse.Namespace, plan: Plan) -> int:
     return _exit_code(ended, left, was_asked=asked.is_set())
 
 
-def _options(args: argparse.Namespace, plan: Plan) -> dict[str, object]:
-    """A method that needs the weights has the model in this process, where it is not behind an API."""
-    needs_weights = any(configuration.needs_weights for configuration in plan.configurations)
-    return {"in_process": True} if needs_weights and "://" not in args.model else {}
+def _opened(args: argparse.Namespace, plan: Plan) -> AbstractAsyncContextManager[Backend]:
+    """A method that needs the weights has the model in this process, where that can be; else it fails by itself."""
+    if "://" not in args.model and any(configuration.needs_weights for configuration in plan.configurations):
+        with contextlib.suppress(TypeError):  # a backend that takes no such option
+            return load_backend(args.model, in_process=True)
+    return load_backend(args.model)
 
 
-async def _costs(missing: Sequence[Cell], backend: Any) -> dict[str, Any]:
+async def _costs(missing: Sequence[Cell], backend: Backend) -> dict[str, Any]:
     found = await expected_of(missing, backend)
     return {"tokens": found.tokens, "cost_usd": found.cost_usd, "cells_without_estimate": found.unknown}
 
