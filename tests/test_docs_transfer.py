@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from pathlib import Path
 
 import pytest
 
+from benchmarks import next_steps
 from lmaas_sdk import Tuner, TunerGroup
 from lmaas_sdk.methods.black_box import TunerOptions
 
@@ -27,3 +29,9 @@ def test_the_options_are_where_the_page_says() -> None:
     """Each of the four takes both."""
     takes = [set(inspect.signature(call).parameters) for call in (Tuner, Tuner.resume, TunerGroup.add)]
     assert all({"base", "projection"} <= options for options in (*takes, set(TunerOptions.__annotations__)))
+
+
+def test_the_figures_are_those_that_were_measured() -> None:
+    """The page's table is what the benchmark prints of its results file."""
+    cells = json.loads(next_steps.RESULTS.read_text("utf-8"))["cells"]
+    assert [] == [line for line in next_steps.table(cells).splitlines() if line not in PAGE.splitlines()]
