@@ -13,7 +13,15 @@ from lmaas_sdk.accounting.spend import Purpose
 from lmaas_sdk.backend import Backend, Limits, ScoreQuery
 from lmaas_sdk.canonical import digest
 from lmaas_sdk.client import Client
-from lmaas_sdk.errors import BudgetExceeded, InvalidQuery, QuotaExceeded, TaskError, Unsupported, VerbalizerError
+from lmaas_sdk.errors import (
+    BudgetExceeded,
+    InvalidQuery,
+    ProtocolError,
+    QuotaExceeded,
+    TaskError,
+    Unsupported,
+    VerbalizerError,
+)
 from lmaas_sdk.methods.connection import Connection, spending
 from lmaas_sdk.methods.method import task_of
 from lmaas_sdk.methods.prompt_choice import (
@@ -122,7 +130,9 @@ async def _words_at_the_mask(client: Client, scorable: Scorable, top_k: int) -> 
         key = digest([run, "top_k", rows.start, rows.stop])[:32]
         call = client.call(query, key, purpose="train", token_counts=counts[rows], of_texts=len(counts))
         reply = await client.score(call)
-        words += reply.words[0] if reply.words else ()
+        if reply.words is None:
+            raise ProtocolError(f"{client.backend.card.name} was asked for words at the mask, and answered none")
+        words += reply.words[0]
         logits.append(reply.logits[0])
     return words, np.concatenate(logits)
 
