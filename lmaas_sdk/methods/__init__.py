@@ -3,24 +3,37 @@
 from lmaas_sdk.methods.black_box import BlackBoxPredictor, BlackBoxTuning
 from lmaas_sdk.methods.calibration import CONTENT_FREE
 from lmaas_sdk.methods.demonstrations import MOST_SHOTS, draw_demonstrations
+from lmaas_sdk.methods.ensemble import EnsemblePredictor, best_candidates
 from lmaas_sdk.methods.in_context import InContextLearning, InContextPredictor
 from lmaas_sdk.methods.loading import load_predictor, register_predictor
 from lmaas_sdk.methods.manual import ManualPredictor, ManualPrompt
 from lmaas_sdk.methods.method import Method, MethodPredictor
+from lmaas_sdk.methods.prompt_choice import PromptChoice, TriedPrompt, asked_as
+from lmaas_sdk.methods.prompt_ensemble import PromptEnsemble
 from lmaas_sdk.methods.saved import SavedPredictor
+from lmaas_sdk.methods.template_choice import choose_template
+from lmaas_sdk.methods.word_choice import choose_words
 
 __all__ = [
     "CONTENT_FREE",
     "MOST_SHOTS",
     "BlackBoxPredictor",
     "BlackBoxTuning",
+    "EnsemblePredictor",
     "InContextLearning",
     "InContextPredictor",
     "ManualPredictor",
     "ManualPrompt",
     "Method",
     "MethodPredictor",
+    "PromptChoice",
+    "PromptEnsemble",
     "SavedPredictor",
+    "TriedPrompt",
+    "asked_as",
+    "best_candidates",
+    "choose_template",
+    "choose_words",
     "draw_demonstrations",
     "load_predictor",
     "register_predictor",

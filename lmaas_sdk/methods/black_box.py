@@ -117,11 +117,13 @@ class BlackBoxTuning:
         """
         calibrating = Calibrating.of(self.calibration, task_of(train, dev), train.fields, unlabelled)
         if calibrating is None:
-            result = await self.tuner.fit(train, dev, **options)
-            return BlackBoxPredictor(result.predictor, result)
+            return await self._tuned(train, dev, options)
         async with calibrating.set_aside(self.tuner) as aside:
-            result = await self.tuner.fit(train, dev, **options)
-            return BlackBoxPredictor(result.predictor, result, prior=await calibrating.prior(result, aside))
+            return await calibrating.calibrated(await self._tuned(train, dev, options), aside)
+
+    async def _tuned(self, train: Dataset, dev: Dataset | None, options: FitOptions) -> BlackBoxPredictor:
+        result = await self.tuner.fit(train, dev, **options)
+        return BlackBoxPredictor(result.predictor, result)
 
 
 class BlackBoxPredictor(MethodPredictor):
@@ -152,6 +154,10 @@ class BlackBoxPredictor(MethodPredictor):
         texts = TextSet(self.task.texts(items), self.task.verbalizer.label_words)
         logits, shortened = await self.predictor.score(texts, purpose)
         return calibrated(logits, self.prior), shortened
+
+    def with_prior(self, prior: NDArray[np.float32]) -> BlackBoxPredictor:
+        """The same prompt and client, calibrated."""
+        return BlackBoxPredictor(self.predictor, self.result, prior=prior)
 
     def kept(self) -> Kept:
         return {"prompt": self.prompt.to_wire()}, {} if self.prior is None else {"log_prior": self.prior}

@@ -6,11 +6,9 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-import numpy as np
-from numpy.typing import NDArray
-
+from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.client import Client
 from lmaas_sdk.errors import BackendError, BudgetExceeded, BudgetTooSmall, QuotaExceeded, TaskError
@@ -21,9 +19,11 @@ from lmaas_sdk.tasks import Task
 from lmaas_sdk.tasks.template import Fields
 from lmaas_sdk.texts import TextSet
 from lmaas_sdk.tuning.predictor import Predictor
-from lmaas_sdk.tuning.result import TuningResult
 from lmaas_sdk.tuning.scheduler import Scheduler
 from lmaas_sdk.tuning.tuner import Tuner
+
+if TYPE_CHECKING:
+    from lmaas_sdk.methods.black_box import BlackBoxPredictor
 
 __all__ = ["Calibrating", "Calibration", "checked_calibration"]
 
@@ -79,8 +79,12 @@ class Calibrating:
         return cls(TextSet(task.texts(items), task.verbalizer.label_words))
 
     @asynccontextmanager
-    async def set_aside(self, tuner: Tuner) -> AsyncIterator[Budget]:
+    async def set_aside(self, tuner: Tuner, *, times: int = 1) -> AsyncIterator[Budget]:
         """What the calibration will cost, taken out of the tuner's budget until the block ends.
+
+        Args:
+            tuner: Of the prompt.
+            times: How many of its prompts will be calibrated.
 
         Raises:
             BudgetTooSmall: It is not free; nothing was sent.
@@ -90,8 +94,9 @@ class Calibrating:
         await budget.ready()
         scheduler = Scheduler(Client(backend, Budget()), "pricing")
         scorable = await scheduler.prepare(self.texts, tuner.preset.subspace(backend.card, tuner.seed), precise=True)
+        worst = sum([scheduler.worst(scorable, 1, "probe")] * times, Amounts())
         try:
-            aside = await budget.hold_aside("calibration", scheduler.worst(scorable, 1, "probe"))
+            aside = await budget.hold_aside("calibration", worst)
         except BudgetExceeded as end:
             raise BudgetTooSmall.of(end, "what calibration takes") from end
         try:
@@ -99,20 +104,19 @@ class Calibrating:
         finally:
             aside.release()
 
-    async def prior(self, result: TuningResult, aside: Budget) -> NDArray[np.float32] | None:
-        """(n_labels,) float32, a logarithm; None, with a warning in the log: it could not be had."""
-        if result.stopped == "interrupted":
+    async def calibrated(self, tuned: BlackBoxPredictor, aside: Budget) -> BlackBoxPredictor:
+        """The same predictor with a prior; as it is, with a warning in the log, where that could not be had."""
+        if tuned.result is not None and tuned.result.stopped == "interrupted":
             _log_none("the run was interrupted")
-            return None
-        predictor = result.predictor
-        client = predictor.client.with_budget(aside, spare=predictor.client.budget)
+            return tuned
+        paying = tuned.client.with_budget(aside, spare=tuned.client.budget)
         try:
-            async with spending(client):
-                logits, _ = await Predictor(client, predictor.task, predictor.prompt).score(self.texts, "probe")
+            async with spending(paying):
+                logits, _ = await Predictor(paying, tuned.task, tuned.prompt).score(self.texts, "probe")
         except (BudgetExceeded, QuotaExceeded, BackendError) as end:
             _log_none(str(end))
-            return None
-        return log_prior(logits)
+            return tuned
+        return tuned.with_prior(log_prior(logits))
 
 
 def _log_none(why: str) -> None:

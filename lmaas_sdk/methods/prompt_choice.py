@@ -27,6 +27,7 @@ __all__ = [
     "ended_by",
     "labelled_sets",
     "ranked",
+    "read_templates",
     "scored",
     "worst_of",
 ]
@@ -137,6 +138,17 @@ def labelled_sets(train: Dataset, dev: Dataset | None) -> dict[Purpose, Dataset]
     if not len(dev):
         raise TaskError("the dev set has no examples: leave it out, or read it again")
     return {"train": train, "dev": dev}
+
+
+def read_templates(templates: Sequence[str | Template]) -> tuple[Template, ...]:
+    """Templates that are given as such or as text.
+
+    Raises:
+        TaskError: One is unusable, or a single one is given for the list.
+    """
+    if isinstance(templates, (str, Template)):
+        raise TaskError(f"templates are a list of templates, not the single {str(templates)!r:.80}")
+    return tuple(one if isinstance(one, Template) else Template(one) for one in templates)
 
 
 def ranked(tried: Iterable[TriedPrompt]) -> tuple[TriedPrompt, ...]:

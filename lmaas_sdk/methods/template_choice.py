@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.accounting.spend import Purpose
 from lmaas_sdk.backend import Backend, Limits
-from lmaas_sdk.errors import BudgetExceeded, QuotaExceeded, TaskError
+from lmaas_sdk.errors import BudgetExceeded, QuotaExceeded
 from lmaas_sdk.methods.connection import Connection, spending
 from lmaas_sdk.methods.method import task_of
 from lmaas_sdk.methods.prompt_choice import (
@@ -19,6 +19,7 @@ from lmaas_sdk.methods.prompt_choice import (
     ended_by,
     labelled_sets,
     ranked,
+    read_templates,
     scored,
 )
 from lmaas_sdk.outside import outside
@@ -84,10 +85,7 @@ def _templates(task: Task, given: Sequence[str | Template] | None) -> list[Templ
     """The task's own, and those to choose from, each once."""
     if given is None:
         return list(candidate_templates(task))
-    if isinstance(given, (str, Template)):
-        raise TaskError(f"templates are a list of templates, not the single {str(given)!r:.80}")
-    read = [template if isinstance(template, Template) else Template(template) for template in given]
-    return list(dict.fromkeys([task.template, *read]))
+    return list(dict.fromkeys([task.template, *read_templates(given)]))
 
 
 async def _tried(scheduler: Scheduler, data: Mapping[Purpose, Dataset], *, label: object) -> TriedPrompt:
