@@ -9,7 +9,20 @@ import numpy as np
 import pytest
 from tuning_cases import DEV, SMALL, TASK, TEST, TRAIN, mock
 
-from lmaas_sdk import Budget, BudgetExceeded, BudgetTooSmall, Task, TaskError
+from lmaas_backends.mock import MockBackend
+from lmaas_sdk import (
+    Amounts,
+    Budget,
+    BudgetExceeded,
+    BudgetTooSmall,
+    GroupResult,
+    PaymentRequired,
+    ScoreQuery,
+    ScoreReply,
+    Task,
+    TaskError,
+    TextSet,
+)
 from lmaas_sdk.methods import (
     BlackBoxPredictor,
     BlackBoxTuning,
@@ -23,6 +36,7 @@ from lmaas_sdk.methods import (
     load_predictor,
 )
 from lmaas_sdk.methods.ensemble import mean_probability
+from lmaas_sdk.methods.prompt_ensemble import _spent_by_others
 
 TEXTS = ["a lovely thing", "an awful thing", ""]
 OTHER = Task.from_wire(TASK.to_wire() | {"template": "<mask> : {text}"})
@@ -170,6 +184,46 @@ async def test_a_budget_for_fewer_members_has_fewer() -> None:
     with pytest.raises(BudgetTooSmall):
         await PromptEnsemble(backend, budget=Budget(evaluations=7), preset=SMALL).fit(TRAIN, DEV)
     assert backend.book.attempts == 0
+
+
+class RefusesTopics(MockBackend):
+    """Does not answer where the mask comes first."""
+
+    async def score(self, query: ScoreQuery, *, key: str) -> ScoreReply:
+        if isinstance(query.texts, TextSet) and query.texts.texts[0][0].kind == "mask":
+            raise PaymentRequired("no money for topics")
+        return await super().score(query, key=key)
+
+
+async def test_a_member_that_fails_is_left_out() -> None:
+    """And where all fail, the first one's error is raised."""
+    options = {"preset": SMALL, "members": 2, "templates": [TASK.template, OTHER.template]}
+    ensemble = await PromptEnsemble(RefusesTopics(), budget=Budget(evaluations=32), **options).fit(TRAIN, DEV)  # type: ignore[arg-type]
+    assert [member.task for member in ensemble.members] == [TASK]
+    with pytest.raises(PaymentRequired, match="no money for topics"):
+        await PromptEnsemble(RefusesTopics(), preset=SMALL, templates=[OTHER.template]).fit(TRAIN, DEV)
+
+
+async def test_what_members_spent_that_failed_is_told() -> None:
+    """Beside the spend of the others."""
+    lost = GroupResult({}, {"b": PaymentRequired("late")}, {"a": Amounts(3), "b": Amounts(2, 1, 9)}, {}, 0.0)
+    assert _spent_by_others(lost).by_purpose == {"train": Amounts(2, 1, 9)}
+    member = await ManualPrompt(mock()).fit(TRAIN)
+    assert EnsemblePredictor([member], beside=_spent_by_others(lost)).spend.total == Amounts(2, 1, 9)
+
+
+async def test_journals_let_a_program_go_on(tmp_path: Path) -> None:
+    """The same program again makes the same file, and pays for nothing that was answered."""
+    files, attempts = [], []
+    for _ in range(2):
+        backend = mock()
+        method = PromptEnsemble(
+            backend, budget=Budget(evaluations=32), preset=SMALL, members=2, journals=tmp_path / "runs"
+        )
+        files.append((await method.fit(TRAIN, DEV)).saved().to_bytes())
+        attempts.append(backend.book.attempts)
+    assert files[0] == files[1]
+    assert (attempts[0] > 0, attempts[1]) == (True, 0)
 
 
 async def test_each_member_is_calibrated_by_itself() -> None:

@@ -7,7 +7,7 @@ import json
 import pytest
 from tuning_cases import DEV, SMALL, TASK, TRAIN, mock
 
-from lmaas_sdk import Budget, BudgetTooSmall, EmptyClass, Predictor, Task, TaskError, Template
+from lmaas_sdk import Budget, BudgetTooSmall, EmptyClass, Limits, Predictor, RetryPolicy, Task, TaskError, Template
 from lmaas_sdk.methods import BlackBoxTuning, InContextLearning, ManualPrompt, asked_as, choose_template
 from lmaas_sdk.tasks import candidate_templates
 
@@ -55,6 +55,13 @@ async def test_a_budget_that_ends_leaves_the_best_so_far() -> None:
     choice = await choose_template(backend, TRAIN, DEV, templates=TEMPLATES, budget=Budget(calls=5))
     assert ([one.task.template for one in choice.tried].count(TASK.template), len(choice.tried)) == (1, 2)
     assert (choice.stopped, backend.book.attempts) == ("budget", 4)
+
+
+async def test_a_quota_that_ends_leaves_the_best_so_far() -> None:
+    """Whoever has no patience takes what there is."""
+    backend = mock(limits=Limits(requests_per_day=4))
+    choice = await choose_template(backend, TRAIN, DEV, templates=TEMPLATES, retry=RetryPolicy(max_wait_s=1.0))
+    assert (choice.stopped, len(choice.tried), backend.book.attempts) == ("quota", 2, 4)
 
 
 async def test_a_budget_below_one_template_is_refused() -> None:

@@ -21,6 +21,7 @@ from lmaas_sdk.tuning.scheduler import Scheduler
 __all__ = [
     "Ended",
     "PromptChoice",
+    "Scores",
     "TriedPrompt",
     "asked_as",
     "asked_otherwise",

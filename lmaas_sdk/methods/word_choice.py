@@ -27,6 +27,7 @@ from lmaas_sdk.methods.method import task_of
 from lmaas_sdk.methods.prompt_choice import (
     Ended,
     PromptChoice,
+    Scores,
     TriedPrompt,
     asked_otherwise,
     ended_by,
@@ -166,47 +167,53 @@ async def _is_sound(client: Client, text: Text, words: Sequence[str]) -> bool:
 async def _chosen(client: Client, pool: Sequence[str], sets: Mapping[Purpose, Dataset]) -> PromptChoice:
     """The best combinations of words from the pool."""
     scheduler, words = Scheduler(client, outside().new_id()), LabelWords(tuple(pool))
-    found: dict[Purpose, NDArray[np.float32]] = {}
+    found: dict[Purpose, Scores] = {}
     stopped: Ended = "done"
     for purpose, dataset in sets.items():
         try:
-            scores = await scored(scheduler, {purpose: TextSet(dataset.text_set.texts, words)}, label="pool")
+            found |= await scored(scheduler, {purpose: TextSet(dataset.text_set.texts, words)}, label="pool")
         except (BudgetExceeded, QuotaExceeded) as end:
             if not found:
                 raise
             stopped = ended_by(end)
-        else:
-            found[purpose] = scores[purpose].logits
     judged = {purpose: sets[purpose] for purpose in found}
     tried = await asyncio.to_thread(_combined, pool, found, judged)
     return PromptChoice(tried, client.spend, stopped)
 
 
 def _combined(
-    pool: Sequence[str], logits: Mapping[Purpose, NDArray[np.float32]], sets: Mapping[Purpose, Dataset]
+    pool: Sequence[str], scores: Mapping[Purpose, Scores], sets: Mapping[Purpose, Dataset]
 ) -> tuple[TriedPrompt, ...]:
     """The best combinations, and the task's own where all of its words are in the pool."""
     task, labels = sets["train"].task, np.concatenate([dataset.labels for dataset in sets.values()])
     own = [pool.index(word) if word in pool else None for word in task.verbalizer.label_words.words]
-    best = np.argsort(-margins(logits["train"], sets["train"].labels), axis=1, kind="stable")
+    best = np.argsort(-margins(scores["train"].logits, sets["train"].labels), axis=1, kind="stable")
     best = best[:, : max(_CANDIDATES, len(own))]  # with as many as there are classes, each can have a word of its own
     candidates = [
         list(dict.fromkeys([*([] if word is None else [word]), *words]))
         for word, words in zip(own, best.tolist(), strict=True)
     ]
-    found = [words for words, _ in best_together(np.concatenate(list(logits.values())), labels, candidates, _KEPT)]
+    found = [
+        words
+        for words, _ in best_together(
+            np.concatenate([one.logits for one in scores.values()]), labels, candidates, _KEPT
+        )
+    ]
     as_it_was = [tuple(word for word in own if word is not None)]
     shown = dict.fromkeys(found + [words for words in as_it_was if len(words) == len(own)])
-    return ranked(_tried(task, pool, words, logits, sets) for words in shown)
+    return ranked(_tried(task, pool, words, scores, sets) for words in shown)
 
 
 def _tried(
     task: Task,
     pool: Sequence[str],
     words: Combination,
-    logits: Mapping[Purpose, NDArray[np.float32]],
+    scores: Mapping[Purpose, Scores],
     sets: Mapping[Purpose, Dataset],
 ) -> TriedPrompt:
     spelled = [pool[word].removeprefix(" ") if task.verbalizer.leading_space else pool[word] for word in words]
-    found = {purpose: evaluation(logits[purpose][:, list(words)], dataset) for purpose, dataset in sets.items()}
+    found = {
+        purpose: evaluation(scores[purpose].logits[:, list(words)], dataset, shortened=scores[purpose].shortened)
+        for purpose, dataset in sets.items()
+    }
     return TriedPrompt(asked_otherwise(task, words=spelled), found["train"], found.get("dev"))

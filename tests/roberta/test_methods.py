@@ -193,6 +193,8 @@ async def test_a_server_answers_as_the_model_in_this_process_does() -> None:
             near, far = [await methods(backend)[number].fit(TRAIN, TEST) for backend in (here, there)]
             assert (await near.logits(TEST.fields)).tobytes() == (await far.logits(TEST.fields)).tobytes()
             assert near.saved().to_bytes() == far.saved().to_bytes()
+        words = [await choose_words(backend, TRAIN, TEST) for backend in (here, there)]
+        assert words[0].to_dict()["tried"] == words[1].to_dict()["tried"]
 
 
 async def test_the_calibrated_manual_prompt_is_above_chance_on_real_reviews(real_data: Path) -> None:
