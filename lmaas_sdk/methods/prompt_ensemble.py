@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -107,22 +107,26 @@ class PromptEnsemble:
                 data = data[:-1]
 
     async def _fitted(self, task: Task, data: Sequence[tuple[Dataset, Dataset | None]]) -> EnsemblePredictor:
-        connection = self._connection
-        budget = connection.budget or Budget(evaluations=DEFAULT_EVALUATIONS, warn_at=())
+        budget = self._connection.budget or Budget(evaluations=DEFAULT_EVALUATIONS, warn_at=())
         group = TunerGroup(budget=budget, journals=self.journals)
         async with AsyncExitStack() as stack:
             finish: dict[str, _Finish] = {}
             for number, (train, dev) in enumerate(data):
                 name, seed = f"member-{number}", self.seed + number
-                finish[name] = _Finish(self.best)
-                if (calibrating := Calibrating.of(self.calibration, train.task, train.fields, None)) is not None:
-                    tuner = Tuner(connection.backend, budget=budget, preset=self.preset, seed=seed)
-                    aside = await stack.enter_async_context(calibrating.set_aside(tuner, times=self.best))
-                    finish[name] = replace(finish[name], calibrating=calibrating, aside=aside)
+                finish[name] = await self._finish(stack, budget, train, seed)
                 self._add(group, name, seed, train, dev)
             result = await group.fit()
             members = [one for name, run in result.items() for one in await finish[name].members(run)]
         return EnsemblePredictor(members, task, beside=_spent_by_others(result))
+
+    async def _finish(self, stack: AsyncExitStack, budget: Budget, train: Dataset, seed: int) -> _Finish:
+        """What becomes of a run; what its calibration costs is set aside until the stack ends."""
+        calibrating = Calibrating.of(self.calibration, train.task, train.fields, None)
+        if calibrating is None:
+            return _Finish(self.best)
+        tuner = Tuner(self._connection.backend, budget=budget, preset=self.preset, seed=seed)
+        aside = await stack.enter_async_context(calibrating.set_aside(tuner, times=self.best))
+        return _Finish(self.best, calibrating, aside)
 
     def _add(self, group: TunerGroup, name: str, seed: int, train: Dataset, dev: Dataset | None) -> None:
         to = self._connection

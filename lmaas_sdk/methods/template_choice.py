@@ -59,6 +59,7 @@ async def choose_template(  # noqa: PLR0913  (all but three by name)
     Raises:
         TaskError: A template asks of other fields, or the data are unusable; nothing was sent.
         BudgetTooSmall: The budget cannot pay for one template; nothing was sent.
+        QuotaExceeded: The quota admits not even the first.
         BackendError: The backend failed for good.
     """
     connection, task = Connection(backend, budget, retry, quotas, cache), task_of(train, dev)

@@ -49,11 +49,8 @@ from lmaas_sdk.tuning.scheduler import Scheduler
 
 __all__ = ["choose_words"]
 
-_POOL, _CANDIDATES, _KEPT = (
-    50,
-    20,
-    20,
-)  # words of a class that are scored; that are combined; combinations that are told
+_POOL, _CANDIDATES = 50, 20  # words of a class whose logits are asked for, and those that are combined
+_KEPT = 20  # combinations that are told
 _Logits = NDArray[np.float32]
 
 
@@ -86,7 +83,7 @@ async def choose_words(  # noqa: PLR0913  (all but three by name)
         Unsupported: The backend does not answer with words; nothing was sent.
         BudgetTooSmall: The budget cannot pay for the two evaluations; nothing was sent.
         TaskError: The data are unusable, and nothing was sent; or too few words at the mask can be label words.
-        BackendError: The backend failed for good.
+        BudgetExceeded, QuotaExceeded, BackendError: It ended between the two.
     """
     connection = Connection(backend, budget, retry, quotas, cache)
     task_of(train, dev)
