@@ -35,7 +35,7 @@ from lmaas_sdk.tuning.result import TuningResult
 from lmaas_sdk.tuning.scheduling import Scheduling
 from lmaas_sdk.tuning.tuner import Tuner
 
-__all__ = ["BlackBoxPredictor", "BlackBoxTuning", "FitOptions", "TunerOptions"]
+__all__ = ["BlackBoxPredictor", "BlackBoxTuning", "FitOptions", "TunerOptions", "saved_prompt"]
 
 
 class TunerOptions(TypedDict, total=False):
@@ -171,10 +171,23 @@ class BlackBoxPredictor(MethodPredictor):
             PromptFileError: The prompt makes no sense, or is another model's.
         """
         prior = saved.arrays.get("log_prior")
-        saved.expect(settings=("prompt",), shapes={} if prior is None else {"log_prior": (len(saved.task.labels),)})
-        prompt = TunedPrompt.from_bytes(canonical_json(saved.settings["prompt"]))
-        if prompt.task != saved.task:
-            raise PredictorFileError(
-                f"the prompt is of task {prompt.task.name!r}, the predictor of {saved.task.name!r}"
-            )
+        prompt = saved_prompt(saved, {} if prior is None else {"log_prior": (len(saved.task.labels),)})
         return cls(Predictor(client, prompt.task, prompt), prior=prior)
+
+
+def saved_prompt(saved: SavedPredictor, shapes: Mapping[str, tuple[int, ...]] | None = None) -> TunedPrompt:
+    """The prompt of a predictor that keeps little else.
+
+    Args:
+        saved: From a file.
+        shapes: Of the arrays beside the prompt; None: there are none.
+
+    Raises:
+        PredictorFileError: It keeps something else, or a prompt of another task.
+        PromptFileError: The prompt makes no sense.
+    """
+    saved.expect(settings=("prompt",), shapes=shapes or {})
+    prompt = TunedPrompt.from_bytes(canonical_json(saved.settings["prompt"]))
+    if prompt.task != saved.task:
+        raise PredictorFileError(f"the prompt is of task {prompt.task.name!r}, the predictor of {saved.task.name!r}")
+    return prompt
