@@ -67,7 +67,7 @@ def test_the_method_of_ones_own_runs(
 ) -> None:
     """It is fitted, saved, and loaded by its name."""
     monkeypatch.chdir(tmp_path)
-    run(PROGRAMS[2])
+    run(PROGRAMS[3])
     assert capsys.readouterr().out == "['positive']\n"
 
 
@@ -76,7 +76,7 @@ def test_the_gradient_methods_run(
 ) -> None:
     """Both learn without a call, and the prompt is used behind an API."""
     monkeypatch.chdir(tmp_path)
-    run(PROGRAMS[1])
+    run(PROGRAMS[2])
     assert capsys.readouterr().out.splitlines() == [
         "prompt-tuning 20 True 0",
         "model-tuning 5 True 0",
