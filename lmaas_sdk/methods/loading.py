@@ -11,6 +11,7 @@ from lmaas_sdk.client import Client
 from lmaas_sdk.errors import PredictorFileError
 from lmaas_sdk.methods.black_box import BlackBoxPredictor
 from lmaas_sdk.methods.connection import Connection
+from lmaas_sdk.methods.deep import DeepBlackBoxPredictor
 from lmaas_sdk.methods.in_context import InContextPredictor
 from lmaas_sdk.methods.manual import ManualPredictor
 from lmaas_sdk.methods.method import MethodPredictor
@@ -27,6 +28,7 @@ _OURS: Mapping[str, Restore] = {
     ManualPredictor.name: ManualPredictor.restored,
     InContextPredictor.name: InContextPredictor.restored,
     BlackBoxPredictor.name: BlackBoxPredictor.restored,
+    DeepBlackBoxPredictor.name: DeepBlackBoxPredictor.restored,
 }
 _KNOWN = dict(_OURS)
 
