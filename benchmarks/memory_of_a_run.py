@@ -22,8 +22,8 @@ from pathlib import Path
 
 import lmaas_sdk.tuning.cmaes  # noqa: F401  (pycma: before the first measurement, not within what is measured)
 from lmaas_sdk import PRESETS, Backend, Budget, Dataset, Task, Tuner, load_backend, open_ledger
+from lmaas_sdk.side_thread import SideThread
 from lmaas_sdk.tuning.searches import make_optimizer
-from lmaas_sdk.tuning.worker import Worker
 
 SEED, TEXTS, D = 42, 32, 500
 PRESET = PRESETS["paper"]
@@ -82,17 +82,17 @@ async def _budget(generations: int, folder: Path | None) -> AsyncIterator[Budget
 async def of_pycma(generations: int) -> dict[str, object]:
     """What the search adds by itself; it is gone when what is left is measured, as it is after a run."""
     resident = await asyncio.to_thread(Resident)
-    async with Worker() as worker:
-        await _search(worker, generations)
+    with SideThread("lmaas-optimizer") as thread:
+        await _search(thread, generations)
     return await asyncio.to_thread(resident.grown) | {"generations": generations}
 
 
-async def _search(worker: Worker, generations: int) -> None:
-    optimizer = await worker.run(lambda: make_optimizer(PRESET, D, SEED))
+async def _search(thread: SideThread, generations: int) -> None:
+    optimizer = await thread.run(lambda: make_optimizer(PRESET, D, SEED))
     for generation in range(generations):
-        batch = await worker.run(optimizer.ask)
+        batch = await thread.run(optimizer.ask)
         losses = {index: float(x @ x) for index, x in enumerate(batch.X)}
-        await worker.run(partial(optimizer.tell, generation, losses))
+        await thread.run(partial(optimizer.tell, generation, losses))
 
 
 def _texts(start: int) -> Dataset:

@@ -14,9 +14,10 @@ from typing import TypeVar
 from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.bill import BARE_CALL, Bill
 from lmaas_sdk.accounting.budget import Budget, Reservation
+from lmaas_sdk.accounting.ledger_file import SqliteLedger
 from lmaas_sdk.accounting.purse import Purse
 from lmaas_sdk.accounting.spend import Purpose, Spend
-from lmaas_sdk.accounting.tokens import count_tokens
+from lmaas_sdk.accounting.tokens import registered
 from lmaas_sdk.accounting.transfers import Label
 from lmaas_sdk.backend import (
     Backend,
@@ -26,7 +27,6 @@ from lmaas_sdk.backend import (
     Registration,
     ScoreQuery,
     ScoreReply,
-    TextRegistry,
 )
 from lmaas_sdk.calls import Call, Endpoint, actual_amounts, endpoint_for, endpoint_of, priced_call
 from lmaas_sdk.errors import (
@@ -142,17 +142,11 @@ class Client:
         wall = asyncio.timeout(self.budget.remaining_s())
         try:
             async with wall:
-                return await self._patience(Label(endpoint="register")).call(lambda: self._counted(texts, subspace))
+                return await self._patience(Label(endpoint="register")).call(registered, self.backend, texts, subspace)
         except TimeoutError as error:
             if wall.expired():
                 self.budget.check_open(_CLOCK_SLACK_S)
             raise AttemptTimeout("no answer in time to a registration of texts") from error
-
-    async def _counted(self, texts: TextSet, subspace: Subspace | None) -> Registration:
-        if isinstance(self.backend, TextRegistry):
-            return await self.backend.register(texts, subspace)
-        counted = await count_tokens(self.backend, texts, subspace)
-        return Registration(texts.digest, counted.counts, counted.shortened)
 
     def call(
         self,
@@ -177,6 +171,11 @@ class Client:
         """
         card = self.backend.card
         return priced_call(query, key, purpose=purpose, token_counts=token_counts, of_texts=of_texts, card=card)
+
+    @property
+    def reserves_late(self) -> bool:
+        """Whether a call for logits goes out at once, reserved in the step of a ledger file that marks it sent."""
+        return isinstance(self.budget.ledger, SqliteLedger) and self._routes.to("score").is_free
 
     async def hold(self, calls: Sequence[Call]) -> list[Reservation]:
         """Reserves all of these calls in one step, or none.
@@ -324,7 +323,7 @@ class Client:
             bill.close()
 
     async def _attempt(self, call: Call, bill: Bill, patience: Patience, route: Route) -> _Reply:
-        await bill.open()
+        await bill.open(at_once=route.is_free)
         with route.lane.breaker.attempt():
             permit = await self._permitted(call, patience, route)
             try:

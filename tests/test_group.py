@@ -231,6 +231,32 @@ async def test_a_search_that_comes_to_the_end_of_an_iterator_is_heard_of() -> No
             await tuner.fit(TRAIN)
 
 
+class _Short(RandomSearch):
+    """A search that has three generations and no more."""
+
+    def ask(self, extra: int = 0) -> Batch:
+        batch = super().ask(extra)
+        if batch.generation == 3:
+            raise _Broken("no fourth generation")
+        return batch
+
+
+@pytest.mark.parametrize(("evaluations", "ends"), [(24, True), (32, False)])
+async def test_a_search_without_another_generation_ends_only_who_comes_to_it(evaluations: int, ends: bool) -> None:
+    """It is asked for the next one as soon as it is told, also by a run whose budget has ended."""
+    tuner = Tuner(
+        mock(),
+        budget=Budget(evaluations=evaluations),
+        preset=SMALL,
+        optimizer=lambda d, seed: _Short(d, population=8, sigma0=1.0, seed=seed),
+    )
+    if ends:
+        assert ("budget", 24) == ((result := await tuner.fit(TRAIN)).stopped, result.evaluations)
+    else:
+        with pytest.raises(_Broken, match="no fourth generation"):
+            await tuner.fit(TRAIN)
+
+
 async def test_a_listener_that_breaks_ends_the_group() -> None:
     """It is the caller's own, and no run's; what was sent is booked."""
 

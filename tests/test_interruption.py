@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from lmaas_sdk.testing import run_virtual
-from lmaas_sdk.tuning.interruption import GRACE_S, Interrupted, unless_stopped
+from lmaas_sdk.tuning.interruption import GRACE_S, Interrupted, Stop, unless_stopped
 
 
 async def taking(seconds: float, *, to_end_s: float = 0.0) -> str:
@@ -21,7 +21,7 @@ async def taking(seconds: float, *, to_end_s: float = 0.0) -> str:
 
 async def stopped_at(stop_s: float, seconds: float) -> str:
     """The work, where a stop comes at a moment; no task is left behind."""
-    stop = asyncio.Event()
+    stop = Stop()
     asyncio.get_running_loop().call_later(stop_s, stop.set)
     try:
         return await unless_stopped(taking(seconds), stop)
@@ -57,7 +57,7 @@ async def test_an_error_of_the_work_comes_out() -> None:
         raise LookupError("gone")
 
     with pytest.raises(LookupError, match="gone"):
-        await unless_stopped(fail(), asyncio.Event())
+        await unless_stopped(fail(), Stop())
     assert len(asyncio.all_tasks()) == 1
 
 
@@ -66,7 +66,7 @@ def test_a_cancellation_waits_for_the_end_of_the_work(cancels: int) -> None:
     """However often it is repeated: no task is left when it comes out."""
 
     async def main() -> float:
-        task = asyncio.create_task(unless_stopped(taking(3600, to_end_s=7), asyncio.Event()))
+        task = asyncio.create_task(unless_stopped(taking(3600, to_end_s=7), Stop()))
         await asyncio.sleep(1)
         for _ in range(cancels):
             task.cancel()
@@ -83,7 +83,7 @@ def test_a_cancellation_after_the_stop_ends_it_at_once() -> None:
     """The second signal: the ten seconds are not waited for."""
 
     async def main() -> float:
-        stop = asyncio.Event()
+        stop = Stop()
         task = asyncio.create_task(unless_stopped(taking(3600), stop))
         await asyncio.sleep(1)
         stop.set()
@@ -99,7 +99,7 @@ def test_a_cancellation_after_the_stop_ends_it_at_once() -> None:
 @pytest.mark.parametrize("turns", range(1, 5))
 async def test_a_cancellation_before_the_work_began_leaves_nothing(turns: int) -> None:
     """Nor a coroutine that was never awaited."""
-    task = asyncio.create_task(unless_stopped(taking(3600), asyncio.Event()))
+    task = asyncio.create_task(unless_stopped(taking(3600), Stop()))
     for _ in range(turns):
         await asyncio.sleep(0)
     task.cancel()

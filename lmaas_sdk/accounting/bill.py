@@ -64,24 +64,38 @@ class Bill:
         """Whether the attempt that is open may have reached the provider."""
         return self._sent
 
-    async def open(self) -> None:
+    async def open(self, *, at_once: bool = False) -> None:
         """Makes sure that the next attempt is paid for, and that the budget has not ended since it was.
+
+        Args:
+            at_once: Nothing is waited for before it is marked as sent: it is reserved then, in the same step.
 
         Raises:
             BudgetExceeded: It is not; nothing was reserved.
         """
         self._purse.budget.check_open()
-        if self._hold is None:
-            self._is_paid_by_lost = bool(self._lost())
-            worst = BARE_CALL if self._is_settled or self._is_paid_by_lost else self._worst
-            (self._hold,) = await self._purse.hold_all([worst], [self._label], again=self._again)
+        if self._hold is None and not at_once:
+            self._hold = await self._reserved(sent=False)
 
     async def mark_sent(self) -> None:
-        """Notes, durably, that the attempt goes out now."""
-        await self._open_hold.mark_sent()
+        """Notes, durably, that the attempt goes out now.
+
+        Raises:
+            BudgetExceeded: It was opened to go out at once, and is not paid for; nothing was reserved.
+        """
+        if self._hold is None:
+            self._hold = await self._reserved(sent=True)
+        else:
+            await self._hold.mark_sent()
         self._sent = True
         if self._on_sent is not None:
             self._on_sent()
+
+    async def _reserved(self, *, sent: bool) -> Reservation:
+        self._is_paid_by_lost = bool(self._lost())
+        worst = BARE_CALL if self._is_settled or self._is_paid_by_lost else self._worst
+        (hold,) = await self._purse.hold_all([worst], [self._label], again=self._again, sent=sent)
+        return hold
 
     def refused(self) -> None:
         """The provider provably did not take the attempt: its reservation is there for the next one."""

@@ -263,18 +263,25 @@ class Budget:
         except BaseException:
             self.ledger.count_held(self._opened.account, -len(transfers))
             raise
-        return self._reservations(transfers, requests)
+        return self._reservations(transfers, requests, sent=False)
 
-    async def hold_all(self, requests: Sequence[Amounts], labels: Sequence[Label] | None = None) -> list[Reservation]:
-        """As `reserve_all`; only the task waits. Cancelled, it leaves nothing reserved."""
+    async def hold_all(
+        self, requests: Sequence[Amounts], labels: Sequence[Label] | None = None, *, sent: bool = False
+    ) -> list[Reservation]:
+        """As `reserve_all`; only the task waits. Cancelled, it leaves nothing reserved.
+
+        Args:
+            requests, labels: As of `reserve_all`.
+            sent: Whether all of them go out at once, so that they are marked as sent in the same step.
+        """
         self._check_wall(0.0)
         transfers = self._transfers(requests, labels)
         try:
-            await self.ledger.hold(self._taking(transfers), lambda book: _void_all(book, transfers))
+            await self.ledger.hold(self._taking(transfers, sent=sent), lambda book: _void_all(book, transfers))
         except BaseException:
             self.ledger.count_held(self._opened.account, -len(transfers))
             raise
-        return self._reservations(transfers, requests)
+        return self._reservations(transfers, requests, sent)
 
     def check(self, amounts: Amounts) -> None:
         """Raises what `reserve(amounts)` would raise, as far as this process knows, and takes nothing.
@@ -336,11 +343,11 @@ class Budget:
         self.ledger.count_held(account, len(transfers))
         return transfers
 
-    def _reservations(self, transfers: Sequence[Transfer], requests: Sequence[Amounts]) -> list[Reservation]:
+    def _reservations(self, transfers: list[Transfer], requests: Sequence[Amounts], sent: bool) -> list[Reservation]:
         within = self._log_passed if self._logging else None
         after = self._warn if self._warns else None
         return [
-            Reservation(self.ledger, transfer, request, within=within, after=after)
+            Reservation(self.ledger, transfer, request, sent=sent, within=within, after=after)
             for transfer, request in zip(transfers, requests, strict=True)
         ]
 
@@ -364,9 +371,15 @@ class Budget:
         self._check_wall(0.0)
         return self.ledger, row
 
-    def _taking(self, transfers: Sequence[Transfer]) -> Work[None]:
+    def _taking(self, transfers: Sequence[Transfer], *, sent: bool = False) -> Work[None]:
         opened, ledger = self._opened, self.ledger
-        return lambda book: ledger.grant(book, opened, lambda book: book.reserve(opened.account, transfers))
+
+        def take(book: Book) -> None:
+            ledger.grant(book, opened, lambda book: book.reserve(opened.account, transfers))
+            for transfer in transfers if sent else ():
+                book.sent(transfer)
+
+        return take
 
     def _setting_aside(self, aside: Account, row: Quantities) -> Work[None]:
         opened, ledger = self._opened, self.ledger

@@ -181,8 +181,8 @@ class SqliteLedger(Ledger):
         return {key: as_amounts(row) for key, row in found.items()}
 
     def perform(self, work: Callable[[sqlite3.Connection], None]) -> None:
-        """As `execute`, soon and in order; nothing is waited for."""
-        self.tell(lambda _: self._file.apart(work))
+        """As `execute`, soon and in order; nothing is waited for, and what was done before `work` raises stays done."""
+        self.tell(lambda _: work(self._file.connection))
 
     def is_alive(self, owner: str) -> bool:
         """Whether the process that opened the ledger as `owner` still has it open.

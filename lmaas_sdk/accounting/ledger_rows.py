@@ -230,9 +230,9 @@ class LedgerRows:
 def _account_row(account: Account, owner: str) -> tuple[object, ...]:
     now, parent = account.now, account.parent
     return (
-        *map(to_column, now.limits),
-        *map(to_column, now.posted),
-        *map(to_column, now.pending),
+        *_columns(now.limits),
+        *_columns(now.posted),
+        *_columns(now.pending),
         now.overrun,
         now.released,
         account.path,
@@ -241,6 +241,14 @@ def _account_row(account: Account, owner: str) -> tuple[object, ...]:
         account.is_aside,
         owner if account.is_aside else None,
     )
+
+
+def _columns(amounts: Sequence[int | Fraction | None]) -> list[int | str | None]:
+    """As `to_column`, which nearly none of them needs."""
+    return [
+        amount if amount is None or (type(amount) is int and -_LARGEST <= amount <= _LARGEST) else to_column(amount)
+        for amount in amounts
+    ]
 
 
 def _entry_row(entry: EntryRow) -> EntryRow:

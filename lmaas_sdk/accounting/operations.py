@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from lmaas_sdk.accounting.book import Book
+from lmaas_sdk.side_thread import has_own_executor_calls
 
 __all__ = ["Mailbox", "Operation"]
 
@@ -75,7 +76,7 @@ class Mailbox:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = weakref.ref(loop)
         self._lock = threading.Lock()
-        self._has_own_calls = type(loop).run_in_executor is not asyncio.BaseEventLoop.run_in_executor
+        self._has_own_calls = has_own_executor_calls(loop)
         self._arrived: list[Operation[Any]] = []
         self._awaited = 0
         self._tickets = _Tickets()

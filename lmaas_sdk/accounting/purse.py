@@ -26,7 +26,7 @@ class Purse:
     spare: Budget | None = None
 
     async def hold_all(
-        self, requests: Sequence[Amounts], labels: Sequence[Label], *, again: bool = False
+        self, requests: Sequence[Amounts], labels: Sequence[Label], *, again: bool = False, sent: bool = False
     ) -> list[Reservation]:
         """Reserves every request or none, from one of the two.
 
@@ -34,14 +34,15 @@ class Purse:
             requests: The worst case of each call.
             labels: What each is for.
             again: For a repeated attempt: the spare pays first, to leave what was planned alone.
+            sent: Whether all of them go out at once.
 
         Raises:
             BudgetExceeded: They fit into neither.
         """
         if self.spare is None:
-            return await self.budget.hold_all(requests, labels)
+            return await self.budget.hold_all(requests, labels, sent=sent)
         first, second = (self.spare, self.budget) if again else (self.budget, self.spare)
         try:
-            return await first.hold_all(requests, labels)
+            return await first.hold_all(requests, labels, sent=sent)
         except BudgetExceeded:
-            return await second.hold_all(requests, labels)
+            return await second.hold_all(requests, labels, sent=sent)

@@ -10,12 +10,20 @@ from lmaas_sdk.accounting.served_tokenizers import TokenizerSource, tokenizer_of
 from lmaas_sdk.accounting.token_bounds import ByteBound, WrittenOut, upper_bound_counts
 from lmaas_sdk.accounting.token_counter import TokenCounter
 from lmaas_sdk.accounting.token_counts import TextCounter, TokenCounts
-from lmaas_sdk.backend import Backend, ModelCard
+from lmaas_sdk.backend import Backend, ModelCard, Registration, TextRegistry
 from lmaas_sdk.errors import Unsupported
 from lmaas_sdk.texts import TextSet
 from lmaas_sdk.tuning.subspace import Subspace
 
-__all__ = ["TextCounter", "TokenCounter", "TokenCounts", "count_tokens", "counter_of", "upper_bound_counts"]
+__all__ = [
+    "TextCounter",
+    "TokenCounter",
+    "TokenCounts",
+    "count_tokens",
+    "counter_of",
+    "registered",
+    "upper_bound_counts",
+]
 
 # By `id`, for a backend need not be hashable, and equal ones may have different cards. An entry goes with its backend,
 # before another object can have its number.
@@ -77,3 +85,11 @@ async def _new_counter(backend: Backend, card: ModelCard) -> TextCounter:
             return ByteBound(card)
     encoding = await asyncio.to_thread(local_encoding, card.name) if is_openai_name(card.name) else None
     return ByteBound(card) if encoding is None else WrittenOut(encoding, card)
+
+
+async def registered(backend: Backend, texts: TextSet, subspace: Subspace | None) -> Registration:
+    """What a backend says of a text set, or what is counted for one that does not register any."""
+    if isinstance(backend, TextRegistry):
+        return await backend.register(texts, subspace)
+    counted = await count_tokens(backend, texts, subspace)
+    return Registration(texts.digest, counted.counts, counted.shortened)

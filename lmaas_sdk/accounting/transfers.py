@@ -101,13 +101,14 @@ class Reservation:
         transfer: Transfer,
         amounts: Amounts,
         *,
+        sent: bool = False,
         within: Callable[[], None] | None = None,
         after: Callable[[], None] | None = None,
     ) -> None:
         self.amounts = amounts
         self._ledger, self._transfer = ledger, transfer
         self._within, self._after = within, after  # called with the post that resolves it, and once it is booked
-        self._posted, self._state, self._sent = ZERO, "pending", False
+        self._posted, self._state, self._sent = ZERO, "pending", sent
 
     @classmethod
     def of_unknown(cls, ledger: Ledger, transfer: Transfer) -> Reservation:

@@ -23,6 +23,7 @@ __all__ = ["Gate", "Permit"]
 
 _tickets = itertools.count()
 _PROCESS = uuid.uuid4().hex[:12]
+_NO_LIMITS = Limits()
 _SLACK_S = 0.001  # a wait that was begun must not be found too long because of the last digits of a clock
 
 
@@ -84,6 +85,10 @@ class Gate:
         # Seconds that were waited for the quota by whoever was first; the wait under way, from when to when.
         self._waited_s = 0.0
         self._waits: tuple[float, float] | None = None
+
+    def is_free(self, limits: Limits) -> bool:
+        """Whether a request may enter now, and no quota has to be asked."""
+        return limits == _NO_LIMITS and not self._line and self._concurrency.has_room
 
     async def enter(
         self,

@@ -32,6 +32,11 @@ class Route:
     card: ModelCard
     loop: asyncio.AbstractEventLoop
 
+    @property
+    def is_free(self) -> bool:
+        """Whether an attempt goes out now without waiting for anything."""
+        return self.lane.gate.is_free(self.limits) and not self.lane.breaker.is_open
+
 
 class Routes:
     """Routes by endpoint.

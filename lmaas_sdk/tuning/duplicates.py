@@ -13,7 +13,7 @@ from lmaas_sdk.tuning.told import Told
 
 __all__ = ["Duplicates", "Twins"]
 
-_DIGEST_BYTES = 12
+_NAME_BYTES = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +69,16 @@ class Duplicates:
             names = self._names(Z)
             self._losses.update((names[index], value) for index, value in told.scored.items())
 
+    def digest(self, Z: NDArray[np.float32]) -> str:
+        """One digest of all of a generation's candidates, in hex."""
+        return hashlib.sha256(b"".join(self._names(Z))).hexdigest()
+
     def _names(self, Z: NDArray[np.float32]) -> list[bytes]:
-        """A name for each; those of the last array are remembered, as it is asked about before and after it is sent."""
+        """A name for each; those of the last array are remembered, as it is asked about more than once."""
         if self._named is None or self._named[0] is not Z:
             self._named = Z, [_name(z) for z in Z]
         return self._named[1]
 
 
 def _name(z: NDArray[np.float32]) -> bytes:
-    return hashlib.blake2b(z.tobytes(), digest_size=_DIGEST_BYTES).digest()
+    return hashlib.sha256(z.data).digest()[:_NAME_BYTES]

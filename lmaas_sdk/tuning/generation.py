@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lmaas_sdk.canonical import array_digest, digest
+from lmaas_sdk.canonical import digest
 from lmaas_sdk.errors import BudgetExceeded, JournalMismatch
 from lmaas_sdk.tuning.duplicates import Duplicates, Twins
 from lmaas_sdk.tuning.journal import Moment
@@ -74,7 +74,7 @@ class GenerationScorer:
         journal, Z = self.scheduler.journal, batch.X.astype(np.float32)
         known = None if journal is None else journal.past.told.pop(batch.generation, None)
         if known is not None:
-            _check_same_search(known[0], Z, batch.generation)
+            self._check_same_search(known[0], Z, batch.generation)
             self.duplicates.learn(Z, known[0])
             return known
         one = _OneGeneration(self, Z, needs, generation=batch.generation)
@@ -82,19 +82,18 @@ class GenerationScorer:
         self.duplicates.learn(Z, told)
         now = moment()
         if journal is not None:
-            told = replace(told, asked=array_digest(Z))
+            told = replace(told, asked=self.duplicates.digest(Z))
             keys = list(dict.fromkeys([*one.keys, *sorted(journal.past.keys_of(batch.generation))]))
             paid = self.scheduler.client.spend.taken(keys)
             await journal.told(batch.generation, told, keys=keys, paid=paid, at=now)
         return told, now
 
-
-def _check_same_search(told: Told, Z: NDArray[np.float32], generation: int) -> None:
-    if told.asked != array_digest(Z):
-        raise JournalMismatch(
-            f"the search asks for other candidates in generation {generation} than the journal's run did: give the "
-            "optimizer= that it was begun with, with the same settings and seed"
-        )
+    def _check_same_search(self, told: Told, Z: NDArray[np.float32], generation: int) -> None:
+        if told.asked != self.duplicates.digest(Z):
+            raise JournalMismatch(
+                f"the search asks for other candidates in generation {generation} than the journal's run did: give the "
+                "optimizer= that it was begun with, with the same settings and seed"
+            )
 
 
 class _OneGeneration:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
-__all__ = ["Interrupted", "ended", "unless_stopped"]
+__all__ = ["Interrupted", "Stop", "ended", "unless_stopped"]
 
 GRACE_S = 10.0
 _T = TypeVar("_T")
@@ -16,7 +17,34 @@ class Interrupted(Exception):
     """The run was told to stop, and what it was doing was not done in time."""
 
 
-async def unless_stopped(work: Coroutine[Any, Any, _T], stop: asyncio.Event, *, grace_s: float = GRACE_S) -> _T:
+class Stop(asyncio.Event):
+    """Set when a run should come to an end; who waits for that needs no task of his own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: list[Callable[[], None]] = []
+
+    def set(self) -> None:
+        super().set()
+        told, self._told = self._told, []
+        for tell in told:
+            tell()
+
+    @contextmanager
+    def telling(self, tell: Callable[[], None]) -> Iterator[None]:
+        """Inside, `tell` is called when this is set; at once, if it is."""
+        if self.is_set():
+            tell()
+        else:
+            self._told.append(tell)
+        try:
+            yield
+        finally:
+            if tell in self._told:
+                self._told.remove(tell)
+
+
+async def unless_stopped(work: Coroutine[Any, Any, _T], stop: Stop, *, grace_s: float = GRACE_S) -> _T:
     """What `work` returns.
 
     Args:
@@ -27,16 +55,19 @@ async def unless_stopped(work: Coroutine[Any, Any, _T], stop: asyncio.Event, *, 
     Raises:
         Interrupted: It took longer.
     """
-    task, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    loop = asyncio.get_running_loop()
+    task, is_over = asyncio.create_task(work), loop.create_future()
+    timers: list[asyncio.TimerHandle] = []
     try:
-        await asyncio.wait((task, stopping), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            await asyncio.wait((task,), timeout=grace_s)
+        with stop.telling(lambda: timers.append(loop.call_later(grace_s, is_over.set_result, None))):
+            await asyncio.wait((task, is_over), return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
             raise Interrupted
         return task.result()
     finally:
-        await ended(task, stopping)
+        for timer in timers:
+            timer.cancel()
+        await ended(task)
         if not task.cancelled():
             task.exception()  # read, so that nobody reports it as never retrieved
 

@@ -24,7 +24,6 @@ import asyncio
 import base64
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
@@ -35,6 +34,7 @@ from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.ledger import Ledger
 from lmaas_sdk.accounting.spend import Taken
 from lmaas_sdk.errors import JournalError, LedgerError
+from lmaas_sdk.side_thread import SideThread
 from lmaas_sdk.tuning.journal_file import JournalFile, first_record
 from lmaas_sdk.tuning.past import Moment, Past, Spans, read_past
 from lmaas_sdk.tuning.told import Told
@@ -68,8 +68,8 @@ class Journal:
             asked for again under the same keys.
     """
 
-    def __init__(self, file: JournalFile, durability: Durability, pool: ThreadPoolExecutor) -> None:
-        self._file, self._durability, self._pool = file, durability, pool
+    def __init__(self, file: JournalFile, durability: Durability, thread: SideThread) -> None:
+        self._file, self._durability, self._thread = file, durability, thread
         self._ledger: Ledger | None = None
         self._waiting: list[tuple[dict[str, Any], bool]] = []
         self._writing = asyncio.Lock()
@@ -111,15 +111,14 @@ class Journal:
     @classmethod
     async def _opened(cls, path: Path, durability: Durability, *, exists: bool) -> Journal:
         check_durability(durability)
-        pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lmaas-journal")
-        loop = asyncio.get_running_loop()
-        opening = loop.run_in_executor(pool, lambda: JournalFile(path, exists=exists))
+        thread = SideThread("lmaas-journal")
+        opening = thread.run(lambda: JournalFile(path, exists=exists))
         try:
-            return cls(await _done(opening), durability, pool)
+            return cls(await _done(opening), durability, thread)
         except BaseException:
             if opening.exception() is None:  # it was opened, and nobody wants it any more
-                await _done(loop.run_in_executor(pool, opening.result().close))
-            pool.shutdown(wait=False)
+                await _done(thread.run(opening.result().close))
+            thread.end()
             raise
 
     def _read(self) -> None:
@@ -193,7 +192,7 @@ class Journal:
                 await self._write_waiting()
         finally:
             await self._on_thread(self._file.close)
-            self._pool.shutdown(wait=False)
+            self._thread.end()
 
     async def _write(self, record: dict[str, Any], *, durable: bool = False) -> None:
         """Adds a record; those that come while one is being written are written together."""
@@ -203,18 +202,23 @@ class Journal:
     async def _write_waiting(self) -> None:
         async with self._writing:
             waiting, self._waiting = self._waiting, []
-            if waiting:
-                records, wait = [record for record, _ in waiting], any(durable for _, durable in waiting)
-                await self._on_thread(lambda: self._append(records, durable=wait))
+            if not waiting:
+                return
+            records, durable = [record for record, _ in waiting], any(is_durable for _, is_durable in waiting)
+            booked = any("paid" in record for record in records)
+            if durable or booked:
+                await self._on_thread(lambda: self._append(records, durable=durable, booked=booked))
+            else:  # a line that waits for nothing is a copy of some hundred bytes: handing it over would take longer
+                self._file.append(records, durable=False)
 
-    def _append(self, records: Sequence[dict[str, Any]], *, durable: bool) -> None:
+    def _append(self, records: Sequence[dict[str, Any]], *, durable: bool, booked: bool) -> None:
         """Waits for the ledger here, as each turn of the event loop's thread costs more than the writing."""
-        if self._ledger is not None and any("paid" in record for record in records):
+        if self._ledger is not None and booked:
             self._ledger.wait_until_booked()
         self._file.append(records, durable=durable)
 
     async def _on_thread(self, work: Callable[[], _T]) -> _T:
-        return await _done(asyncio.get_running_loop().run_in_executor(self._pool, work))
+        return await _done(self._thread.run(work))
 
 
 async def _done(work: asyncio.Future[_T]) -> _T:

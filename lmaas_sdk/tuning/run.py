@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lmaas_sdk.errors import BackendError, BudgetExceeded, JournalError, LmaasError, PaymentRequired, QuotaExceeded
 from lmaas_sdk.logs import plain
+from lmaas_sdk.side_thread import SideThread
 from lmaas_sdk.tuning.events import DevScored, GenerationDone, Resumed
 from lmaas_sdk.tuning.generation import GenerationScorer
 from lmaas_sdk.tuning.horizon import Horizon
@@ -30,7 +31,6 @@ from lmaas_sdk.tuning.selection import Choice, ChosenBy, Selection
 from lmaas_sdk.tuning.stopping import Plateau, reached
 from lmaas_sdk.tuning.surroundings import Surroundings
 from lmaas_sdk.tuning.told import Told
-from lmaas_sdk.tuning.worker import Worker
 
 if TYPE_CHECKING:
     from lmaas_sdk.tuning.result import Stopped
@@ -41,6 +41,7 @@ _WARNINGS_EVERY = 10  # pycma's stop() is not free
 _NOT_PRECISE = "the choice is by train losses in fewer bits than float32"
 _ENDS = (BudgetExceeded, PaymentRequired, QuotaExceeded, BackendError, JournalError)
 _CUT_SHORT = ("interrupted", "quota")
+_Asked = Batch | Exception
 
 _T = TypeVar("_T")
 
@@ -87,6 +88,7 @@ class Run:
         self._generation = 0
         self._lowest = np.inf
         self._last: tuple[Choice, Choice] | None = None
+        self._asked: _Asked | None = None
         self._plateau = Plateau(preset.plateau, has_dev=dev is not None, rule=preset.choose_by)
         self._end: Stopped | None = None
         self.selection = Selection(preset.choose_by)
@@ -111,18 +113,18 @@ class Run:
             LmaasError: What ended it before the first generation was done.
             ValueError: The search gives no more candidates than its population, and more are asked for.
         """
-        async with Worker() as worker:
-            optimizer = await worker.run(make_optimizer)
-            stopped = await self._generations_until_the_end(worker, optimizer)
+        with SideThread("lmaas-optimizer") as thread:
+            optimizer = await thread.run(make_optimizer)
+            stopped = await self._generations_until_the_end(thread, optimizer)
         if stopped not in _CUT_SHORT and not self._is_stopped:
             await self._look_once_more()
         await self._compare_precisely(stopped)
         return "interrupted" if self._is_stopped else stopped
 
-    async def _generations_until_the_end(self, worker: Worker, optimizer: Optimizer) -> Stopped:
+    async def _generations_until_the_end(self, thread: SideThread, optimizer: Optimizer) -> Stopped:
         try:
             while await self._goes_on(optimizer):
-                await self._one_generation(worker, optimizer)
+                await self._one_generation(thread, optimizer)
         except Interrupted:
             return "interrupted"
         except _ENDS as end:
@@ -195,19 +197,22 @@ class Run:
 
     # -- one generation
 
-    async def _one_generation(self, worker: Worker, optimizer: Optimizer) -> None:
+    async def _one_generation(self, thread: SideThread, optimizer: Optimizer) -> None:
         began_s, is_new = self.elapsed_s, not self._is_replayed
-        extra = self._scorer.scheduling.extra
-        batch = await worker.run(lambda: optimizer.ask(extra))
+        if self._asked is None:
+            self._asked = await thread.run(lambda: self._ask(optimizer))
+        if isinstance(self._asked, Exception):
+            raise self._asked
+        batch = self._asked
         if self._last is None:
             check_over_ask(optimizer, batch, self._scorer.scheduling.over_ask)
         needs = Needs(optimizer.population_size, optimizer.min_tell, optimizer.must_have)
         told, at = await self._scored(batch, needs, is_new=is_new)
-        mean = await worker.run(lambda: self._learn(optimizer, batch, told))
+        mean, sigma, self._asked = await thread.run(lambda: self._learn(optimizer, batch, told))
         self._generation += 1
         if is_new:
             self._outlook.saw(self.elapsed_s - began_s)
-        self._record(batch, told, mean, at=at, sigma=optimizer.sigma, is_new=is_new)
+        self._record(batch, told, mean, at=at, sigma=sigma, is_new=is_new)
         if self._generation % self._preset.dev_every == 0:
             await self._look()
             await self._repeat(batch, told)
@@ -228,11 +233,21 @@ class Run:
         """The first generation is always finished: there has to be something to return."""
         return await work if self._last is None else await unless_stopped(work, self._around.stop)
 
-    def _learn(self, optimizer: Optimizer, batch: Batch, told: Told) -> NDArray[np.float64]:
+    def _learn(self, optimizer: Optimizer, batch: Batch, told: Told) -> tuple[NDArray[np.float64], float, _Asked]:
+        """Mean and sigma after a generation, and the next one, as the optimizer's thread is at work anyway."""
         optimizer.tell(batch.generation, told.values)
         if batch.generation % _WARNINGS_EVERY == 0:
             self.warnings.update(optimizer.warnings())
-        return optimizer.mean
+        return optimizer.mean, optimizer.sigma, self._ask(optimizer)
+
+    def _ask(self, optimizer: Optimizer) -> _Asked:
+        """The next generation, or why there is none: that ends a run only where it comes to it."""
+        try:
+            return optimizer.ask(self._scorer.scheduling.extra)
+        except StopIteration:  # no coroutine can raise it
+            return RuntimeError("the search raised StopIteration")
+        except Exception as error:
+            return error
 
     def _record(
         self, batch: Batch, told: Told, mean: NDArray[np.float64], *, at: Moment, sigma: float, is_new: bool
@@ -242,7 +257,7 @@ class Run:
         choice = Choice(generation, "best", batch.X[best].astype(np.float32), scored[best])
         self._last = choice, Choice(generation, "mean", mean.astype(np.float32), None)
         self.selection.saw_train(choice)
-        self.selection.saw_mean(self._last[1], average_loss=float(np.mean(list(scored.values()))))
+        self.selection.saw_mean(self._last[1], average_loss=statistics.fmean(scored.values()))
         self.losses.append(tuple(scored.get(index) for index in range(len(batch))))
         self._lowest = min(self._lowest, scored[best])
         self.evaluations += told.evaluations

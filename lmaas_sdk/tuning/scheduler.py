@@ -154,13 +154,18 @@ class Scheduler:
         return await self.send(parts, await self.open(parts, label=label))
 
     async def open(self, parts: Sequence[Part], *, label: object) -> list[Reservation | None]:
-        """Reserves and journals calls before any of them goes out; None for one whose answer the journal has.
+        """Reserves and journals calls before any of them goes out.
+
+        None stands for one whose answer the journal has, and for one that is reserved as it goes out.
 
         Raises:
             BudgetExceeded: They do not fit together.
             JournalError: The journal cannot be written.
         """
         unasked = [part for part in parts if not (self._is_known(part) or self.is_known_useless(part))]
+        if len(unasked) == 1 and self.client.reserves_late:
+            await self._note_sent(unasked, label)
+            return [None] * len(parts)
         holds = await self.client.hold([part.call for part in unasked])
         try:
             await self._note_sent(unasked, label)

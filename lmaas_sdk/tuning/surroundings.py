@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from lmaas_sdk.tuning.events import Event
+from lmaas_sdk.tuning.interruption import Stop
 from lmaas_sdk.tuning.sharing import Sharing
 
 __all__ = ["Surroundings"]
@@ -24,6 +24,6 @@ class Surroundings:
     """
 
     tell: Callable[[Event], None]
-    stop: asyncio.Event
+    stop: Stop
     target: float | None = None
     sharing: Sharing = field(default_factory=Sharing)

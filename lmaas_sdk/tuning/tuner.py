@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from lmaas_sdk.traffic.retry import RetryPolicy
 from lmaas_sdk.traffic.waits import BeforeWait
 from lmaas_sdk.tuning.events import Event, Listener, Waiting
 from lmaas_sdk.tuning.fitting import Fit
+from lmaas_sdk.tuning.interruption import Stop
 from lmaas_sdk.tuning.journal import Durability, check_durability
 from lmaas_sdk.tuning.journal_place import JournalPlace
 from lmaas_sdk.tuning.layers import Layers
@@ -106,7 +106,7 @@ class Tuner:
         self._retry = retry or RetryPolicy()
         self._quotas, self._cache = quotas, cache
         self._sharing = Sharing()
-        self._stops: set[asyncio.Event] = set()  # one for every fit that is under way
+        self._stops: set[Stop] = set()  # one for every fit that is under way
 
     @classmethod
     def resume(  # noqa: PLR0913  (all by name)
@@ -356,8 +356,8 @@ class Tuner:
             stop.set()
 
     @contextmanager
-    def _stoppable(self) -> Iterator[asyncio.Event]:
-        stop = asyncio.Event()
+    def _stoppable(self) -> Iterator[Stop]:
+        stop = Stop()
         self._stops.add(stop)
         try:
             yield stop

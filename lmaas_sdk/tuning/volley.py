@@ -71,10 +71,12 @@ class Volley:
         tasks: list[asyncio.Task[Answer]] = []
         self._unclaimed.update(hold for hold in holds if hold is not None)
         try:
+            if len(parts) == 1 and not self._cuts_short:  # it needs no task of its own
+                return [await self._outcome(0, parts[0], holds[0])]
             async with asyncio.TaskGroup() as group:
                 for number, (part, hold) in enumerate(zip(parts, holds, strict=True)):
                     tasks.append(group.create_task(self._outcome(number, part, hold)))
-                if self._scheduling.stragglers == "drop" or self._scheduling.over_ask:
+                if self._cuts_short:
                     await self._cut_short(tasks)
         except BaseExceptionGroup as failures:
             first = first_failure(failures)
@@ -145,6 +147,10 @@ class Volley:
         return other, hold
 
     # -- stragglers
+
+    @property
+    def _cuts_short(self) -> bool:
+        return self._scheduling.stragglers == "drop" or bool(self._scheduling.over_ask)
 
     async def _cut_short(self, tasks: Sequence[asyncio.Task[Answer]]) -> None:
         """Waits until the calls are answered, or the generation can do without those that are late."""
