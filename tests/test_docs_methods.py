@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lmaas_sdk import methods
-from lmaas_sdk.methods import BlackBoxTuning, InContextLearning, ManualPrompt
+from lmaas_sdk.methods import BlackBoxTuning, DeepBlackBoxTuning, InContextLearning, ManualPrompt
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "methods.md").read_text("utf-8")
 PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
@@ -24,7 +24,7 @@ def test_the_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     run(PROGRAMS[0])
     *lines, last = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in lines] == [
-        [name, "accuracy"] for name in ("manual", "manual", "in-context", "black-box")
+        [name, "accuracy"] for name in ("manual", "manual", "in-context", "deep-black-box", "black-box")
     ]
     assert [line.split()[3] for line in lines[:3]] == ["1", "2", "2"]
     assert last == "black-box ['positive', 'negative']"
@@ -43,7 +43,9 @@ def test_the_method_of_ones_own_runs(
 def test_the_methods_are_all_named() -> None:
     """The table has each with its class."""
     rows = re.findall(r"^\| `([a-z-]+)` \| `(\w+)` \|", PAGE, re.MULTILINE)
-    assert rows == [(kind.name, kind.__name__) for kind in (ManualPrompt, InContextLearning, BlackBoxTuning)]
+    assert rows == [
+        (kind.name, kind.__name__) for kind in (ManualPrompt, InContextLearning, BlackBoxTuning, DeepBlackBoxTuning)
+    ]
 
 
 def test_the_public_names_are_sorted_and_documented() -> None:

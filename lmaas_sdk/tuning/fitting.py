@@ -114,9 +114,7 @@ class Fit:
             is_raced = recorded.races
         racing = Racing() if is_raced else None
         candidates = self.preset.population + self.scheduling.over_ask
-        costs = run_costs(self.client.backend, self.preset, data, candidates=candidates, racing=racing)
-        if self.layers is not None:
-            costs = replace(costs, before=await features_cost(self.client, data["train"]))
+        costs = await self._costs(data, candidates=candidates, racing=racing)
         budget = effective_budget(self.given, costs, candidates)
         if recorded is None:
             plan = plan_run(budget, costs)
@@ -143,6 +141,12 @@ class Fit:
             one = _OneFit(self, data, subspace, settings=settings, versions=versions, journal=journal)
             one.estimate = estimate
             return await one.result(budget, costs, plan, racing=racing, run_id=str(header["run"]))
+
+    async def _costs(self, data: _Data, *, candidates: int, racing: Racing | None) -> RunCosts:
+        costs = run_costs(self.client.backend, self.preset, data, candidates=candidates, racing=racing)
+        if self.layers is None:
+            return costs
+        return replace(costs, before=await features_cost(self.client, data["train"]))
 
     def _settings(self, subspace: Subspace, data: _Data) -> dict[str, Any]:
         settings: dict[str, Any] = settings_record(self.preset, self.scheduling)

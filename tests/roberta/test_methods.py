@@ -15,6 +15,7 @@ import pytest_asyncio
 import torch
 import transformers
 from predictor_process import told
+from roberta.conftest import write_bert
 
 from lmaas_backends.roberta.in_process import InProcessBackend
 from lmaas_sdk import (
@@ -22,6 +23,7 @@ from lmaas_sdk import (
     Backend,
     Budget,
     Dataset,
+    DeepSubspace,
     Predictor,
     Task,
     TextSet,
@@ -33,13 +35,21 @@ from lmaas_sdk import (
     subsample,
 )
 from lmaas_sdk.cli.demo import demo_splits
-from lmaas_sdk.methods import BlackBoxTuning, InContextLearning, ManualPrompt, Method
+from lmaas_sdk.methods import (
+    BlackBoxTuning,
+    DeepBlackBoxTuning,
+    InContextLearning,
+    ManualPrompt,
+    Method,
+    load_predictor,
+)
 from lmaas_sdk.methods.demonstrations import joined, written_out
 
 TINY = Path(__file__).resolve().parents[2] / "backends" / "lmaas_backends" / "roberta" / "tiny"
 PROGRAM = Path(__file__).resolve().parents[1] / "predictor_process.py"
 TASK = Task("sst2", template="{S} . It was <mask> .", labels=["negative", "positive"], words=["bad", "great"])
 SMALL = replace(PRESETS["small-model"], d=20, prompt_tokens=4, layout="cat", population=6)  # BERT here has 1,600 words
+DEEP = replace(SMALL, layout="add", projection="normal", scale=0.5)
 
 
 def reviews(count: int, start: int = 0) -> Dataset:
@@ -99,6 +109,7 @@ def methods(backend: Backend) -> list[Method]:
         InContextLearning(backend, shots=1),
         InContextLearning(backend, calibration="contextual", draw="balanced"),
         BlackBoxTuning(backend, budget=Budget(evaluations=12), preset=SMALL),
+        DeepBlackBoxTuning(backend, budget=Budget(evaluations=24), preset=DEEP),
     ]
 
 
@@ -179,3 +190,55 @@ async def test_the_calibrated_manual_prompt_is_above_chance_on_real_reviews(real
                 for calibration in (None, "prior")
             ]
             assert plain.value < bar < calibrated.value
+
+
+async def test_deep_tuning_lowers_the_loss_in_every_layer(name: str, backend: InProcessBackend) -> None:
+    """Each layer has had its turns, and its prompt is not nothing; what is chosen is better than the manual prompt."""
+    method = DeepBlackBoxTuning(backend, budget=Budget(evaluations=96), preset=DEEP, seed=1)
+    predictor = await method.fit(TRAIN)
+    assert predictor.result is not None
+    space = predictor.prompt.subspace
+    assert isinstance(space, DeepSubspace)
+    assert all(predictor.prompt.z[block].any() for block in space.blocks)
+    manual = await (await ManualPrompt(backend).fit(TRAIN)).evaluate(TRAIN, purpose="dev")
+    assert predictor.result.choice.train_loss is not None
+    assert predictor.result.choice.train_loss < manual.cross_entropy
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("family", "width", "layers"), [("roberta", 1024, 24), ("bert", 768, 12)])
+async def test_deep_tuning_at_full_size(family: str, width: int, layers: int, tmp_path: Path) -> None:
+    """The shapes of roberta-large and bert-base with random weights: every layer has a turn, and the file predicts."""
+    folder = tmp_path / family
+    folder.mkdir()
+    write_large(family, folder, width=width, layers=layers)
+    preset = replace(DEEP, d=30, prompt_tokens=5, population=4)
+    async with InProcessBackend(str(folder), threads=1) as opened:
+        method = DeepBlackBoxTuning(opened, budget=Budget(evaluations=4 * layers), preset=preset)
+        predictor = await method.fit(reviews(4))
+        assert isinstance(predictor.prompt.subspace, DeepSubspace)
+        assert [(layer,) for layer in range(layers)] == [part.layers for part in predictor.prompt.subspace.parts]
+        loaded = load_predictor(predictor.save(tmp_path / "x.predictor"), opened)
+        fields = TEST.fields[:2]
+        assert (await loaded.logits(fields)).tobytes() == (await predictor.logits(fields)).tobytes()
+
+
+def write_large(family: str, folder: Path, *, width: int, layers: int) -> None:
+    """A model of that shape, with the tokenizer of the small one of its family."""
+    sizes = {
+        "hidden_size": width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": width // 64,
+        "intermediate_size": 4 * width,
+        "max_position_embeddings": 514 if family == "roberta" else 512,
+        "type_vocab_size": 1 if family == "roberta" else 2,
+    }
+    torch.manual_seed(5)
+    if family == "roberta":
+        write_roberta(folder)
+        made = transformers.RobertaForMaskedLM(transformers.RobertaConfig(vocab_size=12288, **sizes))
+    else:
+        write_bert(folder)
+        vocabulary = json.loads((folder / "config.json").read_text("utf-8"))["vocab_size"]
+        made = transformers.BertForMaskedLM(transformers.BertConfig(vocab_size=vocabulary, **sizes))
+    made.save_pretrained(folder)
