@@ -9,7 +9,6 @@ import asyncio
 import copy
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TypeVar
 
 from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.bill import BARE_CALL, Bill
@@ -29,10 +28,7 @@ from lmaas_sdk.backend import (
     ScoreReply,
 )
 from lmaas_sdk.calls import Call, Endpoint, actual_amounts, endpoint_for, endpoint_of, priced_call
-from lmaas_sdk.errors import (
-    AttemptTimeout,
-    BudgetExceeded,
-)
+from lmaas_sdk.errors import AttemptTimeout, BudgetExceeded
 from lmaas_sdk.reply_checks import check_reply, check_usage
 from lmaas_sdk.sending import Order, Sending, resolve, within
 from lmaas_sdk.texts import TextSet
@@ -49,8 +45,6 @@ from lmaas_sdk.tuning.subspace import Subspace
 __all__ = ["Call", "Client"]
 
 _Reply = ScoreReply | FeatureReply
-_T = TypeVar("_T")
-
 _CLOCK_SLACK_S = 0.01  # a timer may fire a tick before its time by another clock
 
 
@@ -70,8 +64,9 @@ class Client:
         wall: Seconds since 1970, by which quotas are counted; None: the event loop's clock, set to the time of day.
 
     Attributes:
-        spend: The spend by purpose, of this client and all that `with_budget` made from it.
+        spend: The spend by purpose, of this client and all that were made from it.
         waits: How long its calls have waited, by cause; of the same clients.
+        reuse: What need not be paid for again; of the same clients.
     """
 
     def __init__(  # noqa: PLR0913  (all but two by name)
@@ -87,14 +82,14 @@ class Client:
         wall: Callable[[], float] | None = None,
     ) -> None:
         self.backend = backend
-        self.spend = Spend()
-        self.waits = WaitMeter()
+        self.spend, self.waits = Spend(), WaitMeter()
         self._purse = Purse(budget)
         self._retry = retry or RetryPolicy()
         self._retries = self._retry.new_budget()
         self._quotas, self._wall = quotas, wall
         self._routes = self._new_routes()
-        self._reuse = Reuse(backend.card, MemoryCache() if cache is True else cache or None)
+        kept = MemoryCache() if cache is True else cache
+        self.reuse = Reuse(backend.card, None if kept is False else kept)  # a cache that is empty is one, too
         self._on_wait, self._in_flight = on_wait, in_flight
         self._settled: set[tuple[str, str]] = set()
 
@@ -126,14 +121,19 @@ class Client:
             other._routes = other._new_routes()
         return other
 
+    def with_backend(self, backend: Backend) -> Client:
+        """The same client of another backend, paying from the same budget; its spend is one with this one's."""
+        other = copy.copy(self)
+        other.backend, other.reuse = backend, self.reuse.of(backend.card)
+        other._routes = other._new_routes()
+        return other
+
     def limits(self, endpoint: Endpoint) -> Limits:
         """The quotas that hold for an endpoint: the card's, and those given."""
         return limits_of(self.backend.card, endpoint, self._quotas)
 
     async def register(self, texts: TextSet, subspace: Subspace | None = None) -> Registration:
-        """Token counts of each text under a prompt; free.
-
-        They are exact where the backend counts them or tells its tokenizer, else an upper bound by UTF-8 bytes.
+        """Token counts of each text under a prompt, exact or an upper bound (see `count_tokens`); free.
 
         Raises:
             BudgetExceeded: The wall time ends.
@@ -271,9 +271,9 @@ class Client:
             raise TypeError("the call is one for features: send it by `features`")
         return reply
 
-    async def features(self, call: Call, hold: Reservation | None = None) -> FeatureReply:
-        """As `score`, for hidden states."""
-        reply = await self._answered(Order(call, hold))
+    async def features(self, call: Call, hold: Reservation | None = None, *, apart: bool = False) -> FeatureReply:
+        """As `score`, for hidden states; `apart` is for who keeps them by other names than whole calls."""
+        reply = await self._answered(Order(call, hold), apart=apart)
         if not isinstance(reply, FeatureReply):
             raise TypeError("the call is one for logits: send it by `score`")
         return reply
@@ -284,7 +284,7 @@ class Client:
         try:
             if apart:
                 return await sending.begin()
-            reply, was_free = await self._reuse.answer(order.call, sending.begin)
+            reply, was_free = await self.reuse.answer(order.call, sending.begin)
             if was_free:
                 await self._count_only(order.call, order.hold)
         finally:

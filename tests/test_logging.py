@@ -30,6 +30,7 @@ from lmaas_sdk.accounting.ledger import Ledger, MemoryLedger
 from lmaas_sdk.accounting.transfers import Label
 from lmaas_sdk.cli import _warnings_on_stderr
 from lmaas_sdk.errors import BackendUnavailable, BudgetExceeded, CircuitOpen, QuotaExceeded, ServerFault
+from lmaas_sdk.methods import FeatureLinear
 from lmaas_sdk.testing import Fault, run_virtual
 from lmaas_sdk.tuning.presets import RacingChoice
 
@@ -137,6 +138,7 @@ def test_there_is_one_logger_a_part() -> None:
     assert found == {
         "lmaas_sdk": {"cli"},
         "lmaas_sdk.accounting": {"accounting"},
+        "lmaas_sdk.methods": {"methods"},
         "lmaas_sdk.traffic": {"traffic"},
         "lmaas_sdk.tuning": {"tuning"},
         "lmaas_backends.replicas": {"replica.py"},
@@ -451,6 +453,15 @@ async def test_a_race_that_does_not_take_place(log: Log, count: int, racing: Rac
     await Tuner(mock(), budget=Budget(evaluations=16, warn_at=()), preset=preset).fit(examples(0, count))
     expected = [{"texts": 4, "classes": 2}] if (count, racing) == (4, "on") else []
     assert expected == log.of("no_race")
+
+
+async def test_a_dev_set_that_cannot_be_paid(log: Log) -> None:
+    """Which limit that was, and how many texts are not looked at."""
+    budget = Budget(tokens=130, warn_at=())
+    await FeatureLinear(mock(), budget=budget, epochs=1).fit(examples(0, 16), examples(100, 12))
+    (told,) = log.of("dev_left_out")
+    assert told["texts"] == 12
+    assert "allows 130 tokens" in str(told["reason"])
 
 
 # -- the cache

@@ -19,6 +19,8 @@ from lmaas_sdk import Backend, Budget, BudgetExceeded, Client, Dataset, Predicto
 from lmaas_sdk.made_for import MadeFor
 from lmaas_sdk.methods import (
     BlackBoxTuning,
+    FeatureBiLSTM,
+    FeatureLinear,
     InContextLearning,
     ManualPrompt,
     Method,
@@ -35,6 +37,8 @@ METHODS: dict[str, Make] = {
     "zero-shot": lambda backend: InContextLearning(backend, shots=0, instruction="Say how it was."),
     "few-shot": lambda backend: InContextLearning(backend, shots=5, seed=9, separator="\n"),
     "few-shot-contextual": lambda backend: InContextLearning(backend, shots=5, calibration="contextual"),
+    "feature-linear": lambda backend: FeatureLinear(backend, epochs=3, width=8),
+    "feature-bilstm": lambda backend: FeatureBiLSTM(backend, epochs=3, width=8),
     "black-box": lambda backend: BlackBoxTuning(backend, budget=Budget(evaluations=24), preset=SMALL),
 }
 

@@ -20,6 +20,7 @@ from lmaas_sdk.calls import Call
 from lmaas_sdk.client import Client
 from lmaas_sdk.errors import BudgetExceeded, InvalidQuery
 from lmaas_sdk.testing import Faults, run_virtual
+from lmaas_sdk.traffic.cache import MemoryCache
 from lmaas_sdk.traffic.cache_file import open_cache
 
 FREE = Amounts(evaluations=2)
@@ -237,6 +238,17 @@ def test_features_are_kept_too() -> None:
             await client.score(asked)
 
     run_virtual(main())
+
+
+async def test_a_memory_may_be_shared_by_clients_although_it_is_empty_at_first() -> None:
+    """The second asks nobody."""
+    cache, counted = MemoryCache(), []
+    for _ in range(2):
+        backend = MockBackend(price=PRICE)
+        client = Client(backend, Budget(), cache=cache)
+        await client.score(same(client, "a"))
+        counted.append(backend.book.received)
+    assert counted == [1, 0]
 
 
 async def test_a_file_keeps_answers_only_of_engines_that_have_a_name(tmp_path: Path) -> None:

@@ -4,11 +4,17 @@ from lmaas_sdk.methods.black_box import BlackBoxPredictor, BlackBoxTuning
 from lmaas_sdk.methods.calibration import CONTENT_FREE
 from lmaas_sdk.methods.deep import DEEP_PRESET, DeepBlackBoxPredictor, DeepBlackBoxTuning
 from lmaas_sdk.methods.demonstrations import MOST_SHOTS, draw_demonstrations
+from lmaas_sdk.methods.descent import TrainingRecord
+from lmaas_sdk.methods.feature_bilstm import FeatureBiLSTM, FeatureBiLSTMPredictor
+from lmaas_sdk.methods.feature_linear import FeatureLinear, FeatureLinearPredictor
 from lmaas_sdk.methods.in_context import InContextLearning, InContextPredictor
 from lmaas_sdk.methods.loading import load_predictor, register_predictor
 from lmaas_sdk.methods.manual import ManualPredictor, ManualPrompt
 from lmaas_sdk.methods.method import Method, MethodPredictor
+from lmaas_sdk.methods.model_tuning import ModelTuning, ModelTuningPredictor
+from lmaas_sdk.methods.prompt_tuning import PromptTuning, PromptTuningPredictor
 from lmaas_sdk.methods.saved import SavedPredictor
+from lmaas_sdk.methods.trainable import TrainableBackend, Training
 
 __all__ = [
     "CONTENT_FREE",
@@ -18,13 +24,24 @@ __all__ = [
     "BlackBoxTuning",
     "DeepBlackBoxPredictor",
     "DeepBlackBoxTuning",
+    "FeatureBiLSTM",
+    "FeatureBiLSTMPredictor",
+    "FeatureLinear",
+    "FeatureLinearPredictor",
     "InContextLearning",
     "InContextPredictor",
     "ManualPredictor",
     "ManualPrompt",
     "Method",
     "MethodPredictor",
+    "ModelTuning",
+    "ModelTuningPredictor",
+    "PromptTuning",
+    "PromptTuningPredictor",
     "SavedPredictor",
+    "TrainableBackend",
+    "Training",
+    "TrainingRecord",
     "draw_demonstrations",
     "load_predictor",
     "register_predictor",

@@ -33,7 +33,7 @@ from lmaas_sdk.tuning.result import TuningResult
 from lmaas_sdk.tuning.scheduling import Scheduling
 from lmaas_sdk.tuning.tuner import Tuner
 
-__all__ = ["BlackBoxPredictor", "BlackBoxTuning", "FitOptions", "TunerOptions"]
+__all__ = ["BlackBoxPredictor", "BlackBoxTuning", "FitOptions", "TunerOptions", "saved_prompt"]
 
 
 class TunerOptions(TypedDict, total=False):
@@ -134,10 +134,19 @@ class BlackBoxPredictor(MethodPredictor):
             PredictorFileError: It holds no tuned prompt, or one of another task.
             PromptFileError: The prompt makes no sense, or is another model's.
         """
-        saved.expect(settings=("prompt",), shapes={})
-        prompt = TunedPrompt.from_bytes(canonical_json(saved.settings["prompt"]))
-        if prompt.task != saved.task:
-            raise PredictorFileError(
-                f"the prompt is of task {prompt.task.name!r}, the predictor of {saved.task.name!r}"
-            )
+        prompt = saved_prompt(saved)
         return cls(Predictor(client, prompt.task, prompt))
+
+
+def saved_prompt(saved: SavedPredictor) -> TunedPrompt:
+    """The prompt that is all a predictor keeps.
+
+    Raises:
+        PredictorFileError: It keeps something else, or a prompt of another task.
+        PromptFileError: The prompt makes no sense.
+    """
+    saved.expect(settings=("prompt",), shapes={})
+    prompt = TunedPrompt.from_bytes(canonical_json(saved.settings["prompt"]))
+    if prompt.task != saved.task:
+        raise PredictorFileError(f"the prompt is of task {prompt.task.name!r}, the predictor of {saved.task.name!r}")
+    return prompt

@@ -12,9 +12,13 @@ from lmaas_sdk.errors import PredictorFileError
 from lmaas_sdk.methods.black_box import BlackBoxPredictor
 from lmaas_sdk.methods.connection import Connection
 from lmaas_sdk.methods.deep import DeepBlackBoxPredictor
+from lmaas_sdk.methods.feature_bilstm import FeatureBiLSTMPredictor
+from lmaas_sdk.methods.feature_linear import FeatureLinearPredictor
 from lmaas_sdk.methods.in_context import InContextPredictor
 from lmaas_sdk.methods.manual import ManualPredictor
 from lmaas_sdk.methods.method import MethodPredictor
+from lmaas_sdk.methods.model_tuning import ModelTuningPredictor
+from lmaas_sdk.methods.prompt_tuning import PromptTuningPredictor
 from lmaas_sdk.methods.saved import SavedPredictor
 from lmaas_sdk.traffic.cache import ReplyCache
 from lmaas_sdk.traffic.retry import RetryPolicy
@@ -27,8 +31,12 @@ Restore = Callable[[SavedPredictor, Client], MethodPredictor]
 _OURS: Mapping[str, Restore] = {
     ManualPredictor.name: ManualPredictor.restored,
     InContextPredictor.name: InContextPredictor.restored,
+    FeatureLinearPredictor.name: FeatureLinearPredictor.restored,
+    FeatureBiLSTMPredictor.name: FeatureBiLSTMPredictor.restored,
     BlackBoxPredictor.name: BlackBoxPredictor.restored,
     DeepBlackBoxPredictor.name: DeepBlackBoxPredictor.restored,
+    PromptTuningPredictor.name: PromptTuningPredictor.restored,
+    ModelTuningPredictor.name: ModelTuningPredictor.restored,
 }
 _KNOWN = dict(_OURS)
 

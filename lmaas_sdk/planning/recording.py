@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lmaas_sdk.canonical import array_digest
 from lmaas_sdk.errors import JournalCorrupt, JournalError, JournalMismatch
 from lmaas_sdk.planning.surrogate import Points
+from lmaas_sdk.tuning.duplicates import digest_of
 from lmaas_sdk.tuning.journal_file import Record, records_of
 from lmaas_sdk.tuning.optimizer import MakeOptimizer, Optimizer
 from lmaas_sdk.tuning.past import UNUSABLE
@@ -179,7 +179,7 @@ def _replayed(path: Path, search: Optimizer, records: _Records, *, extra: int) -
         told = records.told.get(generation)
         batch = search.ask(extra)
         asked = batch.X.astype(np.float32)
-        if told is None or (told.asked and told.asked != array_digest(asked)):
+        if told is None or (told.asked and told.asked != digest_of(asked)):
             raise _other_search(path, generation)
         search.tell(generation, told.values)
         scored = told.scored

@@ -29,12 +29,21 @@ class Reuse:
             at the very same call are put together, and nothing is kept.
         cache: Where answers are kept; None: neither kept nor put together. A card that does not name its engine is
             trusted for as long as it is open, so its answers are kept in memory alone.
+
+    Attributes:
+        cache: As given.
+        keeps: Whether answers of this backend are kept there.
     """
 
     def __init__(self, card: ModelCard, cache: ReplyCache | None) -> None:
-        self._card, self._cache = card, cache
-        self._keeps = card.capabilities.deterministic and (bool(card.fingerprint) or isinstance(cache, MemoryCache))
+        self._card, self.cache = card, cache
+        is_trusted = bool(card.fingerprint) or isinstance(cache, MemoryCache)
+        self.keeps = cache is not None and card.capabilities.deterministic and is_trusted
         self._in_flight: Coalescer[Any] = Coalescer(_OWN_AFFAIRS)
+
+    def of(self, card: ModelCard) -> Reuse:
+        """The same for another backend; answers in the cache are told apart by what the card names."""
+        return Reuse(card, self.cache)
 
     async def answer(self, call: Call, send: Callable[[], Awaitable[_Reply]]) -> tuple[_Reply, bool]:
         """The answer to a call, and whether it cost nothing.
@@ -43,11 +52,11 @@ class Reuse:
             call: What is asked.
             send: Asks the backend; used where nobody has the answer and nobody has asked.
         """
-        cache = self._cache
+        cache = self.cache
         if cache is None:
             return await send(), False
         digest = query_digest(call.query, self._card)
-        if not self._keeps:
+        if not self.keeps:
             reply, joined = await self._in_flight.run(f"{digest}/{call.key}", send)
             return (kept_reply(reply), True) if joined else (reply, False)
         (reply, was_kept), joined = await self._in_flight.run(digest, partial(_found_or_sent, send, cache, digest))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lmaas_sdk.tuning.told import Told
 
-__all__ = ["Duplicates", "Twins"]
+__all__ = ["Duplicates", "Twins", "digest_of"]
 
 _NAME_BYTES = 12
 
@@ -70,15 +70,24 @@ class Duplicates:
             self._losses.update((names[index], value) for index, value in told.scored.items())
 
     def digest(self, Z: NDArray[np.float32]) -> str:
-        """One digest of all of a generation's candidates, in hex."""
-        return hashlib.sha256(b"".join(self._names(Z))).hexdigest()
+        """As `digest_of`; names that are known already are not worked out again."""
+        return _digest(self._names(Z))
 
     def _names(self, Z: NDArray[np.float32]) -> list[bytes]:
         """A name for each; those of the last array are remembered, as it is asked about more than once."""
         if self._named is None or self._named[0] is not Z:
-            self._named = Z, [_name(z) for z in Z]
+            self._named = Z, _names(Z)
         return self._named[1]
 
 
-def _name(z: NDArray[np.float32]) -> bytes:
-    return hashlib.sha256(z.data).digest()[:_NAME_BYTES]
+def digest_of(Z: NDArray[np.float32]) -> str:
+    """One digest of all of a generation's candidates, in hex."""
+    return _digest(_names(Z))
+
+
+def _names(Z: NDArray[np.float32]) -> list[bytes]:
+    return [hashlib.sha256(z.data).digest()[:_NAME_BYTES] for z in Z]
+
+
+def _digest(names: list[bytes]) -> str:
+    return hashlib.sha256(b"".join(names)).hexdigest()

@@ -31,6 +31,8 @@ from lmaas_sdk import (
     few_shot,
     get_task,
     load_backend,
+    open_cache,
+    open_ledger,
     read_folder,
     subsample,
 )
@@ -38,12 +40,16 @@ from lmaas_sdk.cli.demo import demo_splits
 from lmaas_sdk.methods import (
     BlackBoxTuning,
     DeepBlackBoxTuning,
+    FeatureBiLSTM,
+    FeatureLinear,
     InContextLearning,
     ManualPrompt,
     Method,
     load_predictor,
 )
 from lmaas_sdk.methods.demonstrations import joined, written_out
+from lmaas_sdk.methods.features import input_texts
+from lmaas_sdk.texts import Text
 
 TINY = Path(__file__).resolve().parents[2] / "backends" / "lmaas_backends" / "roberta" / "tiny"
 PROGRAM = Path(__file__).resolve().parents[1] / "predictor_process.py"
@@ -108,6 +114,9 @@ def methods(backend: Backend) -> list[Method]:
         InContextLearning(backend, shots=0, instruction="Is it good or bad?"),
         InContextLearning(backend, shots=1),
         InContextLearning(backend, calibration="contextual", draw="balanced"),
+        FeatureLinear(backend, epochs=3),
+        FeatureLinear(backend, epochs=3, template=True),
+        FeatureBiLSTM(backend, epochs=3, width=16),
         BlackBoxTuning(backend, budget=Budget(evaluations=12), preset=SMALL),
         DeepBlackBoxTuning(backend, budget=Budget(evaluations=24), preset=DEEP),
     ]
@@ -174,6 +183,76 @@ async def test_a_server_answers_as_the_model_in_this_process_does() -> None:
             near, far = [await methods(backend)[number].fit(TRAIN, TEST) for backend in (here, there)]
             assert (await near.logits(TEST.fields)).tobytes() == (await far.logits(TEST.fields)).tobytes()
             assert near.saved().to_bytes() == far.saved().to_bytes()
+
+
+@pytest.mark.parametrize(("kind", "epochs"), [(FeatureLinear, 200), (FeatureBiLSTM, 30)])
+async def test_a_head_learns_from_the_features_of_real_models(
+    kind: type[FeatureLinear] | type[FeatureBiLSTM], epochs: int, backend: InProcessBackend
+) -> None:
+    """More of the training texts than the larger class has, of random models too; each is paid once, by its tokens."""
+    budget = Budget()
+    predictor = await kind(backend, budget=budget, epochs=epochs, width=32, learning_rate=0.01).fit(TRAIN)
+    assert (await predictor.evaluate(TRAIN)).value > max(TRAIN.class_counts) / len(TRAIN) + 0.1
+    counted = await backend.register(TextSet(input_texts(TASK, TRAIN.fields, template=False)))
+    assert (budget.posted.calls, budget.posted.tokens) == (1, sum(counted.token_counts))
+
+
+async def test_two_fields_are_read_with_a_space_between_them(backend: InProcessBackend) -> None:
+    """As many tokens as the two written as one."""
+    pairs = Task("pairs", template="{S1} ? <mask> , {S2}", labels=["no", "yes"], words=["bad", "great"])
+    two, one = input_texts(pairs, [("It rains.", "It is wet.")], template=False), reviewed("It rains. It is wet.")
+    registered = [await backend.register(TextSet(texts)) for texts in (two, one)]
+    assert registered[0].token_counts == registered[1].token_counts
+
+
+def reviewed(text: str) -> tuple[Text, ...]:
+    return input_texts(TASK, [text], template=False)
+
+
+async def test_features_over_http_are_paid_by_the_ledgers_count(tmp_path: Path) -> None:
+    """A server with a price: what it billed is what was booked, each text once for each pool, whoever asks again."""
+    async with load_backend("roberta-tiny", threads=1, price_usd_per_1k_tokens="0.5") as server:
+        async with open_ledger(tmp_path / "spend.db") as ledger, open_cache(tmp_path / "c.cache") as cache:
+            budget = Budget(usd="10", name="b", ledger=ledger)
+            for kind in (FeatureBiLSTM, FeatureBiLSTM, FeatureLinear):
+                predictor = await kind(server, budget=budget, cache=cache, epochs=2, width=8).fit(TRAIN, TEST)
+                await predictor.evaluate(TEST)
+        counted = await server.register(TextSet(input_texts(TASK, TRAIN.fields + TEST.fields, template=False)))
+    tokens = 2 * sum(counted.token_counts)  # once for each pool
+    assert (budget.posted.calls, budget.posted.tokens) == (2, tokens)
+    assert budget.posted.nanousd == tokens * 500_000
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", [FeatureLinear, FeatureBiLSTM])
+@pytest.mark.parametrize("shape", ["roberta-large", "bert-base"])
+async def test_heads_on_models_of_the_papers_size(
+    shape: str, kind: type[FeatureLinear] | type[FeatureBiLSTM], bert_folder: Path, tmp_path: Path
+) -> None:
+    """Random weights in the shapes of roberta-large and bert-base: fitted, saved, and the same from the file."""
+    folder = tmp_path / shape
+    folder.mkdir()
+    write_large(shape, folder, bert_folder)
+    async with InProcessBackend(str(folder), threads=1) as large:
+        predictor = await kind(large, epochs=3).fit(TRAIN, TEST)
+        loaded = load_predictor(predictor.save(tmp_path / "a.predictor"), large)
+        assert (await loaded.logits(TEST.fields)).tobytes() == (await predictor.logits(TEST.fields)).tobytes()
+        assert predictor.spend.total.calls == 1
+
+
+def write_large(shape: str, folder: Path, bert_folder: Path) -> None:
+    """A large model with random weights and a small vocabulary."""
+    torch.manual_seed(3)
+    if shape == "roberta-large":
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(TINY / name, folder)
+        sizes = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
+        config = transformers.RobertaConfig(vocab_size=12288, max_position_embeddings=514, type_vocab_size=1, **sizes)
+        transformers.RobertaForMaskedLM(config).save_pretrained(folder)
+        return
+    tokenizer = transformers.AutoTokenizer.from_pretrained(bert_folder)
+    tokenizer.save_pretrained(folder)
+    transformers.BertForMaskedLM(transformers.BertConfig(vocab_size=len(tokenizer))).save_pretrained(folder)
 
 
 async def test_the_calibrated_manual_prompt_is_above_chance_on_real_reviews(real_data: Path) -> None:

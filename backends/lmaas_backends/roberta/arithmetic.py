@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 import torch
 
-from lmaas_backends.roberta.linears import Dtype, LinearsName, MakeLinear, choose_linears
+from lmaas_backends.roberta.linears import Dtype, LinearsName, MakeLinear, PlainLinear, choose_linears
 from lmaas_backends.roberta.probe import bits_of
 from lmaas_sdk.errors import ModelLoadError
 
@@ -56,6 +56,11 @@ class Arithmetic:
     def reduced(self) -> bool:
         """Whether it has fewer bits than float32."""
         return self.dtype != torch.float32
+
+    @property
+    def plain(self) -> Arithmetic:
+        """The same place, in float32 and by torch's own products, which can be differentiated."""
+        return replace(self, dtype=torch.float32, linears="plain", make=PlainLinear)
 
     @property
     def fingerprint(self) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
+from dataclasses import replace
 from typing import TypeVar, overload
 
 import numpy as np
@@ -18,9 +19,11 @@ from lmaas_backends.roberta.forward import Forward
 from lmaas_backends.roberta.jobs import FeatureJob, ScoreJob, Way
 from lmaas_backends.roberta.lanes import Lanes
 from lmaas_backends.roberta.model import LoadedModel
+from lmaas_backends.roberta.named_weights import check_names, digest_of
 from lmaas_backends.roberta.soft_prompt import SoftPrompts
 from lmaas_backends.roberta.text_encoder import PLAIN, EncodedText, Frame, TextEncoder
 from lmaas_backends.roberta.text_store import TextStore
+from lmaas_backends.roberta.training import Training, learner_of
 from lmaas_backends.roberta.weights import Weights
 from lmaas_backends.roberta.work import Step, Work
 from lmaas_sdk.backend import (
@@ -137,6 +140,56 @@ class Engine:
     def features(self, query: FeatureQuery, cancelled: Callable[[], bool] = _never) -> FeatureReply:
         """Hidden states of texts, without a soft prompt; `cancelled` and errors as in `score`."""
         return self._done(self.job(query), cancelled)
+
+    def training(
+        self,
+        texts: TextSet,
+        labels: NDArray[np.int64],
+        *,
+        learning_rate: float,
+        subspace: Subspace | None = None,
+    ) -> Training:
+        """Begins to train on labelled texts.
+
+        Args:
+            texts: The texts with their label words.
+            labels: (n_texts,) class indices.
+            learning_rate: Of Adam.
+            subspace: Learn z of a soft prompt, of projection `identity`; None: all weights.
+
+        Raises:
+            InvalidQuery, Unsupported, VerbalizerError: As `register`, or the projection is another.
+            ModelLoadError: The checkpoint is no longer what it was.
+        """
+        self.register(texts, subspace)
+        held = self._texts.find(texts)
+        frame, label_ids = self._frame(subspace), self._texts.label_ids(held)
+        if label_ids is None:
+            raise InvalidQuery("the text set has no label words: there is nothing to learn to say")
+        return Training(
+            learner_of(self.model, self._prompts, subspace),
+            self._texts.encoded(held, frame),
+            labels,
+            frame=frame,
+            label_ids=label_ids,
+            encode=lambda others: self._texts.encoded(others, frame),
+            learning_rate=learning_rate,
+        )
+
+    def tuned_card(self, weights: Mapping[str, NDArray[np.float32]]) -> ModelCard:
+        """The card of `tuned`: it differs in what names the weights.
+
+        Raises:
+            ValueError: They are none of this model's.
+        """
+        check_names(weights, self.model.weights)
+        path = self.card.fingerprint.removesuffix(self.model.weights_digest[:16])
+        return replace(self.card, fingerprint=path + digest_of(weights)[:16])
+
+    def tuned(self, weights: Mapping[str, NDArray[np.float32]]) -> Engine:
+        """An engine of the same model with other weights, on lanes of its own."""
+        sizes = {"max_candidates": self.card.max_candidates, "max_texts": self.card.max_texts}
+        return Engine(self.model.tuned(weights), lanes=self.lanes.count, **sizes)
 
     def _done(self, job: Work[_Reply], cancelled: Callable[[], bool]) -> _Reply:
         def steps() -> Iterator[Step]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,10 +21,12 @@ from lmaas_sdk.tuning.subspace import Subspace
 
 if TYPE_CHECKING:
     from lmaas_backends.roberta.engine import Engine
+    from lmaas_backends.roberta.training import Training
 
-__all__ = ["InProcessBackend"]
+__all__ = ["InProcessBackend", "InProcessTraining"]
 
 _T = TypeVar("_T")
+_Weights = Mapping[str, NDArray[np.float32]]
 
 
 class InProcessBackend:
@@ -37,8 +41,10 @@ class InProcessBackend:
     """
 
     def __init__(self, model: str = "roberta-tiny", **options: Any) -> None:
-        self._model, self._options = model, options
+        self._model, self._load = model, partial(_load, model, options)
         self._engine: Engine | None = None
+        self._card: ModelCard | None = None
+        self._tuned: weakref.WeakSet[InProcessBackend] = weakref.WeakSet()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"lmaas-{model}")
         self._closing = threading.Event()
 
@@ -65,9 +71,9 @@ class InProcessBackend:
         Raises:
             BackendError: The model is not loaded yet.
         """
-        if self._engine is None:
+        if self._card is None:
             raise BackendError(f"model {self._model!r} is not loaded yet: enter the backend with 'async with' first")
-        return self._engine.card
+        return self._card
 
     async def score(self, query: ScoreQuery, *, key: str) -> ScoreReply:
         """Scores candidates on texts, when the thread is free; `key` is not needed here, where no call is sent twice.
@@ -105,9 +111,45 @@ class InProcessBackend:
         """
         return await self._run(lambda engine, dropped: engine.upload(array))
 
+    async def training(
+        self,
+        texts: TextSet,
+        labels: NDArray[np.int64],
+        *,
+        learning_rate: float,
+        subspace: Subspace | None = None,
+    ) -> InProcessTraining:
+        """Begins to train a soft prompt, or all weights, by gradients; this backend itself answers as before.
+
+        Raises:
+            BackendError: This backend was closed.
+            InvalidQuery, Unsupported, VerbalizerError, ModelLoadError: As `Engine.training`.
+        """
+        begun = await self._run(
+            lambda engine, dropped: engine.training(texts, labels, learning_rate=learning_rate, subspace=subspace)
+        )
+        return InProcessTraining(self, begun)
+
+    def with_weights(self, weights: _Weights) -> InProcessBackend:
+        """The same model with other weights, on a thread of its own; made when it is first asked, closed with this one.
+
+        Raises:
+            BackendError: This backend was closed, or is not loaded yet.
+            ValueError: They are none of this model's.
+        """
+        if self._engine is None:
+            raise BackendError(f"model {self._model!r} is not loaded yet: enter the backend with 'async with' first")
+        self._check_open()
+        tuned = InProcessBackend(self._model)
+        tuned._card, tuned._load = self._engine.tuned_card(weights), partial(self._engine.tuned, weights)
+        self._tuned.add(tuned)
+        return tuned
+
     async def aclose(self) -> None:
         """Stops what is going on before its next chunk and joins the threads; safe to call twice."""
         self._closing.set()
+        for tuned in tuple(self._tuned):
+            await tuned.aclose()
         # Waiting calls are let run into `_closing` rather than cancelled: their callers were not, and are told why.
         await asyncio.to_thread(self._thread.shutdown)
         if self._engine is not None:
@@ -123,7 +165,8 @@ class InProcessBackend:
             if caller_left.is_set():
                 raise BackendError("the caller left before this call's turn came")
             if self._engine is None:
-                self._engine = _load(self._model, self._options)
+                self._engine = self._load()
+                self._card = self._card or self._engine.card
             try:
                 return work(self._engine, lambda: caller_left.is_set() or self._closing.is_set())
             except CancelledError as error:
@@ -138,6 +181,25 @@ class InProcessBackend:
     def _check_open(self) -> None:
         if self._closing.is_set():
             raise BackendError(f"the backend of model {self._model!r} is closed: open a new one")
+
+
+class InProcessTraining:
+    """A training in progress, on the thread of its backend."""
+
+    def __init__(self, backend: InProcessBackend, training: Training) -> None:
+        self._backend, self._training = backend, training
+
+    async def step(self, rows: Sequence[int]) -> float:
+        """One step of Adam on the mean cross entropy of some texts; what that was before it."""
+        return await self._backend._run(lambda engine, dropped: self._training.step(rows))
+
+    async def logits(self, texts: TextSet) -> NDArray[np.float32]:
+        """Label logits of texts under what is learned so far: (n_texts, n_labels) float32."""
+        return await self._backend._run(lambda engine, dropped: self._training.logits(texts))
+
+    async def learned(self) -> dict[str, NDArray[np.float32]]:
+        """Copies of what is learned so far, by name."""
+        return await self._backend._run(lambda engine, dropped: self._training.learned())
 
 
 def _load(model: str, options: dict[str, Any]) -> Engine:

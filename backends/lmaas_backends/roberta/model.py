@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lmaas_backends.roberta.checkpoint import ACTIVATION, Checkpoint, read_checkpoint  # isort: split
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
 from lmaas_backends.roberta.arithmetic import Arithmetic
-from lmaas_backends.roberta.linears import Dtype, LinearsName
+from lmaas_backends.roberta.linears import Dtype, LinearsName, PlainLinear
+from lmaas_backends.roberta.named_weights import digest_of, made_of
 from lmaas_backends.roberta.vocabulary import Vocabulary, plain_tokenizer
 from lmaas_backends.roberta.weight_reading import ReadWeights, read_weights
 from lmaas_backends.roberta.weights import Weights
@@ -39,6 +46,7 @@ class LoadedModel:
         max_tokens: Most positions a text may take.
         tokenizer_digest: SHA-256 of tokenizer.json, in hex.
         embedding_std: Standard deviation of the word embeddings, to 6 significant digits.
+        reread: Reads its numbers once more, as plain float32 that can be differentiated.
     """
 
     name: str
@@ -53,6 +61,7 @@ class LoadedModel:
     max_tokens: int
     tokenizer_digest: str
     embedding_std: float
+    reread: Callable[[], Weights]
 
     @property
     def fingerprint(self) -> str:
@@ -61,6 +70,21 @@ class LoadedModel:
             f"lmaas-roberta/{ENGINE_VERSION} {self.arithmetic.fingerprint} heads={self.heads} "
             f"epsilon={self.epsilon!r} first_position={self.first_position} activation={ACTIVATION} "
             f"tokenizer={self.vocabulary.digest()[:16]} weights={self.weights_digest[:16]}"
+        )
+
+    def tuned(self, arrays: Mapping[str, NDArray[np.float32]]) -> LoadedModel:
+        """The same model with other weights, computed in the same way.
+
+        Args:
+            arrays: All of them, as `named_weights.by_name` names them; they are held, and copied.
+        """
+        tensors = _tensors(arrays, self.arithmetic.device)
+        return replace(
+            self,
+            weights=made_of(tensors, self.arithmetic.make),
+            precise=made_of(tensors, PlainLinear) if self.arithmetic.reduced else None,
+            weights_digest=digest_of(arrays),
+            reread=lambda: made_of(_tensors(arrays, self.arithmetic.device), PlainLinear),
         )
 
 
@@ -86,7 +110,12 @@ def load_model(
     checkpoint = read_checkpoint(name_or_path, _source(name_or_path))
     vocabulary = _vocabulary(name_or_path, checkpoint)
     read = _read(name_or_path, checkpoint, arithmetic)
-    return _assemble(_name(name_or_path), checkpoint, read, arithmetic=arithmetic, vocabulary=vocabulary)
+    reread = partial(_reread, name_or_path, arithmetic.plain, digest=read.digest)
+    return _assemble(_name(name_or_path), checkpoint, read, arithmetic=arithmetic, vocabulary=vocabulary, reread=reread)
+
+
+def _tensors(arrays: Mapping[str, NDArray[np.float32]], device: torch.device) -> dict[str, torch.Tensor]:
+    return {name: torch.tensor(array, device=device) for name, array in arrays.items()}
 
 
 def verify_files(folder: Path) -> None:
@@ -129,6 +158,13 @@ def _read(name: str, checkpoint: Checkpoint, arithmetic: Arithmetic) -> ReadWeig
         raise ModelLoadError(f"the weights do not fit on device {device!r}: {error}. Take device='cpu'") from error
 
 
+def _reread(name_or_path: str, plain: Arithmetic, *, digest: str) -> Weights:
+    read = _read(name_or_path, read_checkpoint(name_or_path, _source(name_or_path)), plain)
+    if read.digest != digest:
+        raise ModelLoadError(f"the weights of model {name_or_path!r} have changed since it was loaded: load it again")
+    return read.weights
+
+
 def _check_tokenizer(name: str, tokenizer: Any, rows: int) -> None:
     # Embeddings are often padded to a round number of rows, but never to twice the tokens.
     if not rows / 2 <= len(tokenizer) <= rows:
@@ -162,7 +198,13 @@ def _vocabulary(name: str, checkpoint: Checkpoint) -> Vocabulary:
 
 
 def _assemble(
-    name: str, checkpoint: Checkpoint, read: ReadWeights, *, arithmetic: Arithmetic, vocabulary: Vocabulary
+    name: str,
+    checkpoint: Checkpoint,
+    read: ReadWeights,
+    *,
+    arithmetic: Arithmetic,
+    vocabulary: Vocabulary,
+    reread: Callable[[], Weights],
 ) -> LoadedModel:
     config = checkpoint.config
     # RoBERTa counts positions from the padding index on (its row is padding's own); BERT from 0.
@@ -180,6 +222,7 @@ def _assemble(
         max_tokens=len(read.weights.positions) - first_position,
         tokenizer_digest=hashlib.sha256(vocabulary.tokenizer_json).hexdigest(),
         embedding_std=read.embedding_std,
+        reread=reread,
     )
 
 

@@ -1,0 +1,248 @@
+"""Prompt tuning and model tuning on real models: the bundled one, and small random ones of both families."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pytest_asyncio
+import torch
+import transformers
+from predictor_process import told
+from roberta.conftest import write_bert
+from roberta.test_methods import PROGRAM, TASK, TEST, TRAIN, write_roberta
+
+from lmaas_backends.roberta.in_process import InProcessBackend
+from lmaas_backends.roberta.training import Training
+from lmaas_sdk import Backend, BackendError, Budget, BudgetTooSmall, PredictorFileError, Unsupported, load_backend
+from lmaas_sdk.methods import (
+    ManualPrompt,
+    ModelTuning,
+    ModelTuningPredictor,
+    PromptTuning,
+    PromptTuningPredictor,
+    TrainableBackend,
+    load_predictor,
+)
+
+SMALL = TRAIN.subset(np.arange(8))
+
+
+def write_large(folder: Path, family: str) -> None:
+    """Random weights in the shape of roberta-large or bert-base, with the vocabulary of a small model."""
+    write_small = {"roberta": write_roberta, "bert": write_bert}[family]
+    write_small(folder)
+    config = transformers.AutoConfig.from_pretrained(folder)
+    torch.manual_seed(3)
+    if family == "roberta":
+        config.update({"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16})
+        config.update({"intermediate_size": 4096, "max_position_embeddings": 514})
+    else:
+        config.update({"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12})
+        config.update({"intermediate_size": 3072, "max_position_embeddings": 512})
+    config.initializer_range = 0.02
+    transformers.AutoModelForMaskedLM.from_config(config).save_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def roberta_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "small-roberta"
+    folder.mkdir()
+    write_roberta(folder)
+    return folder
+
+
+@pytest.fixture(params=["roberta-tiny", "small-roberta", "small-bert"])
+def name(request: pytest.FixtureRequest, roberta_folder: Path, bert_folder: Path) -> str:
+    """Each model in turn: a name, or a folder."""
+    return {"small-roberta": str(roberta_folder), "small-bert": str(bert_folder)}.get(request.param, request.param)
+
+
+@pytest_asyncio.fixture
+async def backend(name: str) -> AsyncIterator[InProcessBackend]:
+    async with InProcessBackend(name, threads=1) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture
+async def tiny() -> AsyncIterator[InProcessBackend]:
+    async with InProcessBackend(threads=1) as opened:
+        yield opened
+
+
+def prompt_tuning(backend: Backend, **options: Any) -> PromptTuning:
+    return PromptTuning(backend, **({"epochs": 3, "learning_rate": 0.01, "prompt_tokens": 4, "dev_every": 2} | options))
+
+
+def model_tuning(backend: Backend, **options: Any) -> ModelTuning:
+    return ModelTuning(backend, **({"epochs": 3, "learning_rate": 2e-4, "dev_every": 2} | options))
+
+
+METHODS = [prompt_tuning, model_tuning]
+
+
+async def test_they_learn_and_are_used_as_any_predictor(backend: InProcessBackend, tmp_path: Path) -> None:
+    """The loss falls; what the record says of dev is what a call answers; a fresh process predicts the same bits."""
+    methods = [*(make(backend) for make in METHODS), prompt_tuning(backend, layout="cat")]
+    predictors = [await method.fit(SMALL, TEST) for method in methods]
+    for predictor in predictors:
+        record = predictor.training
+        assert record is not None
+        assert record.dev is not None
+        assert (record.epochs, record.steps, len(record.losses), record.stopped) == (3, 3, 3, "done")
+        assert record.losses[-1] < record.losses[0]
+        found = await predictor.evaluate(TEST)
+        assert (found.value, found.cross_entropy) == (
+            record.dev.value,
+            pytest.approx(record.dev.cross_entropy, abs=1e-4),
+        )
+        assert predictor.spend.by_purpose.keys() == {"test"}
+    files = [predictor.save(tmp_path / f"{number}.predictor") for number, predictor in enumerate(predictors)]
+    done = subprocess.run(  # noqa: ASYNC221  (nothing else is under way)
+        [sys.executable, PROGRAM, str(backend._model), *files], capture_output=True, text=True, check=True
+    )
+    expected = [await told(predictor) for predictor in predictors]
+    assert json.loads(done.stdout) == expected
+    assert len({str(one["logits"]) for one in expected}) == len(predictors)
+
+
+@pytest.mark.parametrize("make", METHODS)
+async def test_the_same_seed_has_the_same_bytes_and_no_global_generator_is_used(
+    tiny: InProcessBackend, make: Any
+) -> None:
+    """Another seed shuffles otherwise; torch's and numpy's generators are where they were."""
+    before = torch.get_rng_state(), np.random.get_state()[1].tobytes()  # type: ignore[index]  # noqa: NPY002
+    fits = [await make(tiny, seed=seed, epochs=2, batch_size=3).fit(SMALL) for seed in (1, 1, 2)]
+    files = [fit.saved().to_bytes() for fit in fits]
+    assert files[0] == files[1] != files[2]
+    assert fits[0].training == fits[1].training
+    after = torch.get_rng_state(), np.random.get_state()[1].tobytes()  # type: ignore[index]  # noqa: NPY002
+    assert (torch.equal(before[0], after[0]), before[1] == after[1]) == (True, True)
+
+
+@pytest.mark.parametrize("make", METHODS)
+async def test_the_model_itself_stays_as_it_is(tiny: InProcessBackend, make: Any) -> None:
+    """The manual prompt answers before and after with the same bits, the tuned predictor with others."""
+    manual = await ManualPrompt(tiny, cache=False).fit(SMALL)
+    before = await manual.logits(TEST.fields)
+    predictor = await make(tiny).fit(SMALL)
+    assert (await manual.logits(TEST.fields)).tobytes() == before.tobytes()
+    assert (await predictor.logits(TEST.fields)).tobytes() != before.tobytes()
+
+
+@pytest.mark.parametrize("make", METHODS)
+async def test_tokens_are_those_of_the_steps(tiny: InProcessBackend, make: Any) -> None:
+    """Every epoch goes through every text once, under the prompt where there is one."""
+    method = make(tiny, epochs=2, batch_size=5)
+    record = (await method.fit(SMALL)).training
+    counts = (await tiny.register(SMALL.text_set, getattr(method, "subspace", None))).token_counts
+    assert (record.epochs, record.steps, record.tokens) == (2, 4, 2 * sum(counts))
+    assert (record.chosen, record.dev) == (2, None)
+
+
+async def test_predictions_are_paid_from_the_budget(tiny: InProcessBackend) -> None:
+    """Training costs no call, so two calls are two predictions; `spend` has them."""
+    for make in METHODS:
+        predictor = await make(tiny, budget=Budget(calls=1)).fit(SMALL)
+        await predictor.predict(["a fine film"])
+        assert predictor.spend.by_purpose["predict"].calls == predictor.client.budget.posted.calls == 1
+
+
+async def test_wall_time_ends_the_training(tiny: InProcessBackend) -> None:
+    """Before the first epoch there is nothing to return, and the error says so."""
+    for make in METHODS:
+        with pytest.raises(BudgetTooSmall):
+            await make(tiny, budget=Budget(wall_s=0)).fit(SMALL)
+
+
+async def test_a_cancelled_training_stops_at_the_next_step(
+    tiny: InProcessBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The step under way ends, no other begins, and the backend goes on answering; the loop is free meanwhile."""
+    entered, opened, steps = threading.Event(), threading.Event(), []
+    real = Training.step
+
+    def step(training: Training, rows: Sequence[int]) -> float:
+        steps.append(rows)
+        entered.set()
+        opened.wait(timeout=30)
+        return real(training, rows)
+
+    monkeypatch.setattr(Training, "step", step)
+    fit = asyncio.ensure_future(prompt_tuning(tiny, epochs=50).fit(SMALL))
+    await asyncio.to_thread(entered.wait, 30)
+    assert not fit.done()
+    fit.cancel()
+    await asyncio.wait([fit])
+    opened.set()
+    answered = await (await ManualPrompt(tiny).fit(SMALL)).logits(["a fine film"])
+    assert (fit.cancelled(), len(steps), answered.shape) == (True, 1, (1, 2))
+
+
+async def test_over_http_there_is_no_gradient_but_the_prompt_is_used(tiny: InProcessBackend, tmp_path: Path) -> None:
+    """Asked for there, each method says what to do; a prompt that was learned here answers there with the same bits."""
+    predictors = [await make(tiny).fit(SMALL) for make in METHODS]
+    prompt_file, model_file = [one.save(tmp_path / f"{one.name}.predictor") for one in predictors]
+    async with load_backend("roberta-tiny", threads=1) as there:
+        assert not isinstance(there, TrainableBackend)
+        for make in METHODS:
+            with pytest.raises(Unsupported, match=r"as-a-service: no.*in_process=True.*BlackBoxTuning"):
+                make(there)
+        with pytest.raises(Unsupported, match="as-a-service: no"):
+            load_predictor(model_file, there)
+        far = load_predictor(prompt_file, there)
+        assert isinstance(far, PromptTuningPredictor)
+        assert far.training is None
+        near = await predictors[0].logits(TEST.fields)
+        assert (await far.logits(TEST.fields)).tobytes() == near.tobytes()
+
+
+async def test_weights_of_another_model_are_refused_by_the_file(
+    tiny: InProcessBackend, roberta_folder: Path, tmp_path: Path
+) -> None:
+    """By its width; and a file whose arrays are not all the weights, by their names."""
+    predictor = await model_tuning(tiny, epochs=1).fit(SMALL)
+    file = predictor.save(tmp_path / "whole.predictor")
+    async with InProcessBackend(str(roberta_folder), threads=1) as other:
+        with pytest.raises(PredictorFileError, match="has width 32"):
+            load_predictor(file, other)
+    few = ModelTuningPredictor(predictor.client, TASK, {"words": predictor.weights["words"]})
+    with pytest.raises(PredictorFileError, match=r"'embedding_norm.bias' are missing"):
+        load_predictor(few.save(tmp_path / "few.predictor"), tiny)
+
+
+async def test_a_tuned_model_is_tuned_on_and_closed_with_its_backend(tiny: InProcessBackend) -> None:
+    """It is a backend like any: gradients start from its weights, and it ends with the one it came from."""
+    predictor = await model_tuning(tiny).fit(SMALL)
+    tuned = predictor.client.backend
+    again = await model_tuning(tuned, epochs=1).fit(SMALL)
+    assert predictor.training is not None
+    assert again.training is not None
+    assert again.training.losses[0] < predictor.training.losses[0]
+    await tiny.aclose()
+    for one in (predictor, again):
+        with pytest.raises(BackendError, match="is closed"):
+            await one.predict(["a fine film"])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("family", ["roberta", "bert"])
+async def test_large_shapes_take_a_step(family: str, tmp_path: Path) -> None:
+    """A prompt on roberta-large's and bert-base's shape, all weights on bert-base's; calls answer as training does."""
+    folder = tmp_path / family
+    folder.mkdir()
+    write_large(folder, family)
+    async with InProcessBackend(str(folder), threads=1) as backend:
+        for make in METHODS if family == "bert" else METHODS[:1]:
+            predictor = await make(backend, epochs=1, batch_size=16).fit(TRAIN.subset(np.arange(16)), TEST)
+            assert (await predictor.evaluate(TEST)).cross_entropy == pytest.approx(
+                predictor.training.dev.cross_entropy, abs=1e-4
+            )
