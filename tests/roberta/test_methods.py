@@ -15,7 +15,6 @@ import pytest_asyncio
 import torch
 import transformers
 from predictor_process import told
-from roberta.conftest import write_bert
 
 from lmaas_backends.roberta.in_process import InProcessBackend
 from lmaas_sdk import (
@@ -285,12 +284,12 @@ async def test_deep_tuning_lowers_the_loss_in_every_layer(name: str, backend: In
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("family", "width", "layers"), [("roberta", 1024, 24), ("bert", 768, 12)])
-async def test_deep_tuning_at_full_size(family: str, width: int, layers: int, tmp_path: Path) -> None:
-    """The shapes of roberta-large and bert-base with random weights: every layer has a turn, and the file predicts."""
-    folder = tmp_path / family
+@pytest.mark.parametrize(("shape", "layers"), [("roberta-large", 24), ("bert-base", 12)])
+async def test_deep_tuning_at_full_size(shape: str, layers: int, bert_folder: Path, tmp_path: Path) -> None:
+    """Random weights in the shapes of roberta-large and bert-base: every layer has a turn, and the file predicts."""
+    folder = tmp_path / shape
     folder.mkdir()
-    write_large(family, folder, width=width, layers=layers)
+    write_large(shape, folder, bert_folder)
     preset = replace(DEEP, d=30, prompt_tokens=5, population=4)
     async with InProcessBackend(str(folder), threads=1) as opened:
         method = DeepBlackBoxTuning(opened, budget=Budget(evaluations=4 * layers), preset=preset)
@@ -300,24 +299,3 @@ async def test_deep_tuning_at_full_size(family: str, width: int, layers: int, tm
         loaded = load_predictor(predictor.save(tmp_path / "x.predictor"), opened)
         fields = TEST.fields[:2]
         assert (await loaded.logits(fields)).tobytes() == (await predictor.logits(fields)).tobytes()
-
-
-def write_large(family: str, folder: Path, *, width: int, layers: int) -> None:
-    """A model of that shape, with the tokenizer of the small one of its family."""
-    sizes = {
-        "hidden_size": width,
-        "num_hidden_layers": layers,
-        "num_attention_heads": width // 64,
-        "intermediate_size": 4 * width,
-        "max_position_embeddings": 514 if family == "roberta" else 512,
-        "type_vocab_size": 1 if family == "roberta" else 2,
-    }
-    torch.manual_seed(5)
-    if family == "roberta":
-        write_roberta(folder)
-        made = transformers.RobertaForMaskedLM(transformers.RobertaConfig(vocab_size=12288, **sizes))
-    else:
-        write_bert(folder)
-        vocabulary = json.loads((folder / "config.json").read_text("utf-8"))["vocab_size"]
-        made = transformers.BertForMaskedLM(transformers.BertConfig(vocab_size=vocabulary, **sizes))
-    made.save_pretrained(folder)
