@@ -73,7 +73,7 @@ def test_every_page_of_the_documentation_is_linked() -> None:
 def test_the_commands_exist(capsys: pytest.CaptureFixture[str]) -> None:
     """Every `lmaas` command of the table, with the options it shows, is understood as far as its help goes."""
     commands = re.findall(r"^\| `lmaas ([^`]+)` \|", README, re.MULTILINE)
-    expected = ["demo", "estimate", "simulate", "simulate-jobs", "tune", "report", "serve", "ledger", "prices"]
+    expected = ["demo", "estimate", "simulate", "simulate-jobs", "tune", "bench", "report", "serve", "ledger", "prices"]
     assert expected == [command.split()[0] for command in commands]
     with pytest.raises(SystemExit):
         main(["--help"])

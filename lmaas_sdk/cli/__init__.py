@@ -10,13 +10,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from lmaas_sdk.cli import demo, estimate, ledger, prices, report, serve, simulate, simulate_jobs, tune
+from lmaas_sdk.cli import bench, demo, estimate, ledger, prices, report, serve, simulate, simulate_jobs, tune
 from lmaas_sdk.cli.exit_codes import EXIT_CODES_HELP, INTERRUPTED, exit_code_of
 from lmaas_sdk.errors import LmaasError
 
 __all__ = ["main"]
 
-_COMMANDS = (demo, estimate, ledger, prices, report, serve, simulate, simulate_jobs, tune)
+_COMMANDS = (bench, demo, estimate, ledger, prices, report, serve, simulate, simulate_jobs, tune)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

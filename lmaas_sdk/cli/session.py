@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import signal
 import sys
@@ -20,7 +19,7 @@ from lmaas_sdk.errors import MissingExtra
 from lmaas_sdk.reporting.curves import check_can_draw, draw_run
 from lmaas_sdk.reporting.progress import RunProgress
 from lmaas_sdk.reporting.result_tables import accuracy_table, estimate_lines, spend_table
-from lmaas_sdk.tuning.group import TunerGroup
+from lmaas_sdk.tuning.interruption import Stoppable
 from lmaas_sdk.tuning.result import TuningResult
 from lmaas_sdk.tuning.run_file import save_record
 from lmaas_sdk.tuning.tuner import Tuner
@@ -43,24 +42,28 @@ async def tune(tuner: Tuner, splits: Splits, *, max_wait_s: float | None, target
 
 
 @contextmanager
-def stopping_on_signals(tuner: Tuner | TunerGroup) -> Iterator[None]:
-    """The first Ctrl-C (or SIGTERM) ends the search with what it has found; the second ends it at once."""
+def stopping_on_signals(search: Stoppable) -> Iterator[asyncio.Event]:
+    """The first Ctrl-C (or SIGTERM) ends the search with what it has found; the second ends it at once.
+
+    The event that this gives is set by the first.
+    """
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    asked = itertools.count()
+    asked = asyncio.Event()
 
     def on_signal() -> None:
-        if next(asked):
+        if asked.is_set():
             if task is not None:
                 task.cancel()
             return
-        tuner.stop()
+        asked.set()
+        search.stop()
         print("stopping after this generation; once more to stop at once", file=sys.stderr)
 
     signals = (signal.SIGINT, signal.SIGTERM)
     for number in signals:
         loop.add_signal_handler(number, on_signal)
     try:
-        yield
+        yield asked
     finally:
         for number in signals:
             loop.remove_signal_handler(number)

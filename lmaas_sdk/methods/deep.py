@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Unpack
 
 from lmaas_sdk.backend import Backend
-from lmaas_sdk.methods.black_box import BlackBoxPredictor, FitOptions, TunerOptions
+from lmaas_sdk.methods.black_box import BlackBoxPredictor, BlackBoxTuning, FitOptions, TunerOptions
 from lmaas_sdk.tasks import Dataset
 from lmaas_sdk.tuning.deep_subspace import DeepSubspace
 from lmaas_sdk.tuning.layers import Layers, checked_layers, require_layers
@@ -20,7 +20,7 @@ DEEP_PRESET = Preset("deep", projection="normal", scale=0.5)
 """The paper's d, L and population; `scale` is alpha, times which prompts start as large as what enters their layer."""
 
 
-class DeepBlackBoxTuning:
+class DeepBlackBoxTuning(BlackBoxTuning):
     """Searches for a soft prompt of every layer by inference calls alone.
 
     Layers take turns, a generation each. While one is searched, every other layer has the best of its own search.
@@ -42,7 +42,7 @@ class DeepBlackBoxTuning:
     name: ClassVar[str] = "deep-black-box"
 
     def __init__(self, backend: Backend, *, layers: Layers = "all", **options: Unpack[TunerOptions]) -> None:
-        self.tuner = Tuner(backend, **({"preset": DEEP_PRESET} | options))
+        super().__init__(backend, **({"preset": DEEP_PRESET} | options))
         require_layers(backend.card, self.tuner.preset)
         self.tuner.layers = checked_layers(layers)
 

@@ -26,7 +26,7 @@ from lmaas_sdk.reporting.report_tables import (
     warnings_table,
 )
 
-__all__ = ["check_can_render", "render_page"]
+__all__ = ["Section", "check_can_render", "page_of", "render_page"]
 
 _NO_GENERATION = "No generation was finished."
 _NO_DEV = "No candidate was scored on a dev set, or only a journal tells of it, which holds no metric."
@@ -78,6 +78,24 @@ def render_page(runs: Sequence[NamedRun]) -> bytes:
         MissingExtra: jinja2 is not installed.
     """
     check_can_render()
+    return page_of(_title(runs), _introduction(runs), _sections(runs), made_by="report", is_narrow=len(runs) == 1)
+
+
+def page_of(
+    title: str, introduction: Sequence[str], sections: Sequence[Section], *, made_by: str, is_narrow: bool = False
+) -> bytes:
+    """A page of sections, the same bytes for the same ones.
+
+    Args:
+        title, introduction: What stands above them.
+        sections: In order.
+        made_by: Which command.
+        is_narrow: Whether it is as for one run.
+
+    Raises:
+        MissingExtra: jinja2 is not installed.
+    """
+    check_can_render()
     import jinja2  # noqa: PLC0415  (optional)
 
     files = importlib.resources.files(__package__)
@@ -87,14 +105,15 @@ def render_page(runs: Sequence[NamedRun]) -> bytes:
     )
     page = environment.from_string((files / "report.html.jinja").read_text("utf-8"))
     text = page.render(
-        title=_title(runs),
-        introduction=_introduction(runs),
-        is_single=len(runs) == 1,
-        sections=_sections(runs),
+        title=title,
+        introduction=introduction,
+        is_single=is_narrow,
+        sections=sections,
         size={"width": WIDTH, "height": HEIGHT, "left": LEFT},
         style=style,
         style_sha256=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         version=importlib.metadata.version("lmaas-sdk"),
+        made_by=made_by,
     )
     return text.encode("utf-8")
 

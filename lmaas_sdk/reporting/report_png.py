@@ -35,7 +35,8 @@ def draw_png(figure: Figure) -> bytes:
     rows = -(-len(figure.legend) // _IN_A_ROW)
     canvas = Canvas(figsize=(_WIDTH_IN, _PANEL_IN + rows * _LEGEND_ROW_IN), layout=_layout())
     FigureCanvasAgg(canvas)
-    for axes, panel in zip(canvas.subplots(1, len(figure.panels), sharey=True), figure.panels, strict=True):
+    (row,) = canvas.subplots(1, len(figure.panels), sharey=True, squeeze=False)
+    for axes, panel in zip(row, figure.panels, strict=True):
         _draw(axes, panel)
     canvas.axes[0].set_ylabel(figure.title, parse_math=False)
     handles, labels = canvas.axes[0].get_legend_handles_labels()

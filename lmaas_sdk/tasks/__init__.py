@@ -3,6 +3,7 @@
 from lmaas_sdk.tasks.catalogue import PAPER_TASKS, TASKS, get_task
 from lmaas_sdk.tasks.dataset import Dataset, Example, Task
 from lmaas_sdk.tasks.few_shot import few_shot, subsample
+from lmaas_sdk.tasks.hub import HUB_SETS, HubSet, read_hub
 from lmaas_sdk.tasks.metrics import METRICS, Metric, accuracy, check_metric, f1, get_metric, register_metric
 from lmaas_sdk.tasks.readers import read_csv, read_dataset, read_folder, read_huggingface, read_jsonl, read_tsv
 from lmaas_sdk.tasks.source import Source
@@ -10,12 +11,14 @@ from lmaas_sdk.tasks.template import Fields, Template
 from lmaas_sdk.tasks.verbalizer import Verbalizer
 
 __all__ = [
+    "HUB_SETS",
     "METRICS",
     "PAPER_TASKS",
     "TASKS",
     "Dataset",
     "Example",
     "Fields",
+    "HubSet",
     "Metric",
     "Source",
     "Task",
@@ -30,6 +33,7 @@ __all__ = [
     "read_csv",
     "read_dataset",
     "read_folder",
+    "read_hub",
     "read_huggingface",
     "read_jsonl",
     "read_tsv",

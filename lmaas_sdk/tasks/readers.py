@@ -1,8 +1,9 @@
 """Readers: data sets from TSV, CSV and JSONL files, from folders of splits, and from Hugging Face `datasets`.
 
 Which columns hold the text is said by the caller, else by the task's source, else by the template's field names, else
-by the usual names. The first line of a TSV or CSV file names its columns; in a file without such a line the columns are
-asked for by position: `read_tsv(path, task, text_columns=(0,), label_column=1)`.
+by the usual names, those of GLUE's own files among them. The first line of a TSV or CSV file names its columns; in a
+file without such a line the columns are asked for by position:
+`read_tsv(path, task, text_columns=(0,), label_column=1)`.
 """
 
 from __future__ import annotations
@@ -34,7 +35,12 @@ __all__ = ["read_csv", "read_dataset", "read_folder", "read_huggingface", "read_
 Column = str | int
 
 _HUB_SPLITS = {"dev": "validation"}
-_USUAL_COLUMNS = {1: (("text",), ("sentence",)), 2: (("sentence1", "sentence2"), ("premise", "hypothesis"))}
+_USUAL_COLUMNS = {
+    1: (("text",), ("sentence",)),
+    2: (("sentence1", "sentence2"), ("premise", "hypothesis"), ("#1 String", "#2 String")),  # the last: GLUE's MRPC
+}
+_USUAL_LABEL = "label"
+_OTHER_LABELS = ("gold_label", "Quality")  # GLUE's SNLI and MRPC
 
 
 def read_dataset(
@@ -43,7 +49,7 @@ def read_dataset(
     *,
     split: str | None = None,
     text_columns: Sequence[Column] | None = None,
-    label_column: Column = "label",
+    label_column: Column = _USUAL_LABEL,
 ) -> Dataset:
     """A data set from a .tsv, .csv or .jsonl file, or from a folder that holds one for each split.
 
@@ -52,7 +58,7 @@ def read_dataset(
         task: What the rows are examples of.
         split: Of a folder: train, dev or test; None: the one the task is evaluated on. A file has no splits.
         text_columns: Columns in the order of the template's fields; None: see the module.
-        label_column: The column of class names or indices.
+        label_column: The column of class names or indices; the usual one is "gold_label" or "Quality" in some files.
 
     Raises:
         TaskError: The file is missing, of another kind, or a row of it is unusable; the message gives file and line.
@@ -66,7 +72,7 @@ def read_dataset(
 
 
 def read_tsv(
-    path: str | Path, task: Task, *, text_columns: Sequence[Column] | None = None, label_column: Column = "label"
+    path: str | Path, task: Task, *, text_columns: Sequence[Column] | None = None, label_column: Column = _USUAL_LABEL
 ) -> Dataset:
     """A tab-separated file, whatever its suffix. Nothing is quoted: a quotation mark is part of the text.
 
@@ -77,7 +83,7 @@ def read_tsv(
 
 
 def read_csv(
-    path: str | Path, task: Task, *, text_columns: Sequence[Column] | None = None, label_column: Column = "label"
+    path: str | Path, task: Task, *, text_columns: Sequence[Column] | None = None, label_column: Column = _USUAL_LABEL
 ) -> Dataset:
     """A comma-separated file as RFC 4180 has it, whatever its suffix; quoted fields may hold line breaks.
 
@@ -88,7 +94,7 @@ def read_csv(
 
 
 def read_jsonl(
-    path: str | Path, task: Task, *, text_columns: Sequence[str] | None = None, label_column: str = "label"
+    path: str | Path, task: Task, *, text_columns: Sequence[str] | None = None, label_column: str = _USUAL_LABEL
 ) -> Dataset:
     """A file with one JSON object a line, whatever its suffix.
 
@@ -104,7 +110,7 @@ def read_folder(
     split: str | None = None,
     *,
     text_columns: Sequence[Column] | None = None,
-    label_column: Column = "label",
+    label_column: Column = _USUAL_LABEL,
 ) -> Dataset:
     """The split of a task whose data lie in `folder`, or in a folder below it that has one of the task's names.
 
@@ -129,7 +135,7 @@ def read_huggingface(
     *,
     split: str | None = None,
     text_columns: Sequence[str] | None = None,
-    label_column: str = "label",
+    label_column: str = _USUAL_LABEL,
 ) -> Dataset:
     """A data set of the Hugging Face hub, or any object that iterates rows as dicts.
 
@@ -200,7 +206,7 @@ class _Columns:
                 raise TaskError(f"{where}: a row is a mapping from column to value, not {row!r:.80}")
             columns = columns or self._choose(where, row)
             cells = tuple(_cell(where, row, column) for column in columns)
-            label = _whole(_cell(where, row, str(self.label_column)))
+            label = _whole(_cell(where, row, self._label_in(row)))
             if str(label).strip() not in self.task.source.dropped_labels:
                 examples.append(self._example(where, cells, label))
         if not examples:
@@ -219,6 +225,12 @@ class _Columns:
                 return columns
         tried = " or ".join(" + ".join(columns) for columns in candidates)
         raise TaskError(f"{where}: no columns {tried}: there are {_listed(row)}; say which with text_columns=[...]")
+
+    def _label_in(self, row: Row) -> str:
+        """The column of the label: the one asked for or, where nobody asked and it is not there, as GLUE calls it."""
+        if self.label_column != _USUAL_LABEL or _USUAL_LABEL in row:
+            return str(self.label_column)
+        return next((name for name in _OTHER_LABELS if name in row), _USUAL_LABEL)
 
     def _example(self, where: str, cells: tuple[Any, ...], label: Any) -> Example:
         try:

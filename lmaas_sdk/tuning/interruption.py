@@ -5,12 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
-__all__ = ["Interrupted", "Stop", "ended", "unless_stopped"]
+__all__ = ["Interrupted", "Stop", "Stoppable", "ended", "unless_stopped"]
 
 GRACE_S = 10.0
 _T = TypeVar("_T")
+
+
+@runtime_checkable
+class Stoppable(Protocol):
+    """What can be told to end with what it has found."""
+
+    def stop(self) -> None:
+        """Ends what is under way, soon."""
+        ...
 
 
 class Interrupted(Exception):

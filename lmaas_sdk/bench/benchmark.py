@@ -1,0 +1,269 @@
+"""`await Benchmark(backend, ...).run()`: configurations x tasks x seeds on one budget, into one results file."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from lmaas_sdk.accounting.amounts import Amounts
+from lmaas_sdk.accounting.budget import Budget
+from lmaas_sdk.backend import Backend, Limits
+from lmaas_sdk.bench.cells import Cell
+from lmaas_sdk.bench.configurations import Setup
+from lmaas_sdk.bench.fitting import Fitting
+from lmaas_sdk.bench.known import known_of
+from lmaas_sdk.bench.measuring import Measured, cell_fields, measure
+from lmaas_sdk.bench.results import done_cells
+from lmaas_sdk.bench.store import ResultsFile
+from lmaas_sdk.bench.surroundings import cpu_seconds, environment_of
+from lmaas_sdk.errors import BudgetExceeded, JournalError, JournalInUse, LmaasError, QuotaExceeded, RunFileError
+from lmaas_sdk.outside import outside
+from lmaas_sdk.traffic.cache import ReplyCache
+from lmaas_sdk.traffic.retry import RetryPolicy
+from lmaas_sdk.tuning.interruption import Interrupted, Stop, unless_stopped
+from lmaas_sdk.tuning.scheduler import first_failure
+
+__all__ = ["Benchmark", "CellEnded", "Status"]
+
+Status = Literal["done", "failed", "interrupted", "cut"]
+"""`cut`: a budget or quota that it shares with others ended it before its own did; like `failed` it is tried again."""
+
+_GRACE_S = 20.0  # what is under way when a slice ends may still be answered
+_FAILURES = (LmaasError, ValueError, OSError, RuntimeError, ArithmeticError)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CellEnded:
+    """A cell that has ended.
+
+    Args:
+        cell: Which.
+        status: How.
+        record: What the results file says of it.
+        error: What it failed by; None: it did not.
+    """
+
+    cell: Cell
+    status: Status
+    record: Mapping[str, Any]
+    error: Exception | None = None
+
+
+class Benchmark:
+    """Measures cells, as many at once as there are jobs, and keeps each when it is done.
+
+    Args:
+        backend: The model.
+        results: The results file, open.
+        work: A folder for the journals of searches that are not done; one is deleted with its cell done.
+        budget: What all cells spend from, each through a child of its own; None: no limit.
+        jobs: Cells at once.
+        despite_changes: Count what was measured on another engine as done, and go on with such a journal.
+        retry, quotas, cache: As of `Client`.
+        on_cell: Called with every cell that has ended.
+
+    Raises:
+        ValueError: There is less than one job.
+    """
+
+    def __init__(  # noqa: PLR0913  (all but two by name)
+        self,
+        backend: Backend,
+        results: ResultsFile,
+        *,
+        work: Path,
+        budget: Budget | None = None,
+        jobs: int = 1,
+        despite_changes: bool = False,
+        retry: RetryPolicy | None = None,
+        quotas: str | Limits | Mapping[str, Limits] | None = None,
+        cache: ReplyCache | bool = True,
+        on_cell: Callable[[CellEnded], None] | None = None,
+    ) -> None:
+        if jobs < 1:
+            raise ValueError(f"jobs are cells at once, 1 or more, not {jobs}")
+        self._backend, self._results, self._work = backend, results, work
+        self._budget = budget or Budget(name="bench", warn_at=())
+        self._jobs, self._despite_changes = jobs, despite_changes
+        self._retry, self._quotas, self._cache = retry, quotas, cache
+        self._on_cell = on_cell
+        self._fitting, self._stop, self._is_spent = Fitting(), Stop(), False
+        self._environment: dict[str, object] = {}
+
+    def missing(self, cells: Iterable[Cell]) -> list[Cell]:
+        """Those that are not done, each once.
+
+        Raises:
+            RunFileError: Some are done, but on another engine than this, and nobody said that this may be so.
+        """
+        done = {one.record["key"]: one.record for one in done_cells(self._results.records)}
+        unique = list({cell.key: cell for cell in cells}.values())
+        self._check_same_engine([done[cell.key] for cell in unique if cell.key in done])
+        return [cell for cell in unique if cell.key not in done]
+
+    def _check_same_engine(self, records: Sequence[Mapping[str, Any]]) -> None:
+        now = self._backend.card.fingerprint
+        others = {before for record in records if (before := record["environment"]["fingerprint"]) != now}
+        if others and not self._despite_changes:
+            raise RunFileError(
+                f"{self._results.path} has cells that were measured on another engine: {'; '.join(sorted(others))}; "
+                f"this one is {now}. Say despite_changes=True (--despite-changes) to have them beside what is measured "
+                "now, or write to another file"
+            )
+
+    async def run(self, cells: Iterable[Cell], *, seconds: float | None = None) -> list[CellEnded]:
+        """Measures what is not done.
+
+        Args:
+            cells: What is to be there in the end.
+            seconds: Of this slice: when they are over no cell is begun any more, and those under way are interrupted;
+                they go on another time. None: as long as it takes.
+
+        Returns:
+            What has ended, in the order it did. A cell that fails is no error, and the others go on.
+
+        Raises:
+            RunFileError: The results file cannot be written, or has cells of another engine.
+        """
+        waiting, ended = deque(self.missing(cells)), list[CellEnded]()
+        await asyncio.to_thread(self._work.mkdir, parents=True, exist_ok=True)
+        await self._budget.ready()
+        self._environment = await asyncio.to_thread(environment_of, self._backend.card, jobs=self._jobs)
+        loop = asyncio.get_running_loop()
+        timer = None if seconds is None else loop.call_later(seconds, self.stop)
+        if seconds is not None and seconds <= 0:
+            self.stop()
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(self._jobs, len(waiting))):
+                    group.create_task(self._work_off(waiting, ended))
+        except BaseExceptionGroup as failures:
+            raise first_failure(failures) from None
+        finally:
+            if timer is not None:
+                timer.cancel()
+        return ended
+
+    def stop(self) -> None:
+        """Begins no cell any more, and interrupts those under way."""
+        self._stop.set()
+        self._fitting.stop()
+
+    async def _work_off(self, waiting: deque[Cell], ended: list[CellEnded]) -> None:
+        while waiting and not self._stop.is_set() and not self._is_spent:
+            one = await self._one(waiting.popleft())
+            ended.append(one)
+            if self._on_cell is not None:
+                self._on_cell(one)
+            if one.status == "cut" or isinstance(one.error, BudgetExceeded | QuotaExceeded):
+                self._is_spent = True  # what is under way may still be paid for; nothing new is
+
+    async def _one(self, cell: Cell) -> CellEnded:
+        """Measures a cell and keeps what it came to."""
+        journal = self._work / f"{cell.stem}.journal"
+        if (known := known_of(cell, self._results.records)) is not None:
+            record = {**known, **cell_fields(cell), "known_from": known["key"]}
+            await asyncio.to_thread(self._keep, record, journal, None)
+            return CellEnded(cell, "done", record)
+        earlier = await asyncio.to_thread(self._earlier, cell, journal)
+        watch = await _Watch.started(earlier)
+        error: Exception | None = None
+        fields: Mapping[str, Any] = {}
+        try:
+            measured = await unless_stopped(self._measured(cell, journal), self._stop, grace_s=_GRACE_S)
+            status, fields = self._judged(cell, measured), measured.fields
+        except Interrupted:
+            status = "interrupted"
+        except _FAILURES as failure:
+            status, error = "failed", failure
+        record = {
+            "status": status,
+            **cell_fields(cell),
+            **fields,
+            **await watch.read(),
+            "error": None if error is None else f"{type(error).__name__}: {error}",
+            "environment": self._environment,
+        }
+        await asyncio.to_thread(self._keep, record, journal, error)
+        return CellEnded(cell, status, record, error)
+
+    async def _measured(self, cell: Cell, journal: Path) -> Measured:
+        budget = await self._share(cell, is_resumed=await asyncio.to_thread(journal.exists))
+        setup = Setup(
+            self._backend,
+            budget,
+            cell.seed,
+            journal=journal,
+            despite_changes=self._despite_changes,
+            retry=self._retry,
+            quotas=self._quotas,
+            cache=self._cache,
+        )
+        return await measure(cell, setup, self._fitting)
+
+    async def _share(self, cell: Cell, *, is_resumed: bool) -> Budget:
+        """The cell's own budget. One that is begun anew does not pay for what an earlier try of it spent."""
+        limits = Budget(evaluations=cell.evaluations, warn_at=())
+        child = self._budget.child(cell.stem, limits)
+        await child.ready()
+        for number in range(2, 1000):
+            if is_resumed or child.posted == Amounts():
+                break
+            child = self._budget.child(f"{cell.stem}-{number}", limits)
+            await child.ready()
+        return child
+
+    def _judged(self, cell: Cell, measured: Measured) -> Status:
+        """Whether it is done, or others have ended it whom it shares budget and quota with."""
+        if measured.stopped == "interrupted":
+            return "interrupted"
+        if cell.evaluations is None or measured.stopped not in ("budget", "quota"):
+            return "done"
+        left = cell.evaluations - measured.fields["evaluations"]
+        return "done" if measured.stopped == "budget" and left < max(measured.generation, 1) else "cut"
+
+    def _earlier(self, cell: Cell, journal: Path) -> Mapping[str, Any]:
+        """The record of the try that this one goes on with; its times hold those of the ones before it."""
+        last = next((one for one in reversed(self._results.records) if one["key"] == cell.key), {})
+        return last if last.get("status") in ("interrupted", "failed") and journal.exists() else {}
+
+    def _keep(self, record: dict[str, Any], journal: Path, error: Exception | None) -> None:
+        self._results.add(record)
+        is_useless = isinstance(error, JournalError) and not isinstance(error, JournalInUse)
+        if record["status"] in ("done", "cut") or is_useless:
+            journal.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Watch:
+    """How long a cell takes, those of its tries included that this one goes on with."""
+
+    earlier: Mapping[str, Any]
+    began_s: float
+    began_cpu_s: float
+    began_at: str
+
+    @classmethod
+    async def started(cls, earlier: Mapping[str, Any]) -> _Watch:
+        now = datetime.fromtimestamp(outside().wall(), UTC).isoformat(timespec="seconds")
+        return cls(
+            earlier,
+            asyncio.get_running_loop().time(),
+            await asyncio.to_thread(cpu_seconds),
+            str(earlier.get("began_at", now)),
+        )
+
+    async def read(self) -> dict[str, Any]:
+        wall_s = asyncio.get_running_loop().time() - self.began_s
+        cpu_s = await asyncio.to_thread(cpu_seconds) - self.began_cpu_s
+        return {
+            "began_at": self.began_at,
+            "sessions": self.earlier.get("sessions", 0) + 1,
+            "wall_s": round(self.earlier.get("wall_s", 0.0) + wall_s, 3),
+            "cpu_s": round(self.earlier.get("cpu_s", 0.0) + cpu_s, 3),
+        }

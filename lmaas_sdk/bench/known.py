@@ -1,0 +1,45 @@
+"""A search that ended by itself is known for every budget that would have let it get so far."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from lmaas_sdk.bench.cells import Cell
+from lmaas_sdk.bench.results import done_cells
+
+__all__ = ["known_of"]
+
+_ENDED_BY_ITSELF = "plateau"
+
+
+def known_of(cell: Cell, records: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The record of the same search with another budget, where that budget was not what ended it.
+
+    A search that may race is none: whether it does depends on its budget.
+
+    Args:
+        cell: What is not done.
+        records: What is in the results file.
+    """
+    if cell.evaluations is None or "racing" in cell.settings:
+        return None
+    for one in done_cells(records):
+        record = one.record
+        if (
+            record["stopped"] == _ENDED_BY_ITSELF
+            and record["evaluations"] <= cell.evaluations
+            and _apart_from_budget(record) == _of_cell(cell)
+        ):
+            return record
+    return None
+
+
+def _apart_from_budget(record: Mapping[str, Any]) -> tuple[object, ...]:
+    return record["method"], record["settings"], record["seed"], record["digests"], record["model"]
+
+
+def _of_cell(cell: Cell) -> tuple[object, ...]:
+    digests = {"train": cell.train.digest, "dev": cell.dev.digest, "test": cell.test.digest}
+    seed = cell.seed if cell.configuration.is_seeded else None
+    return cell.configuration.method, dict(cell.settings), seed, digests, dict(cell.model)

@@ -1,0 +1,175 @@
+"""What a results file says, for people and programs: Markdown, JSON, and a page with pictures."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lmaas_sdk.bench.accuracy import AccuracyTable, accuracy_of, of_one_setting
+from lmaas_sdk.bench.comparisons import Comparisons, comparisons_of
+from lmaas_sdk.bench.curves import dev_panels
+from lmaas_sdk.bench.results import DEPLOYMENT, CellResult, done_cells
+from lmaas_sdk.bench.sweeps import SweepResult, is_of_a_sweep
+from lmaas_sdk.bench.tables import accuracy_table, chance_table, comparison_tables, deployment_tables, spent_table
+from lmaas_sdk.errors import MissingExtra
+from lmaas_sdk.reporting.markdown import markdown_table
+from lmaas_sdk.reporting.report_figures import Curve, Figure, Panel
+from lmaas_sdk.reporting.report_page import Section, page_of
+from lmaas_sdk.reporting.report_png import draw_png
+from lmaas_sdk.reporting.report_svg import draw_panel
+from lmaas_sdk.reporting.report_tables import Table
+
+__all__ = ["BenchReport"]
+
+_BIG = ("labels", "predictions")
+
+
+@dataclass(frozen=True, slots=True)
+class BenchReport:
+    """Tables and comparisons of what is done.
+
+    Args:
+        accuracy: The paper's first table.
+        comparisons: What can be told of it.
+        deployment: The rows of the paper's second table, as plain values.
+        sweep: The effect of one setting; None: it was not asked for.
+        with_paper: Whether what others published stands beside it, of another model.
+        cells: What is done.
+    """
+
+    accuracy: AccuracyTable
+    comparisons: Comparisons
+    deployment: tuple[Mapping[str, Any], ...] = ()
+    sweep: SweepResult | None = None
+    with_paper: bool = False
+    cells: tuple[CellResult, ...] = field(default=(), repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        records: Iterable[Mapping[str, Any]],
+        *,
+        wanted: Mapping[tuple[str, str], int] | None = None,
+        sweep: SweepResult | None = None,
+        with_paper: bool = False,
+    ) -> BenchReport:
+        """The report of a results file.
+
+        Args:
+            records: What `read_results` gives.
+            wanted: As of `accuracy_of`: what is planned and missing is shown as missing.
+            sweep, with_paper: As above.
+        """
+        records = list(records)
+        done = [cell for cell in done_cells(records) if not is_of_a_sweep(str(cell.record["configuration"]))]
+        comparable, _ = of_one_setting(done)
+        deployment = {one["key"]: one["row"] for one in records if one.get("kind") == DEPLOYMENT}
+        return cls(
+            accuracy_of(done, wanted=wanted),
+            comparisons_of(comparable),
+            tuple(deployment.values()),
+            sweep,
+            with_paper,
+            tuple(comparable),
+        )
+
+    def tables(self) -> list[Table]:
+        """All tables, those that there is something for."""
+        tables = [self.sweep.table()] if self.sweep is not None else []
+        if self.accuracy.rows:
+            tables += [accuracy_table(self.accuracy, with_paper=self.with_paper), spent_table(self.accuracy)]
+        if self.comparisons.above_chance:
+            tables.append(chance_table(self.comparisons))
+        tables += comparison_tables(self.comparisons)
+        return tables + deployment_tables(self.deployment, with_paper=self.with_paper)
+
+    def markdown(self) -> str:
+        """The tables, and notes below them."""
+        notes = [f"- {note}" for note in self._notes()]
+        return "\n\n".join([*map(markdown_table, self.tables()), *(["\n".join(notes)] if notes else [])]) + "\n"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; of a cell all but every single prediction."""
+        return {
+            "accuracy": self.accuracy.to_dict(),
+            "comparisons": self.comparisons.to_dict(),
+            "deployment": [dict(row) for row in self.deployment],
+            "sweep": None if self.sweep is None else self.sweep.to_dict(),
+            "cells": [_without_predictions(cell.record) for cell in self.cells],
+        }
+
+    def html(self) -> bytes:
+        """One page that needs nothing else; the same bytes for the same results.
+
+        Raises:
+            MissingExtra: jinja2 is not installed.
+        """
+        model = next((str(cell.record["model"]["name"]) for cell in self.cells), "no model yet")
+        return page_of("Methods beside one another", (f"On {model}.",), self._sections(), made_by="bench")
+
+    def _sections(self) -> list[Section]:
+        sections = [Section(table.caption, tables=(table,)) for table in self.tables()]
+        if self.sweep is not None:
+            sections.insert(1, _pictured(self.sweep.figure()))
+        panels, legend = dev_panels(self.cells)
+        if panels:
+            sections.append(_pictures("Dev metric, the best so far, on average over seeds", panels, legend))
+        notes = self._notes()
+        return [*sections, *([Section("Notes", notes)] if notes else [])]
+
+    def _notes(self) -> tuple[str, ...]:
+        shared = ("Figures as published are of RoBERTa-large, another model.",) if self.with_paper else ()
+        return (*self.accuracy.notes, *shared)
+
+    def write(self, folder: str | Path, stem: str = "bench") -> list[Path]:
+        """Writes `bench.md`, `bench.json`, and with the extras `report` and `plot` `bench.html` and pictures.
+
+        Args:
+            folder: Made if need be; what is there by these names is replaced.
+            stem: Of the names.
+
+        Returns:
+            What was written.
+
+        Raises:
+            OSError: Nothing can be written there.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        content: dict[str, bytes] = {
+            "md": self.markdown().encode(),
+            "json": (json.dumps(self.to_dict(), indent=1) + "\n").encode(),
+            **self._with_extras(),
+        }
+        paths = {folder / f"{stem}.{ending}": written for ending, written in content.items()}
+        for path, written in paths.items():
+            path.write_bytes(written)
+        return list(paths)
+
+    def _with_extras(self) -> dict[str, bytes]:
+        """What can only be made where a package is installed; left out where it is not."""
+        found: dict[str, bytes] = {}
+        with contextlib.suppress(MissingExtra):
+            found["html"] = self.html()
+        if self.sweep is not None and any(panel.curves for panel in self.sweep.figure().panels):
+            with contextlib.suppress(MissingExtra):
+                found["png"] = draw_png(self.sweep.figure())
+        return found
+
+
+def _pictured(figure: Figure) -> Section:
+    panels = [panel for panel in figure.panels if panel.curves]
+    return _pictures(figure.title, panels, panels[0].curves if panels else ())
+
+
+def _pictures(title: str, panels: Sequence[Panel], legend: tuple[Curve, ...]) -> Section:
+    return Section(title, panels=tuple(draw_panel(title, panel) for panel in panels), legend=legend)
+
+
+def _without_predictions(record: Mapping[str, Any]) -> dict[str, Any]:
+    test = {name: value for name, value in record["test"].items() if name not in _BIG}
+    return {**record, "test": test}

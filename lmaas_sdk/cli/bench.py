@@ -1,0 +1,158 @@
+"""`lmaas bench`: methods x tasks x seeds on one budget, into one results file, as the paper's tables."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from typing import Any
+
+from lmaas_sdk.backend import Backend, ModelCard
+from lmaas_sdk.bench.benchmark import Benchmark, CellEnded
+from lmaas_sdk.bench.cells import Cell, cells_of
+from lmaas_sdk.bench.expected import expected_of
+from lmaas_sdk.bench.report import BenchReport
+from lmaas_sdk.bench.results import done_cells
+from lmaas_sdk.bench.store import open_results, read_results
+from lmaas_sdk.cli.bench_deployment import run_deployment
+from lmaas_sdk.cli.bench_options import Plan, add_bench_options, plan_of
+from lmaas_sdk.cli.exit_codes import BUDGET_ENDED, DONE, INTERRUPTED, UNAVAILABLE, USAGE, exit_code_of
+from lmaas_sdk.cli.run_options import budget_of, opened_cache, opened_ledger
+from lmaas_sdk.cli.session import stopping_on_signals
+from lmaas_sdk.errors import BudgetExceeded
+from lmaas_sdk.registry import load_backend
+from lmaas_sdk.traffic.retry import RetryPolicy
+
+__all__ = ["add_command"]
+
+
+def add_command(commands: argparse._SubParsersAction[Any]) -> None:
+    """Adds the command."""
+    parser = commands.add_parser(
+        "bench",
+        help="measure methods beside one another, and print the paper's tables",
+        description="Measures configurations on tasks with seeds. What FILE has is not measured again, so a command "
+        "that was interrupted goes on when it is given again.",
+    )
+    add_bench_options(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.tables:
+        _print(args, BenchReport.of(read_results(args.out), with_paper=args.paper))
+        return DONE
+    if args.deployment is not None:
+        code = run_deployment(args)
+        _print(args, BenchReport.of(read_results(args.out), with_paper=args.paper))
+        return code
+    plan = plan_of(args)
+    budget_of(args)  # a limit that is none is told before anything is opened
+    return asyncio.run(_session(args, plan))
+
+
+async def _session(args: argparse.Namespace, plan: Plan) -> int:
+    def planned(card: ModelCard) -> list[Cell]:
+        return list(cells_of(plan.configurations, plan.tasks, plan.seeds, card=card, evaluations=args.evaluations))
+
+    async with (
+        opened_ledger(args) as ledger,
+        opened_cache(args) as cache,
+        _opened(args, plan) as backend,
+    ):
+        cells = await asyncio.to_thread(planned, backend.card)
+        async with open_results(args.out) as results:
+            bench = Benchmark(
+                backend,
+                results,
+                work=args.out.with_name(f"{args.out.name}.work"),
+                budget=budget_of(args, ledger),
+                jobs=args.jobs,
+                despite_changes=args.despite_changes,
+                retry=None if args.max_wait_s is None else replace(RetryPolicy(), max_wait_s=args.max_wait_s),
+                quotas=args.quotas,
+                cache=cache,
+                on_cell=_tell,
+            )
+            missing = bench.missing(cells)
+            _say(args, cells, missing)
+            if args.dry_run:
+                _list(missing, await _costs(missing, backend), as_json=args.json)
+                return DONE
+            with stopping_on_signals(bench) as asked:
+                ended = await bench.run(cells, seconds=None if args.minutes is None else 60 * args.minutes)
+            left = bench.missing(cells)
+    _say(args, cells, left)
+    await asyncio.to_thread(lambda: _print(args, _report(args, plan, cells, results.records)))
+    return _exit_code(ended, left, was_asked=asked.is_set())
+
+
+def _opened(args: argparse.Namespace, plan: Plan) -> AbstractAsyncContextManager[Backend]:
+    """A method that needs the weights has the model in this process, where that can be; else it fails by itself."""
+    if "://" not in args.model and any(configuration.needs_weights for configuration in plan.configurations):
+        with contextlib.suppress(TypeError):  # a backend that takes no such option
+            return load_backend(args.model, in_process=True)
+    return load_backend(args.model)
+
+
+async def _costs(missing: Sequence[Cell], backend: Backend) -> dict[str, Any]:
+    found = await expected_of(missing, backend)
+    return {"tokens": found.tokens, "cost_usd": found.cost_usd, "cells_without_estimate": found.unknown}
+
+
+def _report(
+    args: argparse.Namespace, plan: Plan, cells: Sequence[Cell], records: Iterable[Mapping[str, Any]]
+) -> BenchReport:
+    records = list(records)
+    if plan.sweep is not None:
+        sweep = plan.sweep.result(cells, done_cells(records))
+        return BenchReport.of(records, sweep=sweep, with_paper=args.paper)
+    wanted = Counter((cell.row, cell.task.name) for cell in cells)
+    return BenchReport.of(records, wanted=wanted, with_paper=args.paper)
+
+
+def _print(args: argparse.Namespace, report: BenchReport) -> None:
+    """Writes and prints the tables."""
+    if args.report is not None:
+        for path in report.write(args.report):
+            print(path, file=sys.stderr)
+    print(json.dumps(report.to_dict(), indent=2) if args.json else report.markdown())
+
+
+def _say(args: argparse.Namespace, cells: Sequence[Cell], missing: Sequence[Cell]) -> None:
+    total = len({cell.key for cell in cells})
+    print(f"{total - len(missing)} of {total} cells are done, in {args.out}", file=sys.stderr)
+
+
+def _tell(one: CellEnded) -> None:
+    """A line on stderr for every cell that has ended."""
+    found = one.record.get("test") if one.status in ("done", "cut") else None
+    said = f"{100 * found['value']:.2f}" if found and found["value"] is not None else one.record["error"] or ""
+    print(f"{one.cell.label}: {one.status} {said} ({one.record['wall_s']:.0f} s)", file=sys.stderr, flush=True)
+
+
+def _list(missing: Sequence[Cell], costs: Mapping[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"missing": [{"label": cell.label, "key": cell.key} for cell in missing], **costs}, indent=2))
+        return
+    for cell in missing:
+        print(cell.label)
+    money = "" if costs["cost_usd"] is None else f" and ${costs['cost_usd']:,.2f}"
+    print(f"the searches are expected to take {costs['tokens']:,.0f} tokens{money}, test rows included")
+
+
+def _exit_code(ended: Sequence[CellEnded], left: Sequence[Cell], *, was_asked: bool) -> int:
+    """Done where nothing is left; else what kept it from that."""
+    if not left:
+        return DONE
+    if was_asked:
+        return INTERRUPTED
+    failures = [one.error for one in ended if one.error is not None]
+    codes = {exit_code_of(error) or USAGE for error in failures if not isinstance(error, BudgetExceeded)}
+    return next((code for code in (UNAVAILABLE, USAGE) if code in codes), BUDGET_ENDED)

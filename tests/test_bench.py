@@ -1,0 +1,248 @@
+"""Benchmarks: what is done is not paid again, what was interrupted goes on, and one failure stops nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bench_cases import (
+    CALIBRATED,
+    DATA,
+    EVALUATIONS,
+    MANUAL,
+    SEARCH,
+    SEEDS,
+    HookedMock,
+    cells,
+    measured,
+    records,
+)
+from tuning_cases import SMALL, mock
+
+from lmaas_sdk import (
+    AuthenticationFailed,
+    Budget,
+    Predictor,
+    RunFileError,
+    TaskError,
+    Tuner,
+    open_ledger,
+    verify_ledger,
+)
+from lmaas_sdk.bench import Benchmark, BenchReport, Configuration, ResultsFile, Setup, black_box, open_results
+from lmaas_sdk.bench.measuring import unpacked
+from lmaas_sdk.methods import ManualPrompt
+
+TIMES = {"wall_s", "cpu_s", "fit_s", "search_s", "began_at", "sessions", "environment", "key"}
+
+
+def journals(folder: Path) -> int:
+    return len(list((folder / "work").glob("*.journal")))
+
+
+def without_times(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name not in TIMES}
+
+
+async def test_a_cell_is_what_its_method_finds(tmp_path: Path) -> None:
+    """The record has the metric, every prediction, the budget and the spend of the run that the tuner makes."""
+    await measured(tmp_path, mock(), [SEARCH], seeds=[1])
+    (record,) = await records(tmp_path)
+    train, dev = DATA.drawn(1)
+    result = await Tuner(mock(), budget=Budget(evaluations=EVALUATIONS), preset=SMALL, seed=1).fit(train, dev)
+    logits = await result.predictor.logits(DATA.test.fields)
+    found = await result.evaluate(DATA.test)
+    assert unpacked(record["test"]["predictions"]).tolist() == logits.argmax(axis=1).tolist()
+    assert unpacked(record["test"]["labels"]).tolist() == DATA.test.labels.tolist()
+    assert (record["test"]["value"], record["test"]["interval"]) == (found.value, list(found.interval or ()))
+    assert (record["stopped"], record["evaluations"], record["evaluations_limit"]) == ("budget", 40, 40)
+    assert record["spend_of_fit"]["train"]["evaluations"] == 40
+    assert record["spend"]["test"]["calls"] == 1
+    assert record["rows"] == {"train": 8, "dev": 8, "test": 30}
+    assert result.choice.dev is not None
+    assert record["dev"]["value"] == result.choice.dev.value
+    assert record["test"]["majority_rate"] == 0.5
+    assert record["environment"]["fingerprint"] == mock().card.fingerprint
+
+
+async def test_every_kind_of_cell_says_the_same_things(tmp_path: Path) -> None:
+    """One that searches nothing, too."""
+    await measured(tmp_path, mock(), [MANUAL, CALIBRATED, SEARCH], seeds=[1])
+    manual, calibrated, search = await records(tmp_path)
+    assert manual.keys() == calibrated.keys()
+    assert search.keys() - manual.keys() == {
+        "chosen_by",
+        "choice",
+        "found_at",
+        "dev_curve",
+        "search_s",
+        "warnings",
+    }
+    found = await Predictor.manual(mock(), DATA.task).evaluate(DATA.test)
+    assert (manual["test"]["value"], manual["seed"], manual["evaluations"]) == (found.value, None, 0)
+    assert (calibrated["seed"], calibrated["spend_of_fit"]["probe"]["calls"]) == (1, 1)
+
+
+async def test_what_is_done_is_not_paid_again(tmp_path: Path) -> None:
+    """A plan that grows costs what is new in it."""
+    first, second = mock(), mock()
+    await measured(tmp_path, first, [SEARCH], seeds=[1])
+    ended = await measured(tmp_path, second, [MANUAL, SEARCH], seeds=[1])
+    assert [one.cell.row for one in ended] == ["manual"]
+    assert (second.book.attempts, len(await records(tmp_path))) == (2, 2)
+
+
+@pytest.mark.parametrize("at", [1, 3, 6])
+async def test_an_interrupted_cell_goes_on(tmp_path: Path, at: int) -> None:
+    """To the same record as one that nobody interrupted, and with less to pay; its journal goes when it is done."""
+    whole, parts, later = tmp_path / "whole", tmp_path / "parts", mock()
+    for folder in (whole, parts):
+        await asyncio.to_thread(folder.mkdir)
+    async with open_results(parts / "results.jsonl") as results:
+        backend = HookedMock(at, lambda: bench.stop())  # noqa: PLW0108  (it is not there yet)
+        bench = Benchmark(backend, results, work=parts / "work")
+        ended = await bench.run(cells(backend.card, seeds=SEEDS))
+    assert [one.status for one in ended] == ["interrupted"]
+    assert await asyncio.to_thread(journals, parts) == 1
+    assert [one.status for one in await measured(parts, later)] == ["done", "done"]
+    uninterrupted = mock()
+    await measured(whole, uninterrupted)
+    assert [*map(without_times, (await records(parts))[1:])] == [*map(without_times, (await records(whole)))]
+    assert later.book.tokens + backend.book.tokens == uninterrupted.book.tokens
+    assert ((await records(parts))[1]["sessions"], await asyncio.to_thread(journals, parts)) == (2, 0)
+
+
+async def test_a_slice_that_is_over_begins_nothing(tmp_path: Path) -> None:
+    """Not even its first cell, where it has no time at all."""
+    async with open_results(tmp_path / "results.jsonl") as results:
+        bench = Benchmark(mock(), results, work=tmp_path / "work")
+        bench.stop()
+        assert await bench.run(cells(mock().card)) == []
+
+
+async def test_a_failure_stops_nobody_else(tmp_path: Path) -> None:
+    """It is on record, and tried again next time."""
+    failing = True
+
+    def make(setup: Setup) -> ManualPrompt:
+        if failing:
+            raise TaskError("no such luck")
+        return ManualPrompt(setup.backend, budget=setup.budget)
+
+    unlucky = Configuration("unlucky", "Unlucky", "unlucky", make, is_seeded=False)
+    ended = await measured(tmp_path, mock(), [unlucky, MANUAL])
+    assert [(one.cell.row, one.status, type(one.error)) for one in ended] == [
+        ("unlucky", "failed", TaskError),
+        ("manual", "done", type(None)),
+    ]
+    assert [record["error"] for record in (await records(tmp_path))] == ["TaskError: no such luck", None]
+    failing = False
+    ended = await measured(tmp_path, mock(), [unlucky, MANUAL])
+    assert [(one.cell.row, one.status) for one in ended] == [("unlucky", "done")]
+
+
+async def test_a_backend_that_fails_for_good_leaves_the_journal(tmp_path: Path) -> None:
+    """What was answered before is not paid again."""
+
+    def fail() -> None:
+        raise AuthenticationFailed("the key is no longer good")
+
+    failing, later, whole = HookedMock(4, fail), mock(), mock()
+    (ended,) = await measured(tmp_path, failing, seeds=[1])
+    assert (ended.status, type(ended.error), await asyncio.to_thread(journals, tmp_path)) == (
+        "failed",
+        AuthenticationFailed,
+        1,
+    )
+    (ended,) = await measured(tmp_path, later, seeds=[1])
+    assert (ended.status, ended.record["sessions"]) == ("done", 2)
+    await asyncio.to_thread((tmp_path / "results.jsonl").unlink)
+    await measured(tmp_path, whole, seeds=[1])
+    assert failing.book.tokens + later.book.tokens == whole.book.tokens
+
+
+async def test_all_spend_from_one_budget(tmp_path: Path) -> None:
+    """Each through a child of its own; where it ends, what is cut short does not count as done."""
+    budget = Budget(evaluations=60)
+    ended = await measured(tmp_path, mock(), budget=budget)
+    assert [(one.status, one.record["evaluations"]) for one in ended] == [("done", 40), ("cut", 16)]
+    assert budget.posted.evaluations == 56
+    ended = await measured(tmp_path, mock(), budget=Budget(evaluations=60))
+    assert [(one.status, one.cell.seed) for one in ended] == [("done", 2)]
+
+
+async def test_a_budget_that_pays_for_nothing_is_a_failure(tmp_path: Path) -> None:
+    """And nothing else is begun."""
+    ended = await measured(tmp_path, mock(), budget=Budget(evaluations=4))
+    assert [(one.status, type(one.error).__name__) for one in ended] == [("failed", "BudgetTooSmall")]
+
+
+async def test_a_ledger_file_has_every_cell(tmp_path: Path) -> None:
+    """What an earlier try has spent is not taken from a new one's share."""
+    for status in ("cut", "done"):
+        async with open_ledger(tmp_path / "ledger.db") as ledger:
+            budget = Budget(evaluations=64, name="bench", ledger=ledger)
+            ended = await measured(tmp_path, mock(), budget=budget, seeds=[1], evaluations=EVALUATIONS)
+            if status == "cut":
+                assert [one.status for one in ended] == ["done"]
+                await asyncio.to_thread((tmp_path / "results.jsonl").unlink)
+            else:
+                assert [(one.status, one.record["evaluations"]) for one in ended] == [("cut", 24)]
+    assert (await asyncio.to_thread(verify_ledger, tmp_path / "ledger.db")).is_right
+
+
+async def test_cells_run_side_by_side(tmp_path: Path) -> None:
+    """As many as there are jobs, to the same results."""
+    one, many = tmp_path / "one", tmp_path / "many"
+    for folder in (one, many):
+        await asyncio.to_thread(folder.mkdir)
+    configurations = [SEARCH, black_box(replace(SMALL, name="other", d=10))]
+    await measured(one, mock(), configurations)
+    await measured(many, mock(), configurations, jobs=3)
+    by_key = [{record["key"]: without_times(record) for record in (await records(folder))} for folder in (one, many)]
+    assert by_key[0] == by_key[1]
+    assert BenchReport.of(await records(one)).accuracy == BenchReport.of(await records(many)).accuracy
+
+
+async def test_a_search_that_ended_by_itself_is_known_for_other_budgets(tmp_path: Path) -> None:
+    """It would come to the same; one that its budget ended is not, and neither is one that got farther."""
+    settled, one, other = black_box(replace(SMALL, plateau=4, dev_every=1)), tmp_path / "one", tmp_path / "other"
+    for folder in (one, other):
+        await asyncio.to_thread(folder.mkdir)
+    backend = mock()
+    await measured(one, mock(), [settled], seeds=[1], evaluations=400)
+    await measured(one, backend, [settled], seeds=[1], evaluations=600)
+    await measured(other, mock(), [settled], seeds=[1], evaluations=600)
+    (first, known), (run,) = await records(one), await records(other)
+    assert (backend.book.attempts, known.pop("known_from")) == (0, first["key"])
+    assert (first["stopped"], known["evaluations_limit"]) == ("plateau", 600)
+    assert (known["key"], without_times(known)) == (run["key"], without_times(run))
+    fewer = int(first["evaluations"]) - 8
+    await measured(one, backend, [settled], seeds=[1], evaluations=fewer)
+    last = (await records(one))[-1]
+    assert (last["stopped"], last["evaluations"], "known_from" in last) == ("budget", fewer, False)
+    await measured(one, backend, [settled], seeds=[1], evaluations=fewer - 8)
+    assert "known_from" not in (await records(one))[-1]
+
+
+async def test_another_engine_is_told(tmp_path: Path) -> None:
+    """Rather than mixed in silence; whoever says so has both, and the tables tell."""
+    backend = mock()
+    await measured(tmp_path, backend, [MANUAL])
+    backend.card = replace(backend.card, fingerprint="another engine")
+    with pytest.raises(RunFileError, match=r"measured on another engine: .*this one is another engine"):
+        await measured(tmp_path, backend, [MANUAL, SEARCH])
+    async with open_results(tmp_path / "results.jsonl") as results:
+        bench = Benchmark(backend, results, work=tmp_path / "work", despite_changes=True)
+        await bench.run(cells(backend.card, [MANUAL, SEARCH]))
+    (note,) = BenchReport.of(await records(tmp_path)).accuracy.notes
+    assert note.startswith("measured on 2 engines: ")
+
+
+def test_there_is_at_least_one_job(tmp_path: Path) -> None:
+    """None would never end."""
+    with ResultsFile(tmp_path / "results.jsonl") as results, pytest.raises(ValueError, match="1 or more, not 0"):
+        Benchmark(mock(), results, work=tmp_path, jobs=0)

@@ -1,0 +1,219 @@
+"""The paper's tables: what is there, what is missing, and what others have published."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bench_cases import SEARCH, cells, done_record, measured, records
+from tuning_cases import SMALL, mock
+
+from lmaas_sdk.bench import BenchReport, sweep_of
+from lmaas_sdk.bench.paper import PAPER_ACCURACY
+from lmaas_sdk.bench.results import DEPLOYMENT, done_cells
+from lmaas_sdk.tasks import PAPER_TASKS
+
+
+def right(count: int) -> list[bool]:
+    return [True] * count + [False] * (10 - count)
+
+
+PAPER = [
+    done_record("black-box:paper", seed=seed, evaluations=8000, right=right(count)) for seed, count in ((1, 8), (2, 9))
+]
+
+
+def lines(report: BenchReport, caption: str) -> list[list[str]]:
+    """The rows of a table of the Markdown, below its head."""
+    _, _, rest = report.markdown().partition(f"**{caption}")
+    rows = [line for line in rest.split("\n\n")[1].splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
+def test_a_cell_is_mean_and_standard_deviation_in_points() -> None:
+    """Of the sample, over seeds; a single value has none."""
+    found = lines(BenchReport.of([*PAPER, done_record("manual", right=right(5))]), "Test metric")
+    spread = 100 * statistics.stdev([0.8, 0.9])
+    assert found == [
+        ["method", "SST-2", "Avg. of 1"],
+        ["---", "---:", "---:"],
+        ["Manual", "50.00", "50.00"],
+        ["Black-Box:Paper, 8,000 evaluations", f"85.00 +- {spread:.2f}", "85.00"],
+    ]
+
+
+def test_each_cell_says_budget_seeds_and_rows() -> None:
+    """And what a search that ended early has done."""
+    early = done_record("black-box:default", seed=1, evaluations=2000) | {"evaluations": 1240}
+    found = lines(BenchReport.of([*PAPER, early, done_record("manual")]), "Budget")
+    assert [row[1] for row in found[2:]] == [
+        "no search, no seed, 10 rows",
+        "8,000 evaluations, 2 seeds, 10 rows",
+        "2,000 evaluations (1,240 done), 1 seed, 10 rows",
+    ]
+
+
+def test_what_is_missing_is_shown_as_missing() -> None:
+    """A row, a column or a seed of the plan; nothing is averaged over it."""
+    wanted = {("black-box:paper@8000", "sst2"): 3, ("black-box:paper@8000", "rte"): 3, ("in-context", "rte"): 3}
+    report = BenchReport.of(PAPER, wanted=wanted)
+    found = lines(report, "Test metric")
+    assert found[0][1:] == ["SST-2", "RTE", "Avg. of 2"]
+    assert found[2:] == [
+        ["in-context", "missing", "missing", "missing"],
+        ["Black-Box:Paper, 8,000 evaluations", "85.00 +- 7.07 (2 of 3 seeds)", "missing", "missing"],
+    ]
+    assert report.to_dict()["accuracy"]["rows"][0]["tasks"] == {"sst2": None, "rte": None}
+
+
+def test_columns_stand_in_the_papers_order() -> None:
+    """With its average over all seven, which is the mean of the columns."""
+    given = [done_record("manual", task=task, right=right(n + 3)) for n, task in enumerate(sorted(PAPER_TASKS))]
+    found = lines(BenchReport.of(given), "Test metric")
+    assert found[0][1:] == ["SST-2", "Yelp P.", "AG's News", "DBPedia", "MRPC", "SNLI", "RTE", "Avg."]
+    assert found[2][-1] == f"{statistics.mean(range(30, 100, 10)):.2f}"
+
+
+def test_published_figures_are_marked_as_another_models() -> None:
+    """Only where they are asked for."""
+    assert "RoBERTa-large" not in BenchReport.of(PAPER).markdown()
+    report = BenchReport.of(PAPER, with_paper=True)
+    published = [row for row in lines(report, "Test metric") if row[0].startswith("RoBERTa-large, as published: ")]
+    assert published[0][1:] == ["79.82", "n/a"]
+    assert len(published) == len(PAPER_ACCURACY)
+    assert "- Figures as published are of RoBERTa-large, another model." in report.markdown()
+
+
+def test_published_averages_are_those_of_their_columns() -> None:
+    """To the digits that were published."""
+    for row in PAPER_ACCURACY.values():
+        assert statistics.mean(row[task] for task in PAPER_TASKS) == pytest.approx(row["average"], abs=0.011)
+
+
+def test_budgets_that_share_the_tasks_make_a_row_together() -> None:
+    """Where none of them has all tasks; each has its own row too."""
+    given = [
+        *PAPER,
+        done_record("black-box:paper", seed=1, evaluations=2000, right=right(6)),
+        done_record("black-box:paper", task="rte", seed=1, evaluations=2000, right=right(7)),
+    ]
+    found = lines(BenchReport.of(given), "Test metric")
+    assert [row[0] for row in found[2:]] == [
+        "Black-Box:Paper, 2,000 evaluations",
+        "Black-Box:Paper, 8,000 evaluations",
+    ]
+    only = [one for one in given if (one["task"], one["evaluations_limit"]) != ("sst2", 2000)]
+    found = lines(BenchReport.of(only), "Test metric")
+    assert found[2] == ["Black-Box:Paper, its most evaluations", "85.00 +- 7.07", "70.00", "77.50"]
+    assert [row[1:] for row in found[3:]] == [["missing", "70.00", "missing"], ["85.00 +- 7.07", "missing", "missing"]]
+
+
+def test_what_was_measured_otherwise_is_left_out_and_told() -> None:
+    """Other test rows, another model: most cells win."""
+    other = done_record("manual", right=right(1)) | {"digests": {"test": "other rows"}}
+    report = BenchReport.of([*PAPER, other])
+    assert [row.title for row in report.accuracy.rows] == ["Black-Box:Paper, 8,000 evaluations"]
+    assert report.accuracy.notes[0].startswith("sst2: 1 cells on another model, other test rows")
+
+
+def test_a_cell_measured_again_counts_once() -> None:
+    """The latest; what failed or was interrupted counts not at all."""
+    again = {**PAPER[0], **done_record("black-box:paper", seed=1, evaluations=8000, right=right(10))}
+    failed = {**PAPER[1], "status": "failed"}
+    (row,) = BenchReport.of([*PAPER, again, failed]).accuracy.rows
+    assert row.scores["sst2"].values == (1.0, 0.9)
+
+
+DEPLOYED = {
+    "configuration": "manual",
+    "method": "manual",
+    "task": "sst2",
+    "max_length": 47,
+    "deployment_efficient": True,
+    "as_a_service": True,
+    "test_metric": 0.8,
+    "training_time_s": 606.0,
+    "user_memory_bytes": 30_000_000,
+    "server_memory_bytes": 3_000_000_000,
+    "upload_bytes": 6123,
+    "download_bytes": None,
+}
+
+
+def test_deployment_has_the_papers_columns() -> None:
+    """A table a task, in units that people read; what there is none of is said to be so."""
+    record = {"kind": DEPLOYMENT, "status": "done", "key": "d", "row": DEPLOYED}
+    report = BenchReport.of([record], with_paper=True)
+    found = lines(report, "Deployment on SST-2, at most 47 tokens a text")
+    expected = ["manual", "yes", "yes", "80.00", "10 min 6 s", "30 MB", "3 GB", "6.12 KB", "n/a"]
+    assert found[2] == expected
+    assert found[3][1:] == ["yes", "yes", "89.56", "10.1 min", "n/a", "3 GB", "6 KB", "0.25 KB"]
+    assert report.to_dict()["deployment"] == [DEPLOYED]
+
+
+async def test_everything_is_written(tmp_path: Path) -> None:
+    """Markdown, JSON without every single prediction, and a page that needs nothing else."""
+    await measured(tmp_path, mock())
+    report = BenchReport.of(await records(tmp_path))
+    written = await asyncio.to_thread(report.write, tmp_path / "report")
+    assert [path.name for path in written] == ["bench.md", "bench.json", "bench.html"]
+    page = (await asyncio.to_thread(report.html)).decode()
+    assert "<svg" in page
+    assert "<script" not in page
+    told = json.loads(json.dumps(report.to_dict()))
+    assert {"labels", "predictions"} & told["cells"][0]["test"].keys() == set()
+    assert len(told["cells"]) == 2
+
+
+async def test_a_sweep_shows_the_effect_of_one_setting(tmp_path: Path) -> None:
+    """A row a value, with a picture; a value that is the preset's own is not measured again."""
+    await measured(tmp_path, mock(), [SEARCH])
+    sweep = sweep_of("d", SMALL, [10, 20])
+    ended = await measured(tmp_path, mock(), sweep.configurations)
+    assert [one.cell.row for one in ended] == ["black-box:small[d=10]@40"] * 2
+    done = done_cells(await records(tmp_path))
+    result = sweep.result(cells(mock().card, sweep.configurations), done)
+    report = BenchReport.of(await records(tmp_path), sweep=result)
+    found = lines(report, "Effect of the dimensions of the search, d")
+    assert [row[0] for row in found[2:]] == ["10", "20"]
+    assert [row[2] for row in found[2:]] == ["2", "2"]
+    assert [row.title for row in report.accuracy.rows] == ["Black-Box Tuning (small), 40 evaluations"]
+    (panel,) = result.figure().panels
+    assert [curve.x for curve in panel.curves] == [(10.0, 20.0)] * 3
+    mean, above, below = (curve.y for curve in panel.curves)
+    assert [up - middle for up, middle in zip(above, mean, strict=True)] == pytest.approx(
+        [middle - down for middle, down in zip(mean, below, strict=True)]
+    )
+    written = await asyncio.to_thread(report.write, tmp_path / "report")
+    assert written[-1].name == "bench.png"
+
+
+def test_words_are_swept_as_well() -> None:
+    """Each has its place in the picture, which says which."""
+    sweep = sweep_of("loss", SMALL)
+    planned = cells(mock().card, sweep.configurations)
+    result = sweep.result(planned, done_cells([]))
+    assert result.figure().panels[0].x_label == "1: ce, 2: hinge, 3: metric"
+    assert [row[1] for row in result.table().rows] == ["missing"] * 3
+    settings = [one.settings(mock().card).get("objective", "ce") for one in sweep.configurations]
+    assert settings == ["ce", "hinge", "metric"]
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "complaint"),
+    [
+        ("sigma", None, "a sweep is of d, L, population, projection, loss, not 'sigma'"),
+        ("d", [5, 5], "values, each once"),
+        ("d", [], "values, each once"),
+        ("population", [3], "at least 4, not 3"),
+        ("projection", ["cubic"], "cubic"),
+    ],
+)
+def test_a_sweep_of_nonsense_is_refused(name: str, values: list[Any] | None, complaint: str) -> None:
+    """Before anything is measured."""
+    with pytest.raises(ValueError, match=complaint):
+        sweep_of(name, SMALL, values)

@@ -1,0 +1,181 @@
+"""`lmaas bench`: a plan, its slices, and what is printed."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lmaas_sdk.bench import read_results
+from lmaas_sdk.cli import bench_deployment, main
+from lmaas_sdk.cli.bench_options import lengths_of
+from lmaas_sdk.errors import UnknownTask
+
+MORE = ("--methods", "manual,black-box:sep-tpa@60", "--seeds", "1,2", "--shots", "3", "--model", "mock")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with the splits of SST-2 and of MRPC, in GLUE's own layout, in `data`."""
+    monkeypatch.chdir(tmp_path)
+    for task, head in {"SST-2": "sentence\tlabel", "MRPC": "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String"}.items():
+        (tmp_path / "data" / task).mkdir(parents=True)
+        for split in ("train", "dev"):
+            words = [f"{split} text {n} is {('awful', 'lovely')[n % 2]}" for n in range(24)]
+            rows = [
+                f"{text}\t{n % 2}" if task == "SST-2" else f"{n % 2}\t{n}\t{n}\t{text}\t{text}"
+                for n, text in enumerate(words)
+            ]
+            (tmp_path / "data" / task / f"{split}.tsv").write_text("\n".join([head, *rows]) + "\n")
+    return tmp_path
+
+
+def bench(*more: str, tasks: str = "sst2,mrpc") -> int:
+    return main(["bench", "--data", "data", "--tasks", tasks, *MORE, *more])
+
+
+def test_a_plan_is_measured_and_printed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A line a cell on stderr, the paper's layout on stdout; the second time the same, and nothing is measured."""
+    assert bench("--jobs", "2") == 0
+    first = capsys.readouterr()
+    assert "0 of 6 cells are done, in bench.jsonl\n" in first.err
+    assert first.err.count(": done ") == 6
+    assert "sst2, black-box:sep-tpa@60, seed 1: done " in first.err
+    assert "| method | SST-2 | MRPC (F1) | Avg. of 2 |" in first.out
+    assert "60 evaluations, 2 seeds, 24 rows" in first.out
+    size = (folder / "bench.jsonl").stat().st_size
+    assert bench() == 0
+    second = capsys.readouterr()
+    assert (second.out, size) == (first.out, (folder / "bench.jsonl").stat().st_size)
+    assert second.err == "6 of 6 cells are done, in bench.jsonl\n" * 2
+
+
+def test_a_report_is_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From what there is, without data or a model; as JSON too."""
+    assert bench(tasks="sst2") == 0
+    printed = capsys.readouterr().out
+    assert main(["bench", "--tables", "--report", "out"]) == 0
+    assert capsys.readouterr().out == printed
+    assert sorted(path.name for path in (folder / "out").iterdir()) == ["bench.html", "bench.json", "bench.md"]
+    assert main(["bench", "--tables", "--json", "--paper"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told == json.loads((folder / "out" / "bench.json").read_text())
+    assert len(told["cells"]) == 3
+
+
+def test_a_slice_without_time_measures_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It ends as a budget does, with tables that say what is missing."""
+    assert bench("--minutes", "0") == 3
+    printed = capsys.readouterr()
+    assert "0 of 6 cells are done" in printed.err.splitlines()[-1]
+    assert "| manual | missing | missing | missing |" in printed.out
+
+
+def test_a_budget_that_ends_leaves_the_rest(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """For another time, with a larger one."""
+    assert bench("--budget-evaluations", "100", "--ledger", "ledger.db", tasks="sst2") == 3
+    assert [record["status"] for record in read_results(folder / "bench.jsonl")] == ["done", "done", "cut"]
+    assert bench(tasks="sst2") == 0
+
+
+def test_a_dry_run_lists_what_there_is_to_do(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With what the searches are expected to take; nothing is measured."""
+    assert bench("--dry-run", tasks="sst2") == 0
+    *labels, costs = capsys.readouterr().out.splitlines()
+    assert labels == ["sst2, manual", "sst2, black-box:sep-tpa@60, seed 1", "sst2, black-box:sep-tpa@60, seed 2"]
+    assert costs.startswith("the searches are expected to take ")
+    assert bench("--dry-run", "--json", tasks="sst2") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (len(told["missing"]), told["cells_without_estimate"], told["tokens"] > 0) == (3, 1, True)
+    assert read_results(folder / "bench.jsonl") == []
+
+
+def test_a_sweep_is_measured_and_printed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of the method given; its values have a table of their own."""
+    command = ["--sweep", "d", "--values", "5,10", "--methods", "black-box:sep-tpa@40", "--report", "out"]
+    assert bench(*command, tasks="sst2") == 0
+    printed = capsys.readouterr().out
+    assert "**Effect of the dimensions of the search, d**" in printed
+    assert [line.split("|")[1].strip() for line in printed.splitlines() if line.startswith("| ")][2:] == ["5", "10"]
+    assert "bench.png" in [path.name for path in (folder / "out").iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("more", "complaint"),
+    [
+        (["--methods", "majority"], "a configuration is one of manual, "),
+        (["--seeds", "1,x"], "--seeds are numbers with commas between them, not '1,x'"),
+        (["--seeds", "1,1"], "--seeds has one of them twice"),
+        (["--tasks", "imdb"], "no task 'imdb'"),
+        (["--shots", "20"], "20 shots take 40 examples of each class"),
+        (["--values", "1"], "--values are of a setting: say which by --sweep"),
+        (["--sweep", "d", "--methods", "manual"], "--sweep varies one black-box:PRESET, not 'manual'"),
+        (["--sweep", "d", "--methods", "black-box:paper", "--values", "x"], "--values of d are whole numbers"),
+        (["--jobs", "0"], "1 or more, not 0"),
+        (["--budget-usd", "-1"], "not negative, not '-1'"),
+        (["--deployment", "sst2"], "--deployment takes TASK:TOKENS"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    folder: Path, more: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With a line that says why."""
+    assert bench(*more) == 2
+    printed = capsys.readouterr().err
+    assert printed.splitlines()[-1].startswith("lmaas bench: ")
+    assert complaint in printed
+
+
+def test_what_a_backend_cannot_do_fails_by_itself(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The mock has no weights to train; the others go on."""
+    assert bench("--methods", "model-tuning,manual", "--seeds", "1", tasks="sst2") == 4
+    printed = capsys.readouterr()
+    assert re.search(r"^sst2, model-tuning, seed 1: failed Unsupported: ", printed.err, re.MULTILINE)
+    assert "| Manual Prompt | " in printed.out
+
+
+def test_data_have_to_be_somewhere(capsys: pytest.CaptureFixture[str]) -> None:
+    """The message says how to name them."""
+    assert main(["bench"]) == 2
+    assert "--data FOLDER or --hub (or --tables" in capsys.readouterr().err
+
+
+def test_lengths_are_by_task() -> None:
+    """As in the paper, by any name of a task."""
+    assert lengths_of("SST-2:47,ag_news:107") == {"sst2": 47, "agnews": 107}
+    with pytest.raises(UnknownTask):
+        lengths_of("imdb:9")
+
+
+def test_deployment_is_measured_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Row by row, into the same file; what is there is not measured again."""
+    asked: list[Any] = []
+
+    async def measure(names: list[str], task: Any, *, on_row: Any, **options: Any) -> None:
+        asked.append((names, task.name, options["max_length"], options["seed"]))
+        for name in names:
+            on_row(FakeRow(name, task.name, options["max_length"]))
+
+    monkeypatch.setattr(bench_deployment, "measure_deployment", measure)
+    for _ in range(2):
+        assert bench("--deployment", "sst2:47") == 0
+    assert asked == [(["manual", "black-box:sep-tpa@60"], "sst2", 47, 1), ([], "sst2", 47, 1)]
+    assert "**Deployment on SST-2, at most 47 tokens a text**" in capsys.readouterr().out
+
+
+class FakeRow:
+    """A row of a deployment table."""
+
+    def __init__(self, configuration: str, task: str, max_length: int) -> None:
+        self.configuration = configuration
+        self._row = {"configuration": configuration, "method": "m", "task": task, "max_length": max_length}
+
+    def to_dict(self) -> dict[str, Any]:
+        sizes = ("user_memory_bytes", "server_memory_bytes", "upload_bytes", "download_bytes")
+        figures = {"test_metric": 0.5, "training_time_s": 1.0, **dict.fromkeys(sizes, 1000)}
+        return self._row | figures | {"deployment_efficient": True, "as_a_service": True}
