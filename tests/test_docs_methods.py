@@ -10,6 +10,7 @@ import pytest
 from lmaas_sdk import methods
 from lmaas_sdk.methods import (
     BlackBoxTuning,
+    DeepBlackBoxTuning,
     FeatureBiLSTM,
     FeatureLinear,
     InContextLearning,
@@ -30,6 +31,7 @@ METHODS = (
     FeatureLinear,
     FeatureBiLSTM,
     BlackBoxTuning,
+    DeepBlackBoxTuning,
     PromptTuning,
     ModelTuning,
     PromptEnsemble,
@@ -46,7 +48,7 @@ def test_the_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     run(PROGRAMS[0])
     *lines, last = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in lines] == [
-        [name, "accuracy"] for name in ("manual", "manual", "in-context", "black-box")
+        [name, "accuracy"] for name in ("manual", "manual", "in-context", "deep-black-box", "black-box")
     ]
     assert [line.split()[3] for line in lines[:3]] == ["1", "2", "2"]
     assert last == "black-box ['positive', 'negative']"

@@ -11,6 +11,7 @@ from lmaas_sdk.client import Client
 from lmaas_sdk.errors import PredictorFileError
 from lmaas_sdk.methods.black_box import BlackBoxPredictor
 from lmaas_sdk.methods.connection import Connection
+from lmaas_sdk.methods.deep import DeepBlackBoxPredictor
 from lmaas_sdk.methods.ensemble import EnsemblePredictor
 from lmaas_sdk.methods.feature_bilstm import FeatureBiLSTMPredictor
 from lmaas_sdk.methods.feature_linear import FeatureLinearPredictor
@@ -35,6 +36,7 @@ _OURS: Mapping[str, Restore] = {
     FeatureBiLSTMPredictor.name: FeatureBiLSTMPredictor.restored,
     BlackBoxPredictor.name: BlackBoxPredictor.restored,
     EnsemblePredictor.name: lambda saved, client: EnsemblePredictor.restored(saved, client, _restored),
+    DeepBlackBoxPredictor.name: DeepBlackBoxPredictor.restored,
     PromptTuningPredictor.name: PromptTuningPredictor.restored,
     ModelTuningPredictor.name: ModelTuningPredictor.restored,
 }
