@@ -157,7 +157,7 @@ class BlackBoxPredictor(MethodPredictor):
 
     def with_prior(self, prior: NDArray[np.float32]) -> BlackBoxPredictor:
         """The same prompt and client, calibrated."""
-        return BlackBoxPredictor(self.predictor, self.result, prior=prior)
+        return type(self)(self.predictor, self.result, prior=prior)
 
     def kept(self) -> Kept:
         return {"prompt": self.prompt.to_wire()}, {} if self.prior is None else {"log_prior": self.prior}

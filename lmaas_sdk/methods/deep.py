@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar, Unpack
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lmaas_sdk.backend import Backend
 from lmaas_sdk.methods.black_box import BlackBoxPredictor, BlackBoxTuning, FitOptions, TunerOptions
 from lmaas_sdk.tasks import Dataset
@@ -84,6 +87,7 @@ class DeepBlackBoxPredictor(BlackBoxPredictor):
     Args:
         predictor: One that has such prompts.
         result: How they were found; None: they come from a file.
+        prior: As of `BlackBoxPredictor`.
 
     Attributes:
         prompt: The prompts: `prompt.subspace.parts` are the layers, and z is that of all of them.
@@ -91,8 +95,10 @@ class DeepBlackBoxPredictor(BlackBoxPredictor):
 
     name: ClassVar[str] = DeepBlackBoxTuning.name
 
-    def __init__(self, predictor: Predictor, result: TuningResult | None = None) -> None:
-        super().__init__(predictor, result)
+    def __init__(
+        self, predictor: Predictor, result: TuningResult | None = None, *, prior: NDArray[np.float32] | None = None
+    ) -> None:
+        super().__init__(predictor, result, prior=prior)
         if not isinstance(self.prompt.subspace, DeepSubspace):
             raise ValueError(  # noqa: TRY004  (the file may come from anyone)
                 "a prompt of several layers is wanted, and this one enters the embedding output alone"
