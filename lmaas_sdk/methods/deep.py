@@ -50,7 +50,7 @@ class DeepBlackBoxTuning(BlackBoxTuning):
         self.tuner.layers = checked_layers(layers)
 
     @classmethod
-    def of(cls, tuner: Tuner) -> DeepBlackBoxTuning:
+    def of(cls, tuner: Tuner) -> DeepBlackBoxTuning:  # type: ignore[override]  # it does not calibrate
         """The method that a tuner is which goes on with the journal of such a run: `of(Tuner.resume(...))`.
 
         Raises:
@@ -59,10 +59,10 @@ class DeepBlackBoxTuning(BlackBoxTuning):
         if tuner.layers is None:
             raise ValueError("this tuner searches one prompt, at the embedding output: use BlackBoxTuning.of")
         method = cls.__new__(cls)
-        method.tuner = tuner
+        method.tuner, method.calibration = tuner, None
         return method
 
-    async def fit(
+    async def fit(  # type: ignore[override]  # it does not calibrate
         self, train: Dataset, dev: Dataset | None = None, **options: Unpack[FitOptions]
     ) -> DeepBlackBoxPredictor:
         """Tunes until the budget ends, and predicts with the best prompts so far; what it raises, `Tuner.fit` does.
