@@ -10,11 +10,13 @@ import pytest
 from lmaas_sdk import methods
 from lmaas_sdk.methods import (
     BlackBoxTuning,
+    DeepBlackBoxTuning,
     FeatureBiLSTM,
     FeatureLinear,
     InContextLearning,
     ManualPrompt,
     ModelTuning,
+    PromptEnsemble,
     PromptTuning,
     SequentialRandomEmbeddings,
 )
@@ -25,8 +27,16 @@ PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
 METHODS = (
-    *(ManualPrompt, InContextLearning, FeatureLinear, FeatureBiLSTM),
-    *(BlackBoxTuning, SequentialRandomEmbeddings, PromptTuning, ModelTuning),
+    ManualPrompt,
+    InContextLearning,
+    FeatureLinear,
+    FeatureBiLSTM,
+    BlackBoxTuning,
+    SequentialRandomEmbeddings,
+    DeepBlackBoxTuning,
+    PromptTuning,
+    ModelTuning,
+    PromptEnsemble,
 )
 
 
@@ -40,7 +50,7 @@ def test_the_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     run(PROGRAMS[0])
     *lines, last = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in lines] == [
-        [name, "accuracy"] for name in ("manual", "manual", "in-context", "black-box")
+        [name, "accuracy"] for name in ("manual", "manual", "in-context", "deep-black-box", "black-box")
     ]
     assert [line.split()[3] for line in lines[:3]] == ["1", "2", "2"]
     assert last == "black-box ['positive', 'negative']"

@@ -21,7 +21,7 @@ from lmaas_sdk.seeding import whole_number
 from lmaas_sdk.tuning.blas import one_blas_thread
 from lmaas_sdk.tuning.prompt import TunedPrompt
 from lmaas_sdk.tuning.result import TuningResult
-from lmaas_sdk.tuning.uploads import upload, written_out
+from lmaas_sdk.tuning.uploads import at_layer_0, upload, written_out
 
 __all__ = ["LearnedProjection", "learn_projection", "moves_of", "principal_projection", "spent_so_far"]
 
@@ -105,7 +105,7 @@ async def moves_of(client: Client, source: TuningResult | TunedPrompt) -> _Array
     prompt.check_fits(client.backend.card)
     await upload(client, prompt.arrays)
     Z = np.stack([np.zeros_like(prompt.z), prompt.z, *seen])
-    written = await written_out(client, prompt.subspace, Z)
+    written = await written_out(client, at_layer_0(prompt.subspace), Z)
     moved: _Array = written[1:] - written[0]
     return moved
 

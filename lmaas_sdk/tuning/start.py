@@ -25,7 +25,7 @@ from lmaas_sdk.tuning.presets import Preset
 from lmaas_sdk.tuning.prompt import TunedPrompt
 from lmaas_sdk.tuning.result import TuningResult
 from lmaas_sdk.tuning.subspace import Subspace
-from lmaas_sdk.tuning.uploads import upload, written_out
+from lmaas_sdk.tuning.uploads import at_layer_0, upload, written_out
 
 __all__ = ["Base", "Placed", "Projection", "Start", "prompt_vectors"]
 
@@ -135,6 +135,17 @@ class Start:
                 )
         return tokens
 
+    def refuse_layers(self) -> None:
+        """Refuses to search several layers from what was learned for one.
+
+        Raises:
+            ValueError: There is a base or a projection.
+        """
+        if self.base is not None or self.projection is not None:
+            raise ValueError(
+                "base and projection are for a prompt at layer 0: leave them out where layers are searched"
+            )
+
     async def placed(self, client: Client, subspace: Subspace) -> Placed:
         """Has the backend hold what the search begins with; free.
 
@@ -168,19 +179,18 @@ async def prompt_vectors(client: Client, prompt: TunedPrompt) -> _Array:
     """
     prompt.check_fits(client.backend.card)
     await upload(client, prompt.arrays)
-    (vectors,) = await written_out(client, prompt.subspace, prompt.Z)
+    (vectors,) = await written_out(client, at_layer_0(prompt.subspace), prompt.Z)
     return np.ascontiguousarray(vectors, np.float32)
 
 
 def _check_prompt(prompt: TunedPrompt, preset: Preset, card: ModelCard) -> None:
     prompt.check_fits(card)
-    if prompt.subspace.layout != preset.layout:
+    layout = at_layer_0(prompt.subspace).layout
+    if layout != preset.layout:
         raise ValueError(
-            f"the base was tuned in layout {prompt.subspace.layout!r}, and its vectors mean nothing in "
-            f"{preset.layout!r}: give a preset with layout={prompt.subspace.layout!r}"
+            f"the base was tuned in layout {layout!r}, and its vectors mean nothing in {preset.layout!r}: give a preset "
+            f"with layout={layout!r}"
         )
-    if prompt.subspace.layers != (0,):
-        raise ValueError(f"the base enters layers {prompt.subspace.layers}, and a search starts from one of layer 0")
 
 
 def _checked(name: str, shape: str, array: object) -> _Array:

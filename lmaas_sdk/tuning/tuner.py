@@ -27,6 +27,7 @@ from lmaas_sdk.tuning.fitting import Fit
 from lmaas_sdk.tuning.interruption import Stop
 from lmaas_sdk.tuning.journal import Durability, check_durability
 from lmaas_sdk.tuning.journal_place import JournalPlace
+from lmaas_sdk.tuning.layers import Layers
 from lmaas_sdk.tuning.listening import Listening, RunEvents
 from lmaas_sdk.tuning.optimizer import MakeOptimizer, Optimizer
 from lmaas_sdk.tuning.options import check_backend, check_cache, check_factory, check_kinds, plain_options
@@ -62,6 +63,9 @@ class Tuner:
         options: Kept in the journal for whoever resumes it, as they are; plain values for JSON.
         base: Where the search starts: a result, a prompt or the path of its file, or an array (L, D) float32.
         projection: Along which axes: a `LearnedProjection`, or an array (L * D, d) float32. It decides d.
+
+    Attributes:
+        layers: Searched one after another, as `DeepBlackBoxTuning` says; None: one prompt, at the embedding output.
 
     Raises:
         TypeError: An option is of another type; the message names it.
@@ -101,6 +105,7 @@ class Tuner:
         self.preset = self.start.sized(get_preset(preset), backend.card)
         self.seed = whole_number("seed", seed)
         self.preset.subspace(backend.card, seed)  # what the backend cannot do is said now
+        self.layers: Layers | None = None
         self._scheduling = scheduling or Scheduling()
         self._optimizer = optimizer
         self._place = None if journal is None else JournalPlace(Path(journal), durability, options=plain)
@@ -163,6 +168,7 @@ class Tuner:
             base=base,
             projection=projection,
         )
+        tuner.layers = recorded.layers
         tuner._place = JournalPlace(path, durability, recorded, despite_changes)
         return tuner
 
@@ -344,6 +350,7 @@ class Tuner:
             place=self._place,
             around=around,
             estimate=estimate,
+            layers=self.layers,
         )
 
     def _own_optimizer(self, d: int, seed: int) -> Optimizer:

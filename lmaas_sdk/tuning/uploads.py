@@ -10,9 +10,23 @@ from numpy.typing import NDArray
 from lmaas_sdk.backend import ArrayStore, PromptWriter
 from lmaas_sdk.client import Client
 from lmaas_sdk.errors import Unsupported
+from lmaas_sdk.tuning.deep_subspace import DeepSubspace, Space
 from lmaas_sdk.tuning.subspace import Subspace
 
-__all__ = ["upload", "written_out"]
+__all__ = ["at_layer_0", "upload", "written_out"]
+
+
+def at_layer_0(space: Space) -> Subspace:
+    """The subspace of a prompt that enters layer 0 alone.
+
+    Raises:
+        ValueError: It enters others.
+    """
+    if isinstance(space, DeepSubspace) or space.layers != (0,):
+        raise ValueError(
+            "the prompt enters several layers or a later one, and what is learned here is of layer 0 alone"
+        )
+    return space
 
 
 async def upload(client: Client, arrays: Sequence[NDArray[np.float32]]) -> None:

@@ -22,6 +22,7 @@ from lmaas_sdk import (
     Backend,
     Budget,
     Dataset,
+    DeepSubspace,
     Predictor,
     Task,
     TextSet,
@@ -37,11 +38,15 @@ from lmaas_sdk import (
 from lmaas_sdk.cli.demo import demo_splits
 from lmaas_sdk.methods import (
     BlackBoxTuning,
+    DeepBlackBoxTuning,
     FeatureBiLSTM,
     FeatureLinear,
     InContextLearning,
     ManualPrompt,
     Method,
+    PromptEnsemble,
+    choose_template,
+    choose_words,
     load_predictor,
 )
 from lmaas_sdk.methods.demonstrations import joined, written_out
@@ -52,6 +57,7 @@ TINY = Path(__file__).resolve().parents[2] / "backends" / "lmaas_backends" / "ro
 PROGRAM = Path(__file__).resolve().parents[1] / "predictor_process.py"
 TASK = Task("sst2", template="{S} . It was <mask> .", labels=["negative", "positive"], words=["bad", "great"])
 SMALL = replace(PRESETS["small-model"], d=20, prompt_tokens=4, layout="cat", population=6)  # BERT here has 1,600 words
+DEEP = replace(SMALL, layout="add", projection="normal", scale=0.5)
 
 
 def reviews(count: int, start: int = 0) -> Dataset:
@@ -114,6 +120,9 @@ def methods(backend: Backend) -> list[Method]:
         FeatureLinear(backend, epochs=3, template=True),
         FeatureBiLSTM(backend, epochs=3, width=16),
         BlackBoxTuning(backend, budget=Budget(evaluations=12), preset=SMALL),
+        BlackBoxTuning(backend, budget=Budget(evaluations=12), preset=SMALL, calibration="prior"),
+        PromptEnsemble(backend, budget=Budget(evaluations=24), preset=SMALL, members=2, best=2),
+        DeepBlackBoxTuning(backend, budget=Budget(evaluations=24), preset=DEEP),
     ]
 
 
@@ -129,6 +138,26 @@ async def test_saved_predictors_of_all_methods_predict_the_same_in_a_fresh_proce
     expected = [await told(predictor) for predictor in predictors]
     assert json.loads(done.stdout) == expected
     assert len({str(one["logits"]) for one in expected}) == len(predictors)
+
+
+async def test_words_are_chosen_from_what_the_model_would_say(backend: InProcessBackend) -> None:
+    """Each is one token of its vocabulary, and the manual prompt with them does better than with its own on the way."""
+    choice = await choose_words(backend, TRAIN, TEST)
+    own = next(one for one in choice.tried if one.task == TASK)
+    assert choice.tried[0].cross_entropy < own.cross_entropy
+    for one in choice.tried:
+        assert (await backend.register(one.task.examples([("a thing", 0)]).text_set)).shortened == 0  # or it is refused
+    predictor = Predictor.manual(backend, choice.task)
+    found = await predictor.evaluate(choice.asked(TRAIN))
+    assert found.cross_entropy == pytest.approx(choice.tried[0].train.cross_entropy, rel=1e-5)
+    assert choice.spend.by_purpose["train"].evaluations == 2
+
+
+async def test_a_template_is_chosen(backend: InProcessBackend) -> None:
+    """Of those for opinions, by what the manual prompt says under it."""
+    choice = await choose_template(backend, TRAIN, TEST)
+    assert len(choice.tried) == choice.spend.by_purpose["train"].evaluations == 9
+    assert await Predictor.manual(backend, choice.task).evaluate(choice.asked(TRAIN)) == choice.tried[0].train
 
 
 async def test_methods_are_what_they_wrap(backend: InProcessBackend) -> None:
@@ -178,6 +207,8 @@ async def test_a_server_answers_as_the_model_in_this_process_does() -> None:
             near, far = [await methods(backend)[number].fit(TRAIN, TEST) for backend in (here, there)]
             assert (await near.logits(TEST.fields)).tobytes() == (await far.logits(TEST.fields)).tobytes()
             assert near.saved().to_bytes() == far.saved().to_bytes()
+        words = [await choose_words(backend, TRAIN, TEST) for backend in (here, there)]
+        assert words[0].to_dict()["tried"] == words[1].to_dict()["tried"]
 
 
 @pytest.mark.parametrize(("kind", "epochs"), [(FeatureLinear, 200), (FeatureBiLSTM, 30)])
@@ -264,3 +295,34 @@ async def test_the_calibrated_manual_prompt_is_above_chance_on_real_reviews(real
                 for calibration in (None, "prior")
             ]
             assert plain.value < bar < calibrated.value
+
+
+async def test_deep_tuning_lowers_the_loss_in_every_layer(name: str, backend: InProcessBackend) -> None:
+    """Each layer has had its turns, and its prompt is not nothing; what is chosen is better than the manual prompt."""
+    method = DeepBlackBoxTuning(backend, budget=Budget(evaluations=96), preset=DEEP, seed=1)
+    predictor = await method.fit(TRAIN)
+    assert predictor.result is not None
+    space = predictor.prompt.subspace
+    assert isinstance(space, DeepSubspace)
+    assert all(predictor.prompt.z[block].any() for block in space.blocks)
+    manual = await (await ManualPrompt(backend).fit(TRAIN)).evaluate(TRAIN, purpose="dev")
+    assert predictor.result.choice.train_loss is not None
+    assert predictor.result.choice.train_loss < manual.cross_entropy
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("shape", "layers"), [("roberta-large", 24), ("bert-base", 12)])
+async def test_deep_tuning_at_full_size(shape: str, layers: int, bert_folder: Path, tmp_path: Path) -> None:
+    """Random weights in the shapes of roberta-large and bert-base: every layer has a turn, and the file predicts."""
+    folder = tmp_path / shape
+    folder.mkdir()
+    write_large(shape, folder, bert_folder)
+    preset = replace(DEEP, d=30, prompt_tokens=5, population=4)
+    async with InProcessBackend(str(folder), threads=1) as opened:
+        method = DeepBlackBoxTuning(opened, budget=Budget(evaluations=4 * layers), preset=preset)
+        predictor = await method.fit(reviews(4))
+        assert isinstance(predictor.prompt.subspace, DeepSubspace)
+        assert [(layer,) for layer in range(layers)] == [part.layers for part in predictor.prompt.subspace.parts]
+        loaded = load_predictor(predictor.save(tmp_path / "x.predictor"), opened)
+        fields = TEST.fields[:2]
+        assert (await loaded.logits(fields)).tobytes() == (await predictor.logits(fields)).tobytes()

@@ -66,20 +66,20 @@ def check_score(query: ScoreQuery, card: ModelCard, arrays: Mapping[str, NDArray
     """
     if query.top_k is not None and not card.capabilities.top_k:
         raise Unsupported(f"{card.name} does not answer with top_k words: ask for label logits")
-    check_candidates(query.n_candidates, query.subspace, card, arrays)
+    check_candidates(query.n_candidates, query.subspaces, card, arrays)
 
 
 def check_candidates(
-    count: int, subspace: Subspace | None, card: ModelCard, arrays: Mapping[str, NDArray[np.float32]]
+    count: int, subspaces: Sequence[Subspace], card: ModelCard, arrays: Mapping[str, NDArray[np.float32]]
 ) -> None:
-    """Refuses so many candidates, or their subspace.
+    """Refuses so many candidates, or their subspaces.
 
     Raises:
         Unsupported, InvalidQuery, UnknownDataset: As of `check_score`.
     """
     if count > card.max_candidates:
         raise InvalidQuery(f"{count} candidates in a call and at most {card.max_candidates} allowed")
-    if subspace is not None:
+    for subspace in subspaces:
         check_subspace(subspace, card)
         _check_arrays(subspace, arrays)
 
@@ -110,6 +110,8 @@ def _lacking(subspace: Subspace, capabilities: Capabilities) -> str | None:
         return "uploaded arrays"
     if not capabilities.layers and subspace.layers != (0,):
         return f"prompts at layers {subspace.layers}"
+    if subspace.layout != "add" and subspace.layers != (0,):
+        return f"prompts of layout {subspace.layout!r} at layers {subspace.layers}: layout 'add' enters any"
     return None
 
 

@@ -20,7 +20,8 @@ def check_score(query: ScoreQuery, card: ModelCard) -> None:
         RefusalError: too_large or invalid_query.
     """
     check_candidates(query.n_candidates, card)
-    check_subspace(query.subspace, card)
+    for subspace in query.subspaces:
+        check_subspace(subspace, card)
     check_features(query, card)
 
 
