@@ -188,8 +188,8 @@ def _check_prompt(prompt: TunedPrompt, preset: Preset, card: ModelCard) -> None:
     layout = at_layer_0(prompt.subspace).layout
     if layout != preset.layout:
         raise ValueError(
-            f"the base was tuned in layout {layout!r}, and its vectors mean nothing in {preset.layout!r}: give a preset "
-            f"with layout={layout!r}"
+            f"the base was tuned in layout {layout!r}, and its vectors mean nothing in {preset.layout!r}: give a "
+            f"preset with layout={layout!r}"
         )
 
 
