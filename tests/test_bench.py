@@ -123,22 +123,23 @@ async def test_a_slice_that_is_over_begins_nothing(tmp_path: Path) -> None:
         assert await bench.run(cells(mock().card)) == []
 
 
-async def test_a_failure_stops_nobody_else(tmp_path: Path) -> None:
-    """It is on record, and tried again next time."""
+@pytest.mark.parametrize("failure", [TaskError("no such luck"), AttributeError("a slip of the pen")])
+async def test_a_failure_stops_nobody_else(tmp_path: Path, failure: Exception) -> None:
+    """Whatever it is, it is on record, and tried again next time."""
     failing = True
 
     def make(setup: Setup) -> ManualPrompt:
         if failing:
-            raise TaskError("no such luck")
+            raise failure
         return ManualPrompt(setup.backend, budget=setup.budget)
 
     unlucky = Configuration("unlucky", "Unlucky", "unlucky", make, is_seeded=False)
     ended = await measured(tmp_path, mock(), [unlucky, MANUAL])
     assert [(one.cell.row, one.status, type(one.error)) for one in ended] == [
-        ("unlucky", "failed", TaskError),
+        ("unlucky", "failed", type(failure)),
         ("manual", "done", type(None)),
     ]
-    assert [record["error"] for record in (await records(tmp_path))] == ["TaskError: no such luck", None]
+    assert [record["error"] for record in (await records(tmp_path))] == [f"{type(failure).__name__}: {failure}", None]
     failing = False
     ended = await measured(tmp_path, mock(), [unlucky, MANUAL])
     assert [(one.cell.row, one.status) for one in ended] == [("unlucky", "done")]

@@ -128,7 +128,8 @@ def test_searches_are_held_against_the_manual_prompt_where_it_is_above_chance() 
             *(record("black-box:paper", "poor", seed=seed, evaluations=100, task="rte") for seed in (1, 2)),
         )
     )
-    (one,) = found.against_manual
+    one, calibrated = found.against_manual
+    assert (calibrated.second, calibrated.tasks, calibrated.average.value) == ("manual-calibrated", {"sst2": (1,)}, 0)
     assert (one.first, one.second, one.tasks, one.missing) == (
         "black-box:paper@100",
         "manual",

@@ -21,7 +21,7 @@ from lmaas_sdk.bench.measuring import Measured, cell_fields, measure
 from lmaas_sdk.bench.results import done_cells
 from lmaas_sdk.bench.store import ResultsFile
 from lmaas_sdk.bench.surroundings import cpu_seconds, environment_of
-from lmaas_sdk.errors import BudgetExceeded, JournalError, JournalInUse, LmaasError, QuotaExceeded, RunFileError
+from lmaas_sdk.errors import BudgetExceeded, JournalError, JournalInUse, QuotaExceeded, RunFileError
 from lmaas_sdk.outside import outside
 from lmaas_sdk.traffic.cache import ReplyCache
 from lmaas_sdk.traffic.retry import RetryPolicy
@@ -34,7 +34,6 @@ Status = Literal["done", "failed", "interrupted", "cut"]
 """`cut`: a budget or quota that it shares with others ended it before its own did; like `failed` it is tried again."""
 
 _GRACE_S = 20.0  # what is under way when a slice ends may still be answered
-_FAILURES = (LmaasError, ValueError, OSError, RuntimeError, ArithmeticError)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -179,7 +178,7 @@ class Benchmark:
             status, fields = self._judged(cell, measured), measured.fields
         except Interrupted:
             status = "interrupted"
-        except _FAILURES as failure:
+        except Exception as failure:  # a method may be anyone's code, so it may raise anything; it is on record
             status, error = "failed", failure
         record = {
             "status": status,

@@ -24,6 +24,7 @@ __all__ = ["MARGIN", "AboveChance", "Comparison", "Comparisons", "compare", "com
 MARGIN = 0.01  # a point
 _JUDGES = ("model-tuning", "manual-calibrated")
 _STANDARD_ERRORS = 2.0
+_MANUAL = ("manual", "manual-calibrated")
 _REFERENCE = "black-box:paper"
 _SEARCHES = ("black-box", "deep-black-box")  # methods by calls alone, which are to beat the manual prompt
 
@@ -114,7 +115,7 @@ class Comparisons:
 
     Args:
         above_chance: By task.
-        against_manual: Every search against the manual prompt, on the tasks above chance.
+        against_manual: Every search against the manual prompt, as it is and calibrated, on the tasks above chance.
         against_paper: Every other search against the paper's setting at its largest budget, on all tasks.
     """
 
@@ -142,14 +143,14 @@ def comparisons_of(cells: Sequence[CellResult]) -> Comparisons:
     chance = [found for task in tasks if (found := _chance(rows, task)) is not None]
     above = [one.task for one in chance if one.is_above]
     searches = [row for row, some in rows.items() if some[0].record["method"] in _SEARCHES]
-    manual = next((row for row in rows if row.configuration == "manual"), None)
+    manual = [row for row in rows if row.configuration in _MANUAL]
     paper = max(
         (row for row in rows if row.configuration == _REFERENCE), key=lambda row: row.evaluations or 0, default=None
     )
     others = [row for row in searches if row != paper]
     return Comparisons(
         tuple(chance),
-        _all_against(rows, searches, manual, above),
+        tuple(one for row in manual for one in _all_against(rows, searches, row, above)),
         _all_against(rows, others, paper, tasks),
     )
 

@@ -64,6 +64,8 @@ async def test_every_method_is_measured(model: str, bert_folder: Path, tmp_path:
     """With a metric and a prediction of every row, and again the same."""
     spec = str(bert_folder) if model == "bert" else model
     first, again = [await measured(spec, tmp_path / name) for name in ("first", "again")]
+    trainings = {one["configuration"]: one["training"]["epochs"] for one in first if "training" in one}
+    assert trainings == {"prompt-tuning": 2, "model-tuning": 2}
     table = BenchReport.of(first).accuracy
     assert [row.name.configuration for row in table.rows] == [one.name for one in CONFIGURATIONS]
     assert {row.scores["reviews"].test_rows for row in table.rows} == {10}
