@@ -115,6 +115,26 @@ async def test_an_interrupted_cell_goes_on(tmp_path: Path, at: int) -> None:
     assert ((await records(parts))[1]["sessions"], await asyncio.to_thread(journals, parts)) == (2, 0)
 
 
+async def test_a_cell_that_was_killed_goes_on(tmp_path: Path) -> None:
+    """Nothing says that it was begun but its journal, from which it comes to the same, and pays for the rest."""
+    async with open_results(tmp_path / "results.jsonl") as results:
+        backend = HookedMock(4, lambda: task.cancel())  # noqa: PLW0108  (it is not there yet)
+        bench = Benchmark(backend, results, work=tmp_path / "work")
+        task = asyncio.create_task(bench.run(cells(backend.card, seeds=[1])))
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert (await records(tmp_path), await asyncio.to_thread(journals, tmp_path)) == ([], 1)
+    later, whole = mock(), mock()
+    await measured(tmp_path, later, seeds=[1])
+    (resumed,) = await records(tmp_path)
+    await asyncio.to_thread((tmp_path / "results.jsonl").unlink)
+    await measured(tmp_path, whole, seeds=[1])
+    (uninterrupted,) = await records(tmp_path)
+    assert resumed["test"] == uninterrupted["test"]
+    assert resumed["choice"] == uninterrupted["choice"]
+    assert later.book.tokens < whole.book.tokens
+
+
 async def test_a_slice_that_is_over_begins_nothing(tmp_path: Path) -> None:
     """Not even its first cell, where it has no time at all."""
     async with open_results(tmp_path / "results.jsonl") as results:

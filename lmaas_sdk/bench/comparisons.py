@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from lmaas_sdk.bench.accuracy import ordered_tasks
-from lmaas_sdk.bench.resampling import Difference, Paired, difference_of
+from lmaas_sdk.bench.resampling import Difference, Drawn, Paired, difference_of, draws_of
 from lmaas_sdk.bench.results import CellResult, RowName
 
 __all__ = ["MARGIN", "AboveChance", "Comparison", "Comparisons", "compare", "comparisons_of"]
@@ -174,20 +174,20 @@ def compare(first: Sequence[CellResult], second: Sequence[CellResult], tasks: Se
     Returns:
         None where there is no such task.
     """
-    paired, seeds = dict[str, Paired](), dict[str, tuple[int, ...]]()
+    drawn, seeds = dict[str, Drawn](), dict[str, tuple[int, ...]]()
     for task in tasks:
         found = _paired(*({cell.seed: cell for cell in side if cell.task == task} for side in (first, second)))
         if found is not None:
-            paired[task], seeds[task] = found
-    if not paired:
+            drawn[task], seeds[task] = draws_of(found[0]), found[1]
+    if not drawn:
         return None
     return Comparison(
         str(first[0].row),
         str(second[0].row),
         seeds,
-        {task: difference_of([one]) for task, one in paired.items()},
-        difference_of(list(paired.values())),
-        tuple(task for task in tasks if task not in paired),
+        {task: difference_of([one]) for task, one in drawn.items()},
+        difference_of(list(drawn.values())),
+        tuple(task for task in tasks if task not in drawn),
     )
 
 
@@ -204,7 +204,7 @@ def _paired(first: _BySeed, second: _BySeed) -> tuple[Paired, tuple[int, ...]] |
     one = next(iter(first.values()))
     chosen = [[side[None]] if None in side else [side[seed] for seed in seeds] for side in sides]
     first_side, second_side = ([cell.predictions for cell in some] for some in chosen)
-    return Paired(one.metric, one.labels, first_side, second_side), seeds
+    return Paired(one.task, one.metric, one.labels, first_side, second_side), seeds
 
 
 def _seeds(side: _BySeed) -> set[int]:
