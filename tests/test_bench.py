@@ -186,13 +186,20 @@ async def test_a_backend_that_fails_for_good_leaves_the_journal(tmp_path: Path) 
 
 
 async def test_all_spend_from_one_budget(tmp_path: Path) -> None:
-    """Each through a child of its own; where it ends, what is cut short does not count as done."""
+    """Each through a child of its own; what is cut short does not count as done, and goes on to the same result."""
+    parts, whole = tmp_path / "parts", tmp_path / "whole"
+    for folder in (parts, whole):
+        await asyncio.to_thread(folder.mkdir)
     budget = Budget(evaluations=60)
-    ended = await measured(tmp_path, mock(), budget=budget)
+    ended = await measured(parts, mock(), budget=budget)
     assert [(one.status, one.record["evaluations"]) for one in ended] == [("done", 40), ("cut", 16)]
     assert budget.posted.evaluations == 56
-    ended = await measured(tmp_path, mock(), budget=Budget(evaluations=60))
-    assert [(one.status, one.cell.seed) for one in ended] == [("done", 2)]
+    more = mock()
+    ended = await measured(parts, more, budget=Budget(evaluations=60))
+    assert [(one.status, one.cell.seed, one.record["sessions"]) for one in ended] == [("done", 2, 2)]
+    await measured(whole, mock())
+    assert without_times((await records(parts))[-1])["choice"] == (await records(whole))[-1]["choice"]
+    assert (await records(parts))[-1]["test"] == (await records(whole))[-1]["test"]
 
 
 async def test_a_budget_that_pays_for_nothing_is_a_failure(tmp_path: Path) -> None:
@@ -202,16 +209,16 @@ async def test_a_budget_that_pays_for_nothing_is_a_failure(tmp_path: Path) -> No
 
 
 async def test_a_ledger_file_has_every_cell(tmp_path: Path) -> None:
-    """What an earlier try has spent is not taken from a new one's share."""
-    for status in ("cut", "done"):
+    """What an earlier try has spent is not taken from a new one's share; one that goes on has its own."""
+    found = []
+    for limit in (64, 64, 90):
         async with open_ledger(tmp_path / "ledger.db") as ledger:
-            budget = Budget(evaluations=64, name="bench", ledger=ledger)
-            ended = await measured(tmp_path, mock(), budget=budget, seeds=[1], evaluations=EVALUATIONS)
-            if status == "cut":
-                assert [one.status for one in ended] == ["done"]
-                await asyncio.to_thread((tmp_path / "results.jsonl").unlink)
-            else:
-                assert [(one.status, one.record["evaluations"]) for one in ended] == [("cut", 24)]
+            budget = Budget(evaluations=limit, name=f"bench {limit}", ledger=ledger)
+            (ended,) = await measured(tmp_path, mock(), budget=budget, seeds=[1], evaluations=EVALUATIONS)
+            found.append((ended.status, ended.record["evaluations"], budget.posted.evaluations))
+        if len(found) == 1:  # as if it had never been
+            await asyncio.to_thread((tmp_path / "results.jsonl").unlink)
+    assert found == [("done", 40, 40), ("cut", 24, 64), ("done", 40, 40)]
     assert (await asyncio.to_thread(verify_ledger, tmp_path / "ledger.db")).is_right
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ from lmaas_sdk.tuning.scheduler import first_failure
 __all__ = ["Benchmark", "CellEnded", "Status"]
 
 Status = Literal["done", "failed", "interrupted", "cut"]
-"""`cut`: a budget or quota that it shares with others ended it before its own did; like `failed` it is tried again."""
+"""`cut`: a budget or quota that it shares with others ended it before its own did; like all but `done` it goes on."""
 
 _GRACE_S = 20.0  # what is under way when a slice ends may still be answered
 
@@ -59,7 +60,7 @@ class Benchmark:
     Args:
         backend: The model.
         results: The results file, open.
-        work: A folder for the journals of searches that are not done; one is deleted with its cell done.
+        work: A folder for the journals of searches that are not done; one is deleted when its cell is.
         budget: What all cells spend from, each through a child of its own; None: no limit.
         jobs: Cells at once.
         despite_changes: Count what was measured on another engine as done, and go on with such a journal.
@@ -206,16 +207,15 @@ class Benchmark:
         return await measure(cell, setup, self._fitting)
 
     async def _share(self, cell: Cell, *, is_resumed: bool) -> Budget:
-        """The cell's own budget. One that is begun anew does not pay for what an earlier try of it spent."""
-        limits = Budget(evaluations=cell.evaluations, warn_at=())
-        child = self._budget.child(cell.stem, limits)
-        await child.ready()
-        for number in range(2, 1000):
-            if is_resumed or child.posted == Amounts():
-                break
-            child = self._budget.child(f"{cell.stem}-{number}", limits)
+        """The cell's own budget: that of its last try, where it goes on, else one that no earlier try has spent of."""
+        limits, last = Budget(evaluations=cell.evaluations, warn_at=()), None
+        for number in itertools.count(1):
+            child = self._budget.child(cell.stem if number == 1 else f"{cell.stem}-{number}", limits)
             await child.ready()
-        return child
+            if child.posted == Amounts():
+                return last if is_resumed and last is not None else child
+            last = child
+        raise AssertionError("a count has no end")
 
     def _judged(self, cell: Cell, measured: Measured) -> Status:
         """Whether it is done, or others have ended it whom it shares budget and quota with."""
@@ -229,12 +229,12 @@ class Benchmark:
     def _earlier(self, cell: Cell, journal: Path) -> Mapping[str, Any]:
         """The record of the try that this one goes on with; its times hold those of the ones before it."""
         last = next((one for one in reversed(self._results.records) if one["key"] == cell.key), {})
-        return last if last.get("status") in ("interrupted", "failed") and journal.exists() else {}
+        return last if last.get("status") in ("interrupted", "failed", "cut") and journal.exists() else {}
 
     def _keep(self, record: dict[str, Any], journal: Path, error: Exception | None) -> None:
         self._results.add(record)
         is_useless = isinstance(error, JournalError) and not isinstance(error, JournalInUse)
-        if record["status"] in ("done", "cut") or is_useless:
+        if record["status"] == "done" or is_useless:
             journal.unlink(missing_ok=True)
 
 
