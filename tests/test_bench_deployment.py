@@ -6,12 +6,15 @@ import asyncio
 import itertools
 import json
 import os
+import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks import deployment_table
 from lmaas_sdk import PRESETS, LmaasError, ModelLoadError, TaskError
 from lmaas_sdk.bench.configurations import CONFIGURATIONS
 from lmaas_sdk.bench.deployment import DeploymentRow, Traffic, measure_deployment
@@ -202,6 +205,14 @@ def job(configuration: str) -> UserJob:
     return UserJob(configuration, "mock", False, None, 40, 42, **sets)
 
 
+def test_a_users_process_begins_with_little() -> None:
+    """What would be in its memory and is no user's: reports, pictures, servers, torch."""
+    program = "import sys, lmaas_sdk.bench.user_process; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    heavy = {"torch", "transformers", "matplotlib", "jinja2", "rich", "scipy", "lmaas_backends"}
+    assert set() == heavy & set(done.stdout.split())
+
+
 async def test_a_users_error_comes_through() -> None:
     """What went wrong in the user's process is raised here, by its name."""
     async with user_process(None) as user:
@@ -226,19 +237,70 @@ async def test_a_user_does_not_outlive_its_measurement() -> None:
     assert (True, False) == (running, await asyncio.to_thread(Path(f"/proc/{user.pid}").exists))
 
 
-@pytest.mark.skipif("prompt-tuning" not in CONFIGURATIONS, reason="no gradient methods here")
+LOCAL_ONLY = """
+from lmaas_sdk import Unsupported
+from lmaas_sdk.bench.configurations import CONFIGURATIONS, Configuration
+from lmaas_sdk.methods import ManualPrompt
+
+
+class LocalOnly(ManualPrompt):
+    name = "model-tuning"
+
+    def __init__(self, backend, **options):
+        if type(backend).__name__ != "InProcessBackend":
+            raise Unsupported("this needs weights")
+        super().__init__(backend, **options)
+
+
+CONFIGURATIONS["local-only"] = Configuration(
+    "local-only", "Local Only", "model-tuning", lambda setup: LocalOnly(setup.backend, **setup.connection)
+)
+"""
+
+
 @LINUX
-def test_what_needs_gradients_is_measured_in_the_users_process(data: Path) -> None:
+def test_what_refuses_the_api_is_measured_in_the_users_process(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is no service: there is no server, nothing is sent, and the user has model and torch."""
-    setting = SETTING | {"max_length": 20}
-    (row,) = asyncio.run(measure_deployment(["prompt-tuning"], "sst2", data=data, **setting))
-    assert (False, True, True) == (row.as_a_service, row.deployment_efficient, row.user_loads_torch)
-    assert (None, None, None, {}, 0) == (
+    (tmp_path / "sitecustomize.py").write_text(LOCAL_ONLY)  # so that the user's process knows it, too
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setitem(CONFIGURATIONS, "local-only", CONFIGURATIONS["manual"])
+    (row,) = asyncio.run(measure_deployment(["local-only"], "sst2", data=data, **SETTING))
+
+    assert ("local-only", "model-tuning") == (row.configuration, row.method)
+    assert (False, False, True) == (row.as_a_service, row.deployment_efficient, row.user_loads_torch)
+    assert (None, None, None, None) == (
         row.server_memory_bytes,
+        row.server_memory_idle_bytes,
         row.upload_bytes,
         row.download_bytes,
-        row.traffic,
-        row.attempts,
     )
-    assert "server: there is no server" in row.memory_source
-    assert os.sysconf("SC_PAGE_SIZE") < (row.user_memory_bytes or 0)
+    assert ({}, 0) == (row.traffic, row.attempts)
+    assert "user: VmHWM of /proc/PID/status; server: there is no server" == row.memory_source
+
+
+def test_the_benchmark_keeps_rows_and_prints_them(
+    rows: dict[str, DeploymentRow], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row stands in the place of an older one like it; figures have their units, and a missing one is a dash."""
+    monkeypatch.setattr(sys, "argv", ["deployment_table", "--data", "FOLDER"])
+    path = tmp_path / "deployment.json"
+    for row in (*rows.values(), rows["manual"]):
+        deployment_table.keep(path, replace(row, test_metric=0.5, training_time_s=1.25, user_memory_bytes=2_000_000))
+    kept = deployment_table.known(path)
+    lines = deployment_table.table(kept).splitlines()
+
+    assert ["sst2@47 manual", f"sst2@47 {SEARCH}"] == list(kept)
+    assert {"python -m benchmarks.deployment_table --data FOLDER"} == {entry["command"] for entry in kept.values()}
+    assert lines[2].startswith("| sst2@20 | manual | yes | yes | 50.0 | 1.2 s | 2 MB | ")
+    assert lines[2].endswith(" MB | - | - |")
+    assert lines[3].endswith(" KB |")
+
+
+def test_a_search_has_its_evaluations_in_its_name() -> None:
+    """So that rows of different budgets stand beside each other; a budget of its own stays."""
+    names = ["manual", "black-box:paper", "black-box:paper@40"]
+    assert ["manual", "black-box:paper@8000", "black-box:paper@40"] == [
+        deployment_table.asked(name, 8000) for name in names
+    ]
