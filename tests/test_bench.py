@@ -218,7 +218,7 @@ async def test_a_ledger_file_has_every_cell(tmp_path: Path) -> None:
             found.append((ended.status, ended.record["evaluations"], budget.posted.evaluations))
         if len(found) == 1:  # as if it had never been
             await asyncio.to_thread((tmp_path / "results.jsonl").unlink)
-    assert found == [("done", 40, 40), ("cut", 24, 64), ("done", 40, 40)]
+    assert found == [("done", 40, 40), ("cut", 24, 64), ("done", 40, 16)]
     assert (await asyncio.to_thread(verify_ledger, tmp_path / "ledger.db")).is_right
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.backend import Backend, Limits
 from lmaas_sdk.bench.cells import Cell
@@ -20,12 +18,14 @@ from lmaas_sdk.bench.fitting import Fitting
 from lmaas_sdk.bench.known import known_of
 from lmaas_sdk.bench.measuring import Measured, cell_fields, measure
 from lmaas_sdk.bench.results import done_cells
+from lmaas_sdk.bench.shares import share_of
 from lmaas_sdk.bench.store import ResultsFile
 from lmaas_sdk.bench.surroundings import cpu_seconds, environment_of
 from lmaas_sdk.errors import BudgetExceeded, JournalError, JournalInUse, QuotaExceeded, RunFileError
 from lmaas_sdk.outside import outside
 from lmaas_sdk.traffic.cache import ReplyCache
 from lmaas_sdk.traffic.retry import RetryPolicy
+from lmaas_sdk.tuning.group_journals import Journals
 from lmaas_sdk.tuning.interruption import Interrupted, Stop, unless_stopped
 from lmaas_sdk.tuning.scheduler import first_failure
 
@@ -193,10 +193,10 @@ class Benchmark:
         return CellEnded(cell, status, record, error)
 
     async def _measured(self, cell: Cell, journal: Path) -> Measured:
-        budget = await self._share(cell, is_resumed=await asyncio.to_thread(journal.exists))
+        begun = await asyncio.to_thread(Journals(self._work).begun, cell.stem)
         setup = Setup(
             self._backend,
-            budget,
+            await share_of(self._budget, cell, begun),
             cell.seed,
             journal=journal,
             despite_changes=self._despite_changes,
@@ -205,17 +205,6 @@ class Benchmark:
             cache=self._cache,
         )
         return await measure(cell, setup, self._fitting)
-
-    async def _share(self, cell: Cell, *, is_resumed: bool) -> Budget:
-        """The cell's own budget: that of its last try, where it goes on, else one that no earlier try has spent of."""
-        limits, last = Budget(evaluations=cell.evaluations, warn_at=()), None
-        for number in itertools.count(1):
-            child = self._budget.child(cell.stem if number == 1 else f"{cell.stem}-{number}", limits)
-            await child.ready()
-            if child.posted == Amounts():
-                return last if is_resumed and last is not None else child
-            last = child
-        raise AssertionError("a count has no end")
 
     def _judged(self, cell: Cell, measured: Measured) -> Status:
         """Whether it is done, or others have ended it whom it shares budget and quota with."""
