@@ -106,7 +106,9 @@ from lmaas_sdk.traffic.cache_file import FileCache, open_cache
 from lmaas_sdk.traffic.quota_presets import QUOTA_PRESETS
 from lmaas_sdk.traffic.retry import RetryPolicy
 from lmaas_sdk.tuning.ask_tell import AskTell
+from lmaas_sdk.tuning.deep_subspace import DeepSubspace
 from lmaas_sdk.tuning.events import DevScored, Event, GenerationDone, Listener, Resumed, RunPlanned, Waiting
+from lmaas_sdk.tuning.frozen import FrozenPrompt
 from lmaas_sdk.tuning.group import TunerGroup
 from lmaas_sdk.tuning.group_result import GroupResult
 from lmaas_sdk.tuning.journal import Durability
@@ -149,6 +151,7 @@ __all__ = [
     "Conditions",
     "CorruptModel",
     "Dataset",
+    "DeepSubspace",
     "DevScored",
     "Durability",
     "EmptyClass",
@@ -159,6 +162,7 @@ __all__ = [
     "FeatureQuery",
     "FeatureReply",
     "FileCache",
+    "FrozenPrompt",
     "GenerationDone",
     "GroupResult",
     "History",

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from lmaas_sdk.accounting.prices import Price, Usage
 from lmaas_sdk.finite import all_finite
 from lmaas_sdk.texts import TextSet
+from lmaas_sdk.tuning.frozen import FrozenPrompt, in_layer_order
 from lmaas_sdk.tuning.subspace import Subspace
 
 __all__ = [
@@ -45,7 +46,7 @@ class Capabilities:
         top_k: It answers with the most likely words at the mask.
         idempotent: The same key answers the same bytes and bills once.
         deterministic: The same query has the same logits, bit for bit.
-        layers: A prompt may enter layers other than 0.
+        layers: In layout `add` a prompt may enter layers other than 0, beside frozen ones in others.
         precise: It computes in fewer bits than float32, unless a query is `precise`.
     """
 
@@ -134,6 +135,8 @@ class ScoreQuery:
             candidate.
         precise: Compute in float32. A backend that does so anyway, or cannot, ignores it: only where the card claims
             `precise` does it make a difference.
+        frozen: Prompts of other layers, the same under every candidate: of the same length, width and layout, no two in
+            one layer. They are kept in the order of their layers.
     """
 
     texts: TextSet | str
@@ -142,18 +145,28 @@ class ScoreQuery:
     subspace: Subspace | None = None
     Z: NDArray[np.float32] | None = None
     precise: bool = False
+    frozen: tuple[FrozenPrompt, ...] = ()
 
     def __post_init__(self) -> None:
         if (self.subspace is None) != (self.Z is None):
             raise ValueError("a query has both subspace and Z, or neither (the manual prompt)")
         if self.subspace is not None and self.Z is not None:
             _check_candidates(self.Z, self.subspace.d)
+        if self.frozen and self.subspace is None:
+            raise ValueError("frozen prompts stand beside candidates: give one layer's prompt as subspace and Z")
+        if self.frozen and self.subspace is not None:
+            object.__setattr__(self, "frozen", in_layer_order(self.subspace, self.frozen))
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"top_k is at least 1, not {self.top_k}")
 
     @property
     def n_candidates(self) -> int:
         return 1 if self.Z is None else len(self.Z)
+
+    @property
+    def subspaces(self) -> tuple[Subspace, ...]:
+        """That of the candidates and those of the frozen prompts; empty: the manual prompt."""
+        return () if self.subspace is None else (self.subspace, *(prompt.subspace for prompt in self.frozen))
 
 
 def _check_candidates(Z: NDArray[np.float32], d: int) -> None:

@@ -13,7 +13,7 @@ from lmaas_sdk.accounting.spend import Purpose
 from lmaas_sdk.backend import FeatureQuery, ModelCard, ScoreQuery
 from lmaas_sdk.texts import TextSet
 
-__all__ = ["Call", "Endpoint", "actual_amounts", "endpoint_of", "n_texts_of", "priced_call"]
+__all__ = ["Call", "Endpoint", "actual_amounts", "endpoint_for", "endpoint_of", "n_texts_of", "priced_call"]
 
 Endpoint = Literal["score", "features"]
 
@@ -38,6 +38,11 @@ class Call:
 def endpoint_of(query: ScoreQuery | FeatureQuery) -> Endpoint:
     """Which of the backend's calls answers a query."""
     return "features" if isinstance(query, FeatureQuery) else "score"
+
+
+def endpoint_for(purpose: Purpose) -> Endpoint:
+    """Where a run's calls of this purpose go."""
+    return "features" if purpose == "features" else "score"
 
 
 def n_texts_of(query: ScoreQuery | FeatureQuery) -> int | None:

@@ -27,7 +27,7 @@ from lmaas_sdk.backend import (
     ScoreQuery,
     ScoreReply,
 )
-from lmaas_sdk.calls import Call, Endpoint, actual_amounts, endpoint_of, priced_call
+from lmaas_sdk.calls import Call, Endpoint, actual_amounts, endpoint_for, endpoint_of, priced_call
 from lmaas_sdk.errors import AttemptTimeout, BudgetExceeded
 from lmaas_sdk.reply_checks import check_reply, check_usage
 from lmaas_sdk.sending import Order, Sending, resolve, within
@@ -203,7 +203,7 @@ class Client:
         Raises:
             BudgetExceeded: What was lost does not fit into the budget.
         """
-        label = Label(purpose, self._routes.to("score").scope, key)
+        label = Label(purpose, self._routes.to(endpoint_for(purpose)).scope, key)
         if not is_booked:
             for hold in await self._purse.hold_all(worst, [label] * len(worst)):
                 await hold.mark_sent()
@@ -212,20 +212,20 @@ class Client:
         for lost in self.budget.ledger.unknown(label.endpoint, key):
             note(lost.id, purpose, lost.amounts, key)
 
-    async def booked(self, keys: Sequence[str]) -> dict[str, Amounts]:
-        """What an earlier process has booked for scoring under each of these keys, of those that a ledger file has.
+    async def booked(self, keys: Sequence[str], endpoint: Endpoint) -> dict[str, Amounts]:
+        """What an earlier process has booked at an endpoint under each of these keys, of those that a ledger file has.
 
         Those that nobody knows the cost of are left out.
         """
-        ledger, scope = self.budget.ledger, self._routes.to("score").scope
+        ledger, scope = self.budget.ledger, self._routes.to(endpoint).scope
         return await ledger.posted(scope, [key for key in keys if not ledger.unknown(scope, key)]) if keys else {}
 
-    def note_settled(self, key: str) -> None:
+    def note_settled(self, key: str, endpoint: Endpoint) -> None:
         """Notes that a call is booked whose answer an earlier process did not live to keep.
 
         Asked for again, it is a bare call, where the provider bills a key once.
         """
-        self._settled.add((self._routes.to("score").scope, key))
+        self._settled.add((self._routes.to(endpoint).scope, key))
 
     def _is_paid(self, label: Label) -> bool:
         """Whether an attempt under this key has been paid for already, of a provider that bills a key once."""

@@ -10,6 +10,7 @@ import pytest
 from lmaas_sdk import methods
 from lmaas_sdk.methods import (
     BlackBoxTuning,
+    DeepBlackBoxTuning,
     FeatureBiLSTM,
     FeatureLinear,
     InContextLearning,
@@ -23,7 +24,16 @@ PAGE = (Path(__file__).resolve().parent.parent / "docs" / "methods.md").read_tex
 PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
-METHODS = (ManualPrompt, InContextLearning, FeatureLinear, FeatureBiLSTM, BlackBoxTuning, PromptTuning, ModelTuning)
+METHODS = (
+    ManualPrompt,
+    InContextLearning,
+    FeatureLinear,
+    FeatureBiLSTM,
+    BlackBoxTuning,
+    DeepBlackBoxTuning,
+    PromptTuning,
+    ModelTuning,
+)
 
 
 def run(program: str) -> None:
@@ -36,7 +46,7 @@ def test_the_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     run(PROGRAMS[0])
     *lines, last = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in lines] == [
-        [name, "accuracy"] for name in ("manual", "manual", "in-context", "black-box")
+        [name, "accuracy"] for name in ("manual", "manual", "in-context", "deep-black-box", "black-box")
     ]
     assert [line.split()[3] for line in lines[:3]] == ["1", "2", "2"]
     assert last == "black-box ['positive', 'negative']"
@@ -57,7 +67,7 @@ def test_the_method_of_ones_own_runs(
 ) -> None:
     """It is fitted, saved, and loaded by its name."""
     monkeypatch.chdir(tmp_path)
-    run(PROGRAMS[2])
+    run(PROGRAMS[3])
     assert capsys.readouterr().out == "['positive']\n"
 
 
@@ -66,7 +76,7 @@ def test_the_gradient_methods_run(
 ) -> None:
     """Both learn without a call, and the prompt is used behind an API."""
     monkeypatch.chdir(tmp_path)
-    run(PROGRAMS[1])
+    run(PROGRAMS[2])
     assert capsys.readouterr().out.splitlines() == [
         "prompt-tuning 20 True 0",
         "model-tuning 5 True 0",

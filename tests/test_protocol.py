@@ -57,6 +57,7 @@ from lmaas_sdk.errors import (
     VerbalizerError,
 )
 from lmaas_sdk.texts import MASK, LabelWords, Piece, TextSet
+from lmaas_sdk.tuning.frozen import FrozenPrompt
 from lmaas_sdk.tuning.subspace import Subspace
 
 FORMS = pytest.mark.parametrize("form", [JSON, TENSORS])
@@ -108,6 +109,27 @@ def test_a_score_query_survives_the_wire(form: str, z_dtype: str, texts: TextSet
     assert ("m", texts, (1, 0), 2, SUBSPACE) == (model, read.texts, read.rows, read.top_k, read.subspace)
     assert read.Z is not None
     assert ("float32", Z.tolist()) == (read.Z.dtype.name, read.Z.tolist())
+
+
+@FORMS
+@pytest.mark.parametrize("z_dtype", ["float32", "float16"])
+def test_frozen_prompts_survive_the_wire(form: str, z_dtype: str) -> None:
+    """Each with its subspace and its z, whose sizes may differ."""
+    frozen = tuple(
+        FrozenPrompt(replace(SUBSPACE, d=d, layers=(d,)), np.arange(d, dtype=np.float32) / 2) for d in (1, 2, 5)
+    )
+    asked = ScoreQuery("c" * 64, subspace=SUBSPACE, Z=np.ones((2, 3), np.float32), frozen=frozen[::-1])
+    _, read = read_score(through(score_message(asked, "m", z_dtype=z_dtype), form, SCORE_ARRAYS))
+
+    expected = [(one.subspace, "float32", one.z.tolist()) for one in frozen]
+    assert expected == [(one.subspace, one.z.dtype.name, one.z.tolist()) for one in read.frozen]
+
+
+def test_a_query_without_frozen_prompts_says_nothing_of_them() -> None:
+    """Its body is what it was before there were any."""
+    message = score_message(ScoreQuery("c" * 64, subspace=SUBSPACE, Z=np.zeros((1, 3), np.float32)), "m")
+
+    assert ({"texts", "model", "subspace"}, {"Z"}) == (message.fields.keys(), message.arrays.keys())
 
 
 def test_the_manual_prompt_needs_neither_subspace_nor_candidates() -> None:
@@ -219,6 +241,14 @@ def with_subspace(**fields: object) -> bytes:
     return changed(subspace={**SUBSPACE.to_wire(), **fields})
 
 
+AT_LAYER_1: dict[str, object] = SUBSPACE.to_wire() | {"layers": [1]}
+ONE_Z: dict[str, object] = {"dtype": "float32", "shape": [3], "data": "AACAPwAAAEAAAEBA"}
+
+
+def with_frozen(*subspaces: object, **fields: object) -> bytes:
+    return changed(frozen=list(subspaces), frozen_z=ONE_Z | fields)
+
+
 MALFORMED = {
     "empty": (b"", "not JSON"),
     "not json": (b"{", "not JSON"),
@@ -261,6 +291,21 @@ MALFORMED = {
     "subspace scale huge": (with_subspace(scale=10**400), "too large a number"),
     "subspace seed": (with_subspace(seed="x"), "subspace.seed is a whole number"),
     "subspace layers": (with_subspace(layers=[-1]), "layer"),
+    "frozen without its z": (changed(frozen=[AT_LAYER_1]), "with frozen_z"),
+    "frozen z without frozen": (changed(frozen_z=GOOD["Z"]), "a list of subspaces"),
+    "frozen empty": (with_frozen(), "at least one"),
+    "frozen not a subspace": (with_frozen(3), "subspace is an object"),
+    "frozen of two axes": (with_frozen(AT_LAYER_1, shape=[1, 3]), "an array of one axis"),
+    "frozen of another d": (with_frozen(AT_LAYER_1 | {"d": 2}), "together, 2 numbers, not 3"),
+    "frozen too few": (with_frozen(AT_LAYER_1, AT_LAYER_1 | {"layers": [2]}), "together, 6 numbers, not 3"),
+    "frozen where it is searched": (with_frozen(AT_LAYER_1 | {"layers": [0]}), "layer 0 has two prompts"),
+    "frozen of another length": (with_frozen(AT_LAYER_1 | {"prompt_tokens": 3}), "one prompt_tokens, not 2 and 3"),
+    "frozen of another layout": (with_frozen(AT_LAYER_1 | {"layout": "add"}), "one layout, not 'cat' and 'add'"),
+    "frozen NaN": (with_frozen(AT_LAYER_1, data="AADAfwAAAEAAAEBA"), "frozen_z: the z frozen at layers (1,) holds NaN"),
+    "frozen without a subspace": (
+        changed(frozen=[AT_LAYER_1], frozen_z=ONE_Z, subspace=..., Z=...),
+        "frozen prompts stand beside candidates",
+    ),
     "Z of another d": (with_z(shape=[3, 1]), "d = 3 here"),
     "Z flat": (with_z(shape=[3]), "Z has shape"),
     "Z too short": (with_z(shape=[2, 3]), "has 24 bytes, not 12"),

@@ -10,6 +10,7 @@ import pytest
 from lmaas_sdk.backend import Capabilities, FeatureQuery, Limits, ModelCard, ScoreQuery
 from lmaas_sdk.texts import MASK, LabelWords, Piece, TextSet
 from lmaas_sdk.traffic.query_digest import query_digest
+from lmaas_sdk.tuning.frozen import FrozenPrompt
 from lmaas_sdk.tuning.subspace import Subspace
 
 CARD = ModelCard("m", 8, 100, 64, "<mask>", Capabilities(), tokenizer_digest="t", fingerprint="f")
@@ -19,6 +20,7 @@ SUBSPACE = Subspace(4, 2, 8)
 Z = np.arange(8, dtype=np.float32).reshape(2, 4)
 QUERY = ScoreQuery(TEXTS, subspace=SUBSPACE, Z=Z)
 PLAIN = ScoreQuery(TEXTS)
+FROZEN = FrozenPrompt(Subspace(4, 2, 8, layers=(1,)), np.ones(4, np.float32))
 FEATURES = FeatureQuery(TEXTS)
 
 
@@ -43,6 +45,11 @@ DIFFERENT = [
     (replace(QUERY, top_k=4), CARD),
     (replace(QUERY, precise=True), CARD),
     (replace(PLAIN, precise=True), CARD),
+    (replace(QUERY, frozen=(FROZEN,)), CARD),
+    (replace(QUERY, frozen=(FrozenPrompt(FROZEN.subspace, 2 * FROZEN.z),)), CARD),
+    (replace(QUERY, frozen=(FrozenPrompt(Subspace(4, 2, 8, layers=(2,)), FROZEN.z),)), CARD),
+    (replace(QUERY, frozen=(FROZEN, FrozenPrompt(Subspace(4, 2, 8, layers=(2,)), FROZEN.z))), CARD),
+    (replace(QUERY, frozen=(FROZEN,), precise=True), CARD),
     (replace(QUERY, rows=(0,)), CARD),
     (replace(QUERY, rows=(1,)), CARD),
     (replace(QUERY, rows=(1, 0)), CARD),
@@ -75,6 +82,13 @@ def test_a_set_and_its_digest_are_the_same_texts(query: ScoreQuery | FeatureQuer
 def test_the_layout_in_memory_does_not_count(Z_elsewhere: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> None:
     """Equal candidates, however they lie in memory."""
     assert query_digest(QUERY, CARD) == query_digest(replace(QUERY, Z=Z_elsewhere), CARD)
+
+
+def test_the_order_in_which_frozen_prompts_were_given_does_not_count() -> None:
+    """They stand in different layers, and a query has them in the order of those."""
+    frozen = (FROZEN, FrozenPrompt(Subspace(4, 2, 8, layers=(2,)), FROZEN.z))
+    digests = {query_digest(replace(QUERY, frozen=given), CARD) for given in (frozen, frozen[::-1])}
+    assert 1 == len(digests)
 
 
 def test_limits_and_prices_do_not_count() -> None:

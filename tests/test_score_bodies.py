@@ -11,6 +11,7 @@ from lmaas_backends.roberta.protocol import JSON, TENSORS, decode_message, encod
 from lmaas_backends.roberta.wire_queries import SCORE_ARRAYS, read_score, score_message
 from lmaas_backends.score_bodies import ScoreBodies
 from lmaas_sdk.backend import ScoreQuery
+from lmaas_sdk.tuning.frozen import FrozenPrompt
 from lmaas_sdk.tuning.subspace import Subspace
 
 SET = "c" * 64
@@ -22,6 +23,9 @@ ALIKE = [
     replace(QUERY, top_k=2),
     replace(QUERY, Z=np.ones((1, 3), np.float32)),
     replace(QUERY, subspace=Subspace(3, 2, 4, seed=1)),
+    replace(QUERY, frozen=(FrozenPrompt(Subspace(3, 2, 4, layers=(1,)), np.ones(3, np.float32)),)),
+    replace(QUERY, frozen=(FrozenPrompt(Subspace(3, 2, 4, layers=(2,)), np.ones(3, np.float32)),)),
+    replace(QUERY, frozen=(FrozenPrompt(Subspace(3, 2, 4, layers=(2,)), np.zeros(3, np.float32)),)),
 ]
 
 

@@ -173,6 +173,22 @@ def reversed_ranks(query: ScoreQuery, logits: NDArray[np.float32]) -> NDArray[np
     return logits if query.top_k is None else logits[..., ::-1]
 
 
+async def without_frozen(inner: MockBackend, query: ScoreQuery, key: str) -> ScoreReply:
+    return await inner.score(replace(query, frozen=()), key=key)
+
+
+async def at_layer_0_alone(inner: MockBackend, query: ScoreQuery, key: str) -> ScoreReply:
+    if query.frozen and query.subspace is not None and query.subspace.layers == (0,):
+        query = replace(query, frozen=())
+    return await inner.score(query, key=key)
+
+
+async def at_any_layer(inner: MockBackend, query: ScoreQuery, key: str) -> ScoreReply:
+    if query.subspace is not None and max(query.subspace.layers) > 1:
+        query = replace(query, subspace=replace(query.subspace, layers=(1,)))
+    return await inner.score(query, key=key)
+
+
 def everything_but(**lacks: Any) -> Capabilities:
     return replace(MockBackend().card.capabilities, **lacks)
 
@@ -199,6 +215,9 @@ BROKEN: list[tuple[str, Callable[[], Broken]]] = [
     ("top-k", lambda: Broken(score=changed(reversed_ranks))),
     ("features", NarrowFeatures),
     ("arrays", NamelessArrays),
+    ("layers", lambda: Broken(score=without_frozen)),
+    ("layers", lambda: Broken(score=at_layer_0_alone)),
+    ("layers", lambda: Broken(score=at_any_layer)),
     ("unsupported", lambda: Broken(capabilities=everything_but(top_k=False))),
     ("unsupported", lambda: Broken(capabilities=everything_but(features=False))),
     ("unsupported", lambda: Broken(capabilities=everything_but(layouts=("add",)))),

@@ -189,7 +189,7 @@ class RemoteBackend:
             LmaasError: As `HttpCalls.post`.
         """
         texts = self._text_set(query)
-        return await self._with_known_texts(query, self._score_once, texts, subspace=query.subspace, key=key)
+        return await self._with_known_texts(query, self._score_once, texts, subspaces=query.subspaces, key=key)
 
     async def features(self, query: FeatureQuery, *, key: str) -> FeatureReply:
         """One attempt of a feature call.
@@ -205,7 +205,7 @@ class RemoteBackend:
             LmaasError: As `HttpCalls.post`.
         """
         texts = self._text_set(query)
-        return await self._with_known_texts(query, self._features_once, texts, subspace=None, key=key)
+        return await self._with_known_texts(query, self._features_once, texts, subspaces=(), key=key)
 
     async def register(self, texts: TextSet, subspace: Subspace | None = None) -> Registration:
         """Has the server take a text set in and count its tokens; asked again, the answer is remembered.
@@ -279,7 +279,7 @@ class RemoteBackend:
         attempt: Callable[[_Q, TextSet | None, str], Awaitable[_T]],
         texts: TextSet | None,
         *,
-        subspace: Subspace | None,
+        subspaces: Sequence[Subspace],
         key: str,
     ) -> _T:
         """Sends a query with the digest of its texts, registering them first where the server does not have them.
@@ -289,10 +289,11 @@ class RemoteBackend:
         """
         if texts is None:
             return await attempt(query, None, key)
+        subspace = subspaces[0] if subspaces else None
         if not self._sets.times(texts.digest):
             await self._take_in(texts, subspace)
         stale = self._sets.times(texts.digest)
-        stale_arrays = {digest: self._arrays.times(digest) for digest in _arrays_of(subspace)}
+        stale_arrays = {digest: self._arrays.times(digest) for digest in _arrays_of(subspaces)}
         try:
             return await attempt(query, texts, key)
         except UnknownDataset:
@@ -353,9 +354,9 @@ def _counted_as(texts: TextSet, subspace: Subspace | None) -> _CountedAs:
     return texts.digest, None if subspace is None else subspace.digest
 
 
-def _arrays_of(subspace: Subspace | None) -> list[str]:
-    """Digests of the uploaded arrays that a subspace names."""
-    named = () if subspace is None else (subspace.projection, subspace.base)
+def _arrays_of(subspaces: Sequence[Subspace]) -> list[str]:
+    """Digests of the uploaded arrays that subspaces name."""
+    named = [name for subspace in subspaces for name in (subspace.projection, subspace.base)]
     return [name for name in named if name is not None and name not in NAMED_PROJECTIONS]
 
 

@@ -104,7 +104,7 @@ class ReplicatedBackend:
         Raises:
             LmaasError: As `RemoteBackend.score`.
         """
-        known, arrays = self._with_texts(query), _arrays_of(query.subspace)
+        known, arrays = self._with_texts(query), _arrays_of(*query.subspaces)
         tokens = self._tokens(query, query.subspace) * query.n_candidates
         return await self._asked(lambda server: server.score(known, key=key), tokens=tokens, arrays=arrays)
 
@@ -126,7 +126,7 @@ class ReplicatedBackend:
         counted_as = texts.digest, "" if subspace is None else subspace.digest
         registration = self._counts.get(counted_as)
         if registration is None:
-            arrays = _arrays_of(subspace)
+            arrays = () if subspace is None else _arrays_of(subspace)
             registration = await self._asked(
                 lambda server: server.register(texts, subspace), arrays=arrays, passed_on=_NOT_ANSWERED
             )
@@ -242,6 +242,7 @@ class ReplicatedBackend:
         return sum(counts[row] for row in query.rows if 0 <= row < len(counts))
 
 
-def _arrays_of(subspace: Subspace | None) -> tuple[str, ...]:
-    """Digests of the uploaded arrays that a subspace may name."""
-    return () if subspace is None else tuple(name for name in (subspace.projection, subspace.base) if name is not None)
+def _arrays_of(*subspaces: Subspace) -> tuple[str, ...]:
+    """Digests of the uploaded arrays that subspaces may name."""
+    names = (name for subspace in subspaces for name in (subspace.projection, subspace.base))
+    return tuple(name for name in names if name is not None)

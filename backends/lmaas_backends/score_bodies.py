@@ -6,7 +6,7 @@ from collections.abc import Hashable
 
 from lmaas_backends.roberta.protocol import TENSORS, encode_message, frame_head, framed
 from lmaas_backends.roberta.stores import BoundedStore
-from lmaas_backends.roberta.wire_queries import score_message
+from lmaas_backends.roberta.wire_queries import score_arrays, score_message
 from lmaas_sdk.backend import ScoreQuery
 from lmaas_sdk.texts import TextSet
 
@@ -33,9 +33,10 @@ class ScoreBodies:
         if self._media_type != TENSORS or isinstance(texts, TextSet) or query.subspace is None or query.Z is None:
             message = score_message(query, self._model, z_dtype=self._z_dtype, texts=texts)
             return encode_message(message, self._media_type)
-        alike = (texts, query.rows, query.top_k, query.subspace.digest, query.Z.shape, query.precise)
+        prompts = tuple(subspace.digest for subspace in query.subspaces)
+        alike = (texts, query.rows, query.top_k, prompts, query.Z.shape, query.precise)
         head = self._heads.get(alike)
         if head is None:
             head = frame_head(score_message(query, self._model, z_dtype=self._z_dtype, texts=texts))
             self._heads.put(alike, head, len(head))
-        return framed(head, (query.Z.astype(self._z_dtype, copy=False),))
+        return framed(head, score_arrays(query, self._z_dtype).values())

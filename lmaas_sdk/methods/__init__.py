@@ -2,6 +2,7 @@
 
 from lmaas_sdk.methods.black_box import BlackBoxPredictor, BlackBoxTuning
 from lmaas_sdk.methods.calibration import CONTENT_FREE
+from lmaas_sdk.methods.deep import DEEP_PRESET, DeepBlackBoxPredictor, DeepBlackBoxTuning
 from lmaas_sdk.methods.demonstrations import MOST_SHOTS, draw_demonstrations
 from lmaas_sdk.methods.descent import TrainingRecord
 from lmaas_sdk.methods.feature_bilstm import FeatureBiLSTM, FeatureBiLSTMPredictor
@@ -17,9 +18,12 @@ from lmaas_sdk.methods.trainable import TrainableBackend, Training
 
 __all__ = [
     "CONTENT_FREE",
+    "DEEP_PRESET",
     "MOST_SHOTS",
     "BlackBoxPredictor",
     "BlackBoxTuning",
+    "DeepBlackBoxPredictor",
+    "DeepBlackBoxTuning",
     "FeatureBiLSTM",
     "FeatureBiLSTMPredictor",
     "FeatureLinear",

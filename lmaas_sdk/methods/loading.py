@@ -11,6 +11,7 @@ from lmaas_sdk.client import Client
 from lmaas_sdk.errors import PredictorFileError
 from lmaas_sdk.methods.black_box import BlackBoxPredictor
 from lmaas_sdk.methods.connection import Connection
+from lmaas_sdk.methods.deep import DeepBlackBoxPredictor
 from lmaas_sdk.methods.feature_bilstm import FeatureBiLSTMPredictor
 from lmaas_sdk.methods.feature_linear import FeatureLinearPredictor
 from lmaas_sdk.methods.in_context import InContextPredictor
@@ -33,6 +34,7 @@ _OURS: Mapping[str, Restore] = {
     FeatureLinearPredictor.name: FeatureLinearPredictor.restored,
     FeatureBiLSTMPredictor.name: FeatureBiLSTMPredictor.restored,
     BlackBoxPredictor.name: BlackBoxPredictor.restored,
+    DeepBlackBoxPredictor.name: DeepBlackBoxPredictor.restored,
     PromptTuningPredictor.name: PromptTuningPredictor.restored,
     ModelTuningPredictor.name: ModelTuningPredictor.restored,
 }

@@ -159,6 +159,10 @@ def _check(path: Path, header: Recorded, *, is_own: bool, has_search: bool) -> N
             f"the run of {path} minimised {header.preset.objective!r}: a landscape is made of cross entropies "
             "(objective 'ce')"
         )
+    if header.layers is not None:
+        raise JournalError(
+            f"the run of {path} searched several layers: a landscape is that of one prompt, at the embedding output"
+        )
     if is_own and not has_search:
         raise JournalError(
             f"the run of {path} had a search of its own: give recorded_landscape the optimizer= that it was begun with"

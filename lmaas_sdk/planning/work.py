@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache, partial
 
-import numpy as np
-
 from lmaas_sdk.accounting.amounts import UNITS, Amounts
 from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.accounting.money import usd
 from lmaas_sdk.accounting.spend import Purpose
 from lmaas_sdk.calls import n_texts_of
 from lmaas_sdk.client import Client
-from lmaas_sdk.tuning.parts import Part
+from lmaas_sdk.tuning.parts import Part, blank
 from lmaas_sdk.tuning.plan import DEFAULT_EVALUATIONS, Plan, RunCosts, is_limited
 from lmaas_sdk.tuning.preparation import LabelledTexts
 from lmaas_sdk.tuning.racing import Racing, rungs
@@ -171,8 +169,7 @@ def _least_wall_s(budget: Budget) -> float | None:
 def _step(
     scheduler: Scheduler, texts: LabelledTexts, candidates: int, purpose: Purpose, *, rows: tuple[int, ...] | None
 ) -> Step:
-    subspace = texts.scorable.subspace
-    Z = None if subspace is None else np.zeros((candidates, subspace.d), np.float32)
+    Z = blank(texts.scorable.subspace, candidates, apart=purpose != "train")
     return tuple(map(_ask, scheduler.parts(texts.scorable, Z, purpose, label="planning", rows=rows)))
 
 

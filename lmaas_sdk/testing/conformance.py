@@ -28,6 +28,7 @@ RULES: dict[str, Rule] = {
     "top-k": rules_answers.top_k,
     "features": rules_answers.features,
     "arrays": rules_inputs.arrays,
+    "layers": rules_answers.layers,
     "unsupported": rules_inputs.unsupported,
     "invalid-queries": rules_inputs.invalid_queries,
     "unknown-digests": rules_inputs.unknown_digests,

@@ -12,6 +12,7 @@ from lmaas_sdk.backend import FeatureQuery, ScoreQuery, ScoreReply, TextRegistry
 from lmaas_sdk.errors import InvalidQuery
 from lmaas_sdk.testing.probe import Probe
 from lmaas_sdk.texts import TextSet
+from lmaas_sdk.tuning.frozen import FrozenPrompt
 from lmaas_sdk.tuning.subspace import NAMED_PROJECTIONS, Layout
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "concurrency",
     "features",
     "label_logits",
+    "layers",
     "precise",
     "repeatability",
     "rows",
@@ -32,6 +34,7 @@ __all__ = [
 _CLOSE = 1e-3  # what packing a text differently may change where bits are not promised
 _FEWER_BITS = 0.1  # of the largest logit: what a model may lose that computes in 8 significant bits
 _AT_ONCE = 16
+_NO_LAYER = 1_000_000  # deeper than any model
 
 
 async def card(probe: Probe) -> None:
@@ -184,6 +187,30 @@ async def features(probe: Probe) -> None:
     some = await probe.features(FeatureQuery(probe.texts, rows=(2, 0)))
     order = np.allclose(some.features, first.features[[2, 0]], atol=_CLOSE)
     probe.require(order or not probe.card.capabilities.deterministic, "features of rows=(2, 0) are not in that order")
+
+
+async def layers(probe: Probe) -> None:
+    """Where claimed, prompts of layers 0 and 1 act together, and it is all one which of them is searched."""
+    can = probe.card.capabilities
+    if not can.layers or "add" not in can.layouts or not can.projections:
+        return
+    first = probe.subspace("add")
+    second = replace(first, layers=(1,), seed=first.seed + 1)
+    deep = probe.soft_query(2, subspace=second)
+    if deep.Z is None:
+        return
+    z = deep.Z[0]
+    alone = await probe.score(deep)
+    both = await probe.score(replace(deep, frozen=(FrozenPrompt(first, z),)))
+    _check_logits(probe, both, 2)
+    probe.require(not np.array_equal(both.logits[0], both.logits[1]), "two candidates at layer 1 have the same logits")
+    probe.require(not np.array_equal(both.logits, alone.logits), "a prompt frozen at layer 0 changes no logits")
+    turned = replace(deep, subspace=first, Z=deep.Z[:1], frozen=(FrozenPrompt(second, deep.Z[1]),))
+    close = np.allclose((await probe.score(turned)).logits[0], both.logits[1], atol=_CLOSE)
+    holds = close or not can.deterministic
+    probe.require(holds, "a prompt has other logits where layer 0 is searched and layer 1 frozen than the reverse")
+    nowhere = replace(deep, subspace=replace(second, layers=(_NO_LAYER,)))
+    await probe.refuses(InvalidQuery, lambda: probe.score(nowhere), f"a prompt at layer {_NO_LAYER}")
 
 
 async def concurrency(probe: Probe) -> None:

@@ -27,8 +27,11 @@ def query_digest(query: ScoreQuery | FeatureQuery, card: ModelCard) -> str:
         return hashed.hexdigest()
     prompt = None if query.subspace is None else query.subspace.digest
     shape = None if query.Z is None else query.Z.shape
-    precise = ["precise"] if query.precise else []  # so that other queries keep the digests that files know them by
-    hashed.update(repr(["score", *parts, query.top_k, prompt, shape, *precise]).encode("utf-8", "surrogatepass"))
-    if query.Z is not None:
-        hashed.update(np.ascontiguousarray(query.Z, dtype="<f4").data)
+    # said only where it is so, and other queries keep the digests that files know them by
+    precise = ["precise"] if query.precise else []
+    frozen = [["frozen", *(one.subspace.digest for one in query.frozen)]] if query.frozen else []
+    asked = ["score", *parts, query.top_k, prompt, shape, *precise, *frozen]
+    hashed.update(repr(asked).encode("utf-8", "surrogatepass"))
+    for numbers in () if query.Z is None else (query.Z, *(one.z for one in query.frozen)):
+        hashed.update(np.ascontiguousarray(numbers, dtype="<f4").data)
     return hashed.hexdigest()

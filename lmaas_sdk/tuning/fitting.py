@@ -24,12 +24,14 @@ from lmaas_sdk.outside import outside
 from lmaas_sdk.planning.estimated import Estimate
 from lmaas_sdk.planning.foreseen import foreseen
 from lmaas_sdk.tasks import Dataset
+from lmaas_sdk.tuning.deep_subspace import DeepSubspace, Space
 from lmaas_sdk.tuning.events import RunPlanned, dev_scored_of, generations_of
 from lmaas_sdk.tuning.generation import GenerationScorer
 from lmaas_sdk.tuning.horizon import Horizon
 from lmaas_sdk.tuning.interruption import Interrupted, unless_stopped
 from lmaas_sdk.tuning.journal import Journal
 from lmaas_sdk.tuning.journal_place import JournalPlace, opened_journal
+from lmaas_sdk.tuning.layers import Layers, deepened, features_cost, layer_std, layers_of, layerwise
 from lmaas_sdk.tuning.optimizer import MakeOptimizer, Optimizer, check_is_search
 from lmaas_sdk.tuning.persistence import Health
 from lmaas_sdk.tuning.plan import Plan, RunCosts, plan_run
@@ -75,6 +77,7 @@ class Fit:
         place: Where its journal is; None: it keeps none.
         around: What it listens to.
         estimate: What was made of it beforehand; None: it is made before the first call.
+        layers: The layers that are searched one after another; None: one prompt is searched, at the embedding output.
     """
 
     client: Client
@@ -87,6 +90,7 @@ class Fit:
     place: JournalPlace | None
     around: Surroundings
     estimate: Estimate | None = None
+    layers: Layers | None = None
 
     async def result(self, datasets: Mapping[str, Dataset | None]) -> TuningResult:
         """Runs it.
@@ -99,7 +103,8 @@ class Fit:
         """
         card = self.client.backend.card
         subspace = self.preset.subspace(card, self.seed)
-        data = await prepare(self.client, subspace, datasets=datasets)
+        searched = subspace if self.layers is None else DeepSubspace.provisional(subspace)
+        data = await prepare(self.client, searched, datasets=datasets)
         settings = self._settings(subspace, data)
         versions = await asyncio.to_thread(versions_of, card)
         recorded = None if self.place is None else self.place.recorded
@@ -109,7 +114,7 @@ class Fit:
             is_raced = recorded.races
         racing = Racing() if is_raced else None
         candidates = self.preset.population + self.scheduling.over_ask
-        costs = run_costs(self.client.backend, self.preset, data, candidates=candidates, racing=racing)
+        costs = await self._costs(data, candidates=candidates, racing=racing)
         budget = effective_budget(self.given, costs, candidates)
         if recorded is None:
             plan = plan_run(budget, costs)
@@ -137,11 +142,19 @@ class Fit:
             one.estimate = estimate
             return await one.result(budget, costs, plan, racing=racing, run_id=str(header["run"]))
 
+    async def _costs(self, data: _Data, *, candidates: int, racing: Racing | None) -> RunCosts:
+        costs = run_costs(self.client.backend, self.preset, data, candidates=candidates, racing=racing)
+        if self.layers is None:
+            return costs
+        return replace(costs, before=await features_cost(self.client, data["train"]))
+
     def _settings(self, subspace: Subspace, data: _Data) -> dict[str, Any]:
         settings: dict[str, Any] = settings_record(self.preset, self.scheduling)
         settings |= {"seed": self.seed, "subspace": subspace.digest, "target": self.around.target}
         settings["search"] = "own" if self.is_own_search else "preset"
         settings["data"] = {name: texts.dataset.digest for name, texts in data.items()}
+        if self.layers is not None:
+            settings["layers"] = self.layers if self.layers == "all" else list(self.layers)
         if self.client.backend.card.capabilities.precise:
             settings["losses"] = "fewer bits than float32"
         return settings
@@ -178,7 +191,8 @@ class _OneFit:
         versions: dict[str, str],
         journal: Journal | None,
     ) -> None:
-        self._fit, self._data, self._subspace = fit, data, subspace
+        self._fit, self._data = fit, data
+        self._subspace: Space = subspace
         self._settings, self._versions, self._journal = settings, versions, journal
         self._health = Health()
         self._warnings: list[str] = []
@@ -215,27 +229,39 @@ class _OneFit:
         horizon = Horizon(budget, aside, costs, generations=plan.generations, candidates=candidates)
         main = self._scheduler(client, run_id)
         side = self._scheduler(client.with_budget(aside, spare=budget), run_id, is_aside=True)
-        run = Run(
-            fit.preset,
-            train=self._data["train"],
-            dev=self._data.get("dev"),
-            scorer=self._scorer(main, racing),
-            # where nothing that is counted limits the run, no more was set aside than the test needs
-            side_scheduler=main if plan.generations is None else side,
-            horizon=horizon,
-            around=fit.around,
-        )
         try:
+            await self._learn_layers(side)
+            run = Run(
+                fit.preset,
+                train=self._data["train"],
+                dev=self._data.get("dev"),
+                scorer=self._scorer(main, racing),
+                # where nothing that is counted limits the run, no more was set aside than the test needs
+                side_scheduler=main if plan.generations is None else side,
+                horizon=horizon,
+                around=fit.around,
+            )
             stopped = await run.search(self._search)
             side = side.paying_from(client.with_budget(horizon.aside, spare=budget))
             return await self._finished(run, stopped, main=main, side=side)
         finally:
             horizon.aside.release()
 
+    async def _learn_layers(self, scheduler: Scheduler) -> None:
+        """Where several layers are searched, asks what is to be known of them."""
+        fit, base = self._fit, self._subspace
+        if fit.layers is None or isinstance(base, DeepSubspace):
+            return
+        std = await layer_std(scheduler, self._data["train"])
+        space = layers_of(base, fit.layers, std, preset=fit.preset, seed=fit.seed)
+        self._subspace, self._data = space, deepened(self._data, space)
+
     def _scheduler(self, client: Client, run_id: str, *, is_aside: bool = False) -> Scheduler:
         return Scheduler(client, run_id, journal=self._journal, is_aside=is_aside, health=self._health)
 
     def _search(self) -> Optimizer:
+        if isinstance(self._subspace, DeepSubspace):
+            return layerwise(self._subspace, self._fit.make_optimizer, self._fit.seed, check_is_search)
         search = self._fit.make_optimizer(self._subspace.d, self._fit.seed)
         check_is_search(search)
         return search

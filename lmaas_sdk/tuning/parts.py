@@ -12,9 +12,9 @@ from lmaas_sdk.client import Call, Client
 from lmaas_sdk.errors import LmaasError, NotFinite
 from lmaas_sdk.finite import all_finite
 from lmaas_sdk.texts import TextSet
-from lmaas_sdk.tuning.subspace import Subspace
+from lmaas_sdk.tuning.deep_subspace import DeepSubspace, Space
 
-__all__ = ["Part", "Read", "Scorable", "assemble", "places_of_calls", "salvaged"]
+__all__ = ["Part", "Read", "Scorable", "assemble", "blank", "placed", "places_of_calls", "salvaged"]
 
 _Logits = NDArray[np.float32]
 _Values = NDArray[np.float32] | NDArray[np.float64]
@@ -35,7 +35,7 @@ class Scorable:
     """
 
     texts: TextSet
-    subspace: Subspace | None
+    subspace: Space | None
     token_counts: tuple[int, ...]
     shortened: int = 0
     precise: bool = False
@@ -58,6 +58,32 @@ class Part:
     def span(self) -> list[int]:
         """The place, for the key and the journal."""
         return [self.candidates.start, self.candidates.stop, self.rows.start, self.rows.stop]
+
+
+def placed(
+    client: Client, space: Space | None, Z: _Logits | None, token_counts: Sequence[int]
+) -> Iterator[tuple[slice, slice]]:
+    """As `places_of_calls` for candidates Z: those that differ in several layers do not go into one call."""
+    if Z is None or not isinstance(space, DeepSubspace):
+        yield from places_of_calls(client, 1 if Z is None else len(Z), token_counts)
+        return
+    for run in space.runs(Z):
+        for candidates, rows in places_of_calls(client, run.stop - run.start, token_counts):
+            yield slice(run.start + candidates.start, run.start + candidates.stop), rows
+
+
+def blank(space: Space | None, candidates: int, *, apart: bool = False) -> _Logits | None:
+    """So many candidates, of which only the number counts; None: the manual prompt.
+
+    Args:
+        space: Where they lie.
+        candidates: How many.
+        apart: Whether they have nothing in common, as candidates of different generations.
+    """
+    if space is None:
+        return None
+    Z = np.zeros((candidates, space.d), np.float32)
+    return Z + np.arange(candidates, dtype=np.float32)[:, None] if apart else Z
 
 
 def places_of_calls(client: Client, n_candidates: int, token_counts: Sequence[int]) -> Iterator[tuple[slice, slice]]:

@@ -27,6 +27,7 @@ class RunCosts:
         test, manual: Scoring the chosen and the manual prompt on the test set; nothing unless asked for.
         rescoring: Scoring the best of 2, 3, ... generations on the training set again; the last is for any more.
             Empty where it is not done.
+        before: What comes before the search: asking about the layers, where several are searched.
     """
 
     generation: Amounts
@@ -35,6 +36,7 @@ class RunCosts:
     test: Amounts
     manual: Amounts = _NOTHING
     rescoring: tuple[Amounts, ...] = ()
+    before: Amounts = _NOTHING
 
     @property
     def after(self) -> tuple[Amounts, ...]:
@@ -44,7 +46,7 @@ class RunCosts:
     def set_aside(self, generations: int) -> Amounts:
         """What is not for the search: a dev scoring every so often and at the end, scoring again, and the test."""
         dev_scorings = self.dev_scoring.times(-(-generations // self.dev_every))
-        return dev_scorings + self._rescoring_of(generations) + self.test + self.manual
+        return self.before + dev_scorings + self._rescoring_of(generations) + self.test + self.manual
 
     def _rescoring_of(self, generations: int) -> Amounts:
         """Nothing for a single generation: its best has no rival."""
@@ -53,7 +55,7 @@ class RunCosts:
 
     def plan(self, generations: int | None) -> Plan:
         """So many generations, with what has to be set aside for them."""
-        aside = self.test + self.manual if generations is None else self.set_aside(generations)
+        aside = self.before + self.test + self.manual if generations is None else self.set_aside(generations)
         return Plan(generations, aside)
 
     def total(self, generations: int) -> Amounts:

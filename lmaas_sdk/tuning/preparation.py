@@ -17,13 +17,13 @@ from lmaas_sdk.errors import TaskError
 from lmaas_sdk.logs import log_event
 from lmaas_sdk.tasks import Dataset, check_metric
 from lmaas_sdk.texts import TextSet
+from lmaas_sdk.tuning.deep_subspace import Space
 from lmaas_sdk.tuning.parts import Scorable
 from lmaas_sdk.tuning.plan import DEFAULT_EVALUATIONS, RunCosts, is_limited
 from lmaas_sdk.tuning.presets import Preset
 from lmaas_sdk.tuning.racing import Racing, can_drop, pays, rungs
 from lmaas_sdk.tuning.scheduler import Scheduler
 from lmaas_sdk.tuning.selection import MOST_RESCORED
-from lmaas_sdk.tuning.subspace import Subspace
 
 __all__ = [
     "LabelledTexts",
@@ -49,7 +49,7 @@ class LabelledTexts:
 
 
 async def prepare(
-    client: Client, subspace: Subspace, *, datasets: Mapping[str, Dataset | None]
+    client: Client, subspace: Space, *, datasets: Mapping[str, Dataset | None]
 ) -> dict[str, LabelledTexts]:
     """Has every data set counted, by its name (train, dev, test; manual is the test under the manual prompt); free.
 
@@ -167,7 +167,7 @@ def run_costs(
     can = backend.card.capabilities
 
     def worst(name: str, candidates: int, purpose: Purpose) -> Amounts:
-        return scheduler.worst(data[name].scorable, candidates, purpose) if name in data else Amounts()
+        return scheduler.worst(data[name].scorable, candidates, purpose, apart=True) if name in data else Amounts()
 
     is_chosen_by_loss = "dev" not in data
     again = range(2, MOST_RESCORED + 1) if scheduler.sees_fewer_bits and is_chosen_by_loss else ()

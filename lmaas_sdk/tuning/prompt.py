@@ -15,7 +15,8 @@ from lmaas_sdk.errors import PromptFileError
 from lmaas_sdk.made_for import MadeFor
 from lmaas_sdk.sealed_file import SealedFormat, array_to_wire
 from lmaas_sdk.tasks import Task
-from lmaas_sdk.tuning.subspace import NAMED_PROJECTIONS, Subspace
+from lmaas_sdk.tuning.deep_subspace import DeepSubspace, Space, space_from_wire
+from lmaas_sdk.tuning.subspace import NAMED_PROJECTIONS
 
 __all__ = ["TunedPrompt"]
 
@@ -30,7 +31,7 @@ class TunedPrompt:
 
     Args:
         task: The task with its template and label words.
-        subspace, z: The soft prompt: z (d,) float32 in that subspace.
+        subspace, z: The soft prompt: z (d,) float32 in that subspace; of several layers, in those of all of them.
         model: Name of the model it was tuned for.
         tokenizer_digest: That of the model's tokenizer, which another server's model must share, as it must share the
             width in `subspace`; "" where it is not known.
@@ -38,7 +39,7 @@ class TunedPrompt:
     """
 
     task: Task
-    subspace: Subspace
+    subspace: Space
     z: NDArray[np.float32]
     model: str
     tokenizer_digest: str
@@ -112,7 +113,7 @@ class TunedPrompt:
                 raise PromptFileError(f"{name} is a {wanted.__name__}, not {value[name]!r:.80}")
         prompt = cls(
             task=Task.from_wire(value["task"]),
-            subspace=Subspace.from_wire(value["subspace"]),
+            subspace=space_from_wire(value["subspace"]),
             z=_FILE.array("z", value["z"]),
             model=value["model"],
             tokenizer_digest=value["tokenizer_digest"],
@@ -125,6 +126,8 @@ class TunedPrompt:
         space = self.subspace
         if self.z.shape != (space.d,):
             raise PromptFileError(f"z has shape {self.z.shape}, but d is {space.d}")
+        if isinstance(space, DeepSubspace):
+            return  # it names no arrays
         shapes = {array_digest(array): array.shape for array in self.arrays}
         wanted = {space.base: (space.prompt_tokens, space.hidden_size), space.projection: space.shape}
         needed = {name: shape for name, shape in wanted.items() if name is not None and name not in NAMED_PROJECTIONS}

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from lmaas_sdk.accounting.amounts import UNITS, Amounts
 from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.accounting.ledger import MemoryLedger
 from lmaas_sdk.accounting.money import format_usd, usd
 from lmaas_sdk.accounting.transfers import Label
+from lmaas_sdk.calls import Endpoint, endpoint_for
 from lmaas_sdk.client import Client
 from lmaas_sdk.errors import BudgetExceeded, BudgetTooSmall, JournalCorrupt, JournalError, JournalMismatch
 from lmaas_sdk.logs import plain
 from lmaas_sdk.tuning.journal import Past, header_of
+from lmaas_sdk.tuning.layers import Layers, checked_layers
 from lmaas_sdk.tuning.past import UNUSABLE
 from lmaas_sdk.tuning.presets import Preset
 from lmaas_sdk.tuning.scheduling import Scheduling
@@ -49,6 +51,7 @@ class Recorded:
         header: All of that line.
         generations: How far its budget was planned to reach; None: only time limits it.
         races: Whether its candidates are raced.
+        layers: The layers that it searches one after another; None: it searches one prompt.
         has_ledger: Whether its spend is booked in a ledger file.
 
     Raises:
@@ -73,6 +76,7 @@ class Recorded:
         self.preset = Preset(**settings["preset"])
         self.scheduling = Scheduling(**settings["scheduling"])
         self.options: dict[str, Any] = dict(header["options"])
+        self.layers: Layers | None = None if "layers" not in settings else checked_layers(settings["layers"])
         self.generations = None if plan["generations"] is None else int(plan["generations"])
         self.races = bool(plan["races"])
         self.settings: dict[str, Any] = dict(settings, data=dict(settings["data"]))
@@ -206,19 +210,26 @@ async def restore_spend(client: Client, past: Past, *, run: str, is_booked: bool
         known[purpose] -= sum(attempts, Amounts())
         await client.note_lost(key, purpose, attempts, is_booked=is_booked, is_new=False)
     for key in past.settled:
-        client.note_settled(key)
+        client.note_settled(key, _endpoint(past, key))
     in_file = is_booked and not isinstance(client.budget.ledger, MemoryLedger)
-    booked = await client.booked(sorted(past.unanswered)) if in_file else {}
+    booked: dict[str, Amounts] = {}
+    for endpoint in get_args(Endpoint) if in_file else ():
+        keys = sorted(key for key in past.unanswered if _endpoint(past, key) == endpoint)
+        booked |= await client.booked(keys, endpoint)
     for key in sorted(past.unanswered):
         lost = past.sent[key]
         if key in booked:  # the process died between the two writes
             client.spend.add(lost.purpose, booked[key], key)
-            client.note_settled(key)
+            client.note_settled(key, _endpoint(past, key))
         else:
             await client.note_lost(key, lost.purpose, [lost.worst], is_booked=in_file, is_new=True)
     for purpose, paid in known.items() if not is_booked else ():
         (hold,) = await client.budget.hold_all([paid], [Label(purpose, _TAKEN_OVER, run)])
         hold.post(paid)
+
+
+def _endpoint(past: Past, key: str) -> Endpoint:
+    return endpoint_for(past.sent[key].purpose) if key in past.sent else "score"
 
 
 def _check_fits(budget: Budget, spent: Amounts) -> None:

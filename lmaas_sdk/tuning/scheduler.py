@@ -17,10 +17,10 @@ from lmaas_sdk.canonical import digest
 from lmaas_sdk.client import Client
 from lmaas_sdk.errors import LmaasError
 from lmaas_sdk.texts import TextSet
+from lmaas_sdk.tuning.deep_subspace import Space, asked, counted_as
 from lmaas_sdk.tuning.journal import Journal
-from lmaas_sdk.tuning.parts import Part, Read, Scorable, assemble, places_of_calls, salvaged
+from lmaas_sdk.tuning.parts import Part, Read, Scorable, assemble, blank, placed, salvaged
 from lmaas_sdk.tuning.persistence import FAILS_FAST, Health, persistently
-from lmaas_sdk.tuning.subspace import Subspace
 
 __all__ = ["Scheduler", "first_failure"]
 
@@ -62,7 +62,7 @@ class Scheduler:
         """The same, paying from another budget."""
         return Scheduler(client, self._run, journal=self.journal, is_aside=self._is_aside, health=self._health)
 
-    async def prepare(self, texts: TextSet, subspace: Subspace | None, *, precise: bool = False) -> Scorable:
+    async def prepare(self, texts: TextSet, subspace: Space | None, *, precise: bool = False) -> Scorable:
         """Has the texts counted (and registered, where the backend does that); free.
 
         Args:
@@ -70,15 +70,21 @@ class Scheduler:
             subspace: Of the prompts; None: the manual prompt.
             precise: Score them in float32. Where the backend always does, nothing is asked of it.
         """
-        registered = await self.client.register(texts, subspace)
+        registered = await self.client.register(texts, counted_as(subspace))
         counts, shortened = registered.token_counts, registered.shortened
         return Scorable(texts, subspace, counts, shortened, precise and self.sees_fewer_bits)
 
     def worst(
-        self, scorable: Scorable, candidates: int, purpose: Purpose, *, rows: Sequence[int] | None = None
+        self,
+        scorable: Scorable,
+        candidates: int,
+        purpose: Purpose,
+        *,
+        rows: Sequence[int] | None = None,
+        apart: bool = False,
     ) -> Amounts:
-        """The most that scoring so many candidates may take, on all texts or on some."""
-        Z = None if scorable.subspace is None else np.zeros((candidates, scorable.subspace.d), np.float32)
+        """The most that scoring so many candidates may take, on all texts or on some; `apart` as of `blank`."""
+        Z = blank(scorable.subspace, candidates, apart=apart)
         parts = self.parts(scorable, Z, purpose, label="worst", rows=rows)
         return sum((part.call.worst for part in parts), Amounts())
 
@@ -107,7 +113,7 @@ class Scheduler:
         if known is not None:
             places = [(slice(c0, c1), slice(r0, r1)) for c0, c1, r0, r1 in known]
         else:
-            places = list(places_of_calls(self.client, 1 if Z is None else len(Z), counts))
+            places = list(placed(self.client, scorable.subspace, Z, counts))
         return [self._part(scorable, Z, purpose, label=label, rows=rows, place=place) for place in places]
 
     def _part(
@@ -123,12 +129,14 @@ class Scheduler:
         candidates, within = place
         n_texts = len(scorable.texts)
         texts = range(n_texts)[within] if rows is None else rows[within]
+        subspace, moved, frozen = asked(scorable.subspace, None if Z is None else Z[candidates])
         query = ScoreQuery(
             scorable.texts,
             rows=None if len(texts) == n_texts else tuple(texts),
-            subspace=scorable.subspace,
-            Z=None if Z is None else Z[candidates],
+            subspace=subspace,
+            Z=moved,
             precise=scorable.precise,
+            frozen=frozen,
         )
         key = self._key(purpose, label, candidates, within)
         counts = [scorable.token_counts[row] for row in texts]
@@ -283,6 +291,10 @@ class Scheduler:
             raise (error.last or error) from error
         self._health.saw_answer()
         return reply.logits
+
+    def key(self, purpose: Purpose, label: object) -> str:
+        """Of the one call of that label, which scores nothing."""
+        return self._key(purpose, label, slice(0, 1), slice(0, 0))
 
     def _key(self, purpose: Purpose, label: object, candidates: slice, rows: slice) -> str:
         spans = [candidates.start, candidates.stop, rows.start, rows.stop]

@@ -28,6 +28,7 @@ from lmaas_sdk.tuning.fitting import Fit
 from lmaas_sdk.tuning.interruption import Stop
 from lmaas_sdk.tuning.journal import Durability, check_durability
 from lmaas_sdk.tuning.journal_place import JournalPlace
+from lmaas_sdk.tuning.layers import Layers
 from lmaas_sdk.tuning.listening import Listening, RunEvents
 from lmaas_sdk.tuning.optimizer import MakeOptimizer, Optimizer
 from lmaas_sdk.tuning.options import check_backend, check_cache, check_factory, check_kinds, plain_options
@@ -60,6 +61,9 @@ class Tuner:
         retry: When failed attempts are repeated.
         quotas, cache: As of `Client`: limits beside those that the backend tells, and where answers are kept.
         options: Kept in the journal for whoever resumes it, as they are; plain values for JSON.
+
+    Attributes:
+        layers: Searched one after another, as `DeepBlackBoxTuning` says; None: one prompt, at the embedding output.
 
     Raises:
         TypeError: An option is of another type; the message names it.
@@ -95,6 +99,7 @@ class Tuner:
         self.preset = get_preset(preset)
         self.seed = whole_number("seed", seed)
         self.preset.subspace(backend.card, seed)  # what the backend cannot do is said now
+        self.layers: Layers | None = None
         self._scheduling = scheduling or Scheduling()
         self._optimizer = optimizer
         self._place = None if journal is None else JournalPlace(Path(journal), durability, options=plain)
@@ -153,6 +158,7 @@ class Tuner:
             quotas=quotas,
             cache=cache,
         )
+        tuner.layers = recorded.layers
         tuner._place = JournalPlace(path, durability, recorded, despite_changes)
         return tuner
 
@@ -333,6 +339,7 @@ class Tuner:
             place=self._place,
             around=around,
             estimate=estimate,
+            layers=self.layers,
         )
 
     def _own_optimizer(self, d: int, seed: int) -> Optimizer:

@@ -16,7 +16,7 @@ from lmaas_backends.roberta.stores import MOST_ARRAY_BYTES, BoundedStore
 from lmaas_backends.roberta.weights import Affine
 from lmaas_sdk.backend import FeatureQuery, ScoreQuery
 from lmaas_sdk.canonical import array_digest
-from lmaas_sdk.errors import InvalidQuery, UnknownDataset, Unsupported, VerbalizerError
+from lmaas_sdk.errors import InvalidQuery, UnknownDataset, VerbalizerError
 from lmaas_sdk.texts import MASK, LabelWords, Piece, TextSet
 from lmaas_sdk.tuning.subspace import Subspace
 
@@ -260,13 +260,6 @@ def test_a_model_that_overflows_by_itself_answers_nothing(bert: Any) -> None:
         engine.score(ScoreQuery(bert.texts("fine")))
     with pytest.raises(InvalidQuery, match="hidden states of these texts overflow float32 in model 'small-bert'"):
         engine.features(FeatureQuery(bert.texts("fine")))
-
-
-def test_prompts_in_other_layers_are_unsupported(model: Any, engine: Engine) -> None:
-    """The refusal names the capability."""
-    query = ScoreQuery(model.texts("fine"), subspace=space(engine, layers=(0, 1)), Z=candidates(1))
-    with pytest.raises(Unsupported, match=r"layers: .* not layers \(0, 1\)"):
-        engine.score(query)
 
 
 def test_unknown_digests_are_named(model: Any, engine: Engine) -> None:

@@ -22,6 +22,7 @@ from lmaas_sdk import (
     Backend,
     Budget,
     Dataset,
+    DeepSubspace,
     Predictor,
     Task,
     TextSet,
@@ -37,6 +38,7 @@ from lmaas_sdk import (
 from lmaas_sdk.cli.demo import demo_splits
 from lmaas_sdk.methods import (
     BlackBoxTuning,
+    DeepBlackBoxTuning,
     FeatureBiLSTM,
     FeatureLinear,
     InContextLearning,
@@ -52,6 +54,7 @@ TINY = Path(__file__).resolve().parents[2] / "backends" / "lmaas_backends" / "ro
 PROGRAM = Path(__file__).resolve().parents[1] / "predictor_process.py"
 TASK = Task("sst2", template="{S} . It was <mask> .", labels=["negative", "positive"], words=["bad", "great"])
 SMALL = replace(PRESETS["small-model"], d=20, prompt_tokens=4, layout="cat", population=6)  # BERT here has 1,600 words
+DEEP = replace(SMALL, layout="add", projection="normal", scale=0.5)
 
 
 def reviews(count: int, start: int = 0) -> Dataset:
@@ -114,6 +117,7 @@ def methods(backend: Backend) -> list[Method]:
         FeatureLinear(backend, epochs=3, template=True),
         FeatureBiLSTM(backend, epochs=3, width=16),
         BlackBoxTuning(backend, budget=Budget(evaluations=12), preset=SMALL),
+        DeepBlackBoxTuning(backend, budget=Budget(evaluations=24), preset=DEEP),
     ]
 
 
@@ -264,3 +268,34 @@ async def test_the_calibrated_manual_prompt_is_above_chance_on_real_reviews(real
                 for calibration in (None, "prior")
             ]
             assert plain.value < bar < calibrated.value
+
+
+async def test_deep_tuning_lowers_the_loss_in_every_layer(name: str, backend: InProcessBackend) -> None:
+    """Each layer has had its turns, and its prompt is not nothing; what is chosen is better than the manual prompt."""
+    method = DeepBlackBoxTuning(backend, budget=Budget(evaluations=96), preset=DEEP, seed=1)
+    predictor = await method.fit(TRAIN)
+    assert predictor.result is not None
+    space = predictor.prompt.subspace
+    assert isinstance(space, DeepSubspace)
+    assert all(predictor.prompt.z[block].any() for block in space.blocks)
+    manual = await (await ManualPrompt(backend).fit(TRAIN)).evaluate(TRAIN, purpose="dev")
+    assert predictor.result.choice.train_loss is not None
+    assert predictor.result.choice.train_loss < manual.cross_entropy
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("shape", "layers"), [("roberta-large", 24), ("bert-base", 12)])
+async def test_deep_tuning_at_full_size(shape: str, layers: int, bert_folder: Path, tmp_path: Path) -> None:
+    """Random weights in the shapes of roberta-large and bert-base: every layer has a turn, and the file predicts."""
+    folder = tmp_path / shape
+    folder.mkdir()
+    write_large(shape, folder, bert_folder)
+    preset = replace(DEEP, d=30, prompt_tokens=5, population=4)
+    async with InProcessBackend(str(folder), threads=1) as opened:
+        method = DeepBlackBoxTuning(opened, budget=Budget(evaluations=4 * layers), preset=preset)
+        predictor = await method.fit(reviews(4))
+        assert isinstance(predictor.prompt.subspace, DeepSubspace)
+        assert [(layer,) for layer in range(layers)] == [part.layers for part in predictor.prompt.subspace.parts]
+        loaded = load_predictor(predictor.save(tmp_path / "x.predictor"), opened)
+        fields = TEST.fields[:2]
+        assert (await loaded.logits(fields)).tobytes() == (await predictor.logits(fields)).tobytes()

@@ -68,9 +68,9 @@ def check_score(query: ScoreQuery, card: ModelCard, arrays: Mapping[str, NDArray
         raise Unsupported(f"{card.name} does not answer with top_k words: ask for label logits")
     if query.n_candidates > card.max_candidates:
         raise InvalidQuery(f"{query.n_candidates} candidates in a call and at most {card.max_candidates} allowed")
-    if query.subspace is not None:
-        check_subspace(query.subspace, card)
-        _check_arrays(query.subspace, arrays)
+    for subspace in query.subspaces:
+        check_subspace(subspace, card)
+        _check_arrays(subspace, arrays)
 
 
 def check_subspace(subspace: Subspace, card: ModelCard) -> None:
@@ -99,6 +99,8 @@ def _lacking(subspace: Subspace, capabilities: Capabilities) -> str | None:
         return "uploaded arrays"
     if not capabilities.layers and subspace.layers != (0,):
         return f"prompts at layers {subspace.layers}"
+    if subspace.layout != "add" and subspace.layers != (0,):
+        return f"prompts of layout {subspace.layout!r} at layers {subspace.layers}: layout 'add' enters any"
     return None
 
 

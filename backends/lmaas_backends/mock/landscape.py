@@ -5,7 +5,7 @@ With J the model's own k effective directions, y = J A z + y0 says how a prompt 
     prior_c + gain * quality(y) * sum_k s(y_k) (M_ck . features(text))
 
 where s saturates, M_ck belongs to the label word, and `quality` falls between whole numbers of y if the landscape is
-rugged.
+rugged. Prompts of several layers act together: y is the sum of what each does.
 
 Every sum is over multiples of one power of two and stays below 2^53 of them, so it is exact in whatever order a machine
 adds; all else is correctly rounded. A candidate's logits are thus the same bits alone, among others and on any machine.
@@ -66,21 +66,28 @@ class SyntheticLandscape:
 
     def logits(self, question: Question) -> NDArray[np.float32]:
         """See `Landscape`."""
-        effects = self._effects(question.Z, question.subspace, question.arrays)
+        effects = self._start[np.newaxis, :]
+        if question.Z is not None and question.subspace is not None:
+            effects = self._moved(effects, question.Z, question.subspace, question.arrays)
+        for prompt in question.frozen:
+            effects = self._moved(effects, prompt.z[np.newaxis], prompt.subspace, question.arrays)
         return self._logits(effects, question.encoded, question.labels)
 
-    def _effects(
-        self, Z: NDArray[np.float32] | None, subspace: Subspace | None, arrays: Mapping[str, NDArray[np.float32]]
+    def _moved(
+        self,
+        y: NDArray[np.float64],
+        Z: NDArray[np.float32],
+        subspace: Subspace,
+        arrays: Mapping[str, NDArray[np.float32]],
     ) -> NDArray[np.float64]:
-        """How each candidate's prompt acts: y, (n_candidates, k) float64.
+        """Where each candidate's prompt moves y to: (n_candidates, k) float64.
 
         Args:
-            Z: (n_candidates, d) float32; None: the manual prompt.
+            y: (k,) for each candidate, or one for all.
+            Z: (n_candidates, d) float32.
             subspace: Where `Z` lies.
             arrays: The uploaded arrays that the subspace may name, by digest.
         """
-        if Z is None or subspace is None:
-            return self._start[np.newaxis, :]
         if subspace.d > MOST_DIMENSIONS:
             raise InvalidQuery(f"the mock takes at most {MOST_DIMENSIONS} dimensions, not d = {subspace.d}")
         if subspace.projection == "identity":
@@ -90,8 +97,12 @@ class SyntheticLandscape:
         else:
             directions = self._projected(arrays[subspace.projection])
         z = _on_grid(np.clip(Z.astype(np.float64), -_LARGEST_Z, _LARGEST_Z), _FINE)
-        y: NDArray[np.float64] = (z @ directions) * (subspace.scale / math.sqrt(subspace.d)) + self._start
-        return y if subspace.base is None else y + self._projected(arrays[subspace.base].reshape(-1, 1), step=_FINE)[0]
+        moved: NDArray[np.float64] = (z @ directions) * (subspace.scale / math.sqrt(subspace.d)) + y
+        return (
+            moved
+            if subspace.base is None
+            else moved + self._projected(arrays[subspace.base].reshape(-1, 1), step=_FINE)[0]
+        )
 
     def _logits(
         self, effects: NDArray[np.float64], texts: Encoded, labels: tuple[tuple[str, ...], ...]
@@ -99,7 +110,7 @@ class SyntheticLandscape:
         """Label logits: (n_candidates, n_texts, n_labels) float32.
 
         Args:
-            effects: From `_effects`.
+            effects: y, (n_candidates, k) float64.
             texts: The texts, in the order of the answer.
             labels: The tokens of each label.
         """

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lmaas_backends.mock.tokens import Encoded
 from lmaas_sdk.texts import TextSet
+from lmaas_sdk.tuning.frozen import FrozenPrompt
 from lmaas_sdk.tuning.subspace import Subspace
 
 __all__ = ["Landscape", "Question"]
@@ -28,6 +29,7 @@ class Question:
         encoded: These rows, as the mock's tokenizer sees them.
         labels: The tokens of each label word.
         arrays: What was uploaded, by digest.
+        frozen: Prompts of other layers, the same under every candidate.
     """
 
     Z: NDArray[np.float32] | None
@@ -37,6 +39,7 @@ class Question:
     encoded: Encoded
     labels: tuple[tuple[str, ...], ...]
     arrays: Mapping[str, NDArray[np.float32]]
+    frozen: tuple[FrozenPrompt, ...] = ()
 
 
 @runtime_checkable

@@ -169,8 +169,8 @@ class SyntheticModel:
             BackendError: As `checks.check_score` says, or the texts are unknown or lack a mask or label words.
         """
         check_score(query, self.card, self._arrays)
-        if query.subspace is not None:
-            self._landscape.check(query.subspace)
+        for subspace in query.subspaces:
+            self._landscape.check(subspace)
         texts = self._texts(query.texts)
         rows = rows_of(query, texts, self.card)
         self._check_masks(texts, rows)
@@ -179,7 +179,7 @@ class SyntheticModel:
         asked = encoded if query.rows is None else _rows(encoded, rows)
         usage = Usage(input_tokens=query.n_candidates * int(asked.token_counts.sum()))
         body = _score_body(query, texts)
-        question = Question(query.Z, query.subspace, texts, rows, asked, labels, self._arrays)
+        question = Question(query.Z, query.subspace, texts, rows, asked, labels, self._arrays, query.frozen)
         compute = partial(self._score, query, question, noise=f"{key}/{body}", usage=usage)
         evaluations = query.n_candidates * Fraction(len(rows), len(texts))
         return Job(body, usage, evaluations, query.n_candidates * len(rows), compute)
@@ -270,7 +270,10 @@ def _score_body(query: ScoreQuery, texts: TextSet) -> str:
     asked: dict[str, object] = {"score": texts.digest, "rows": query.rows, "top_k": query.top_k, "subspace": subspace}
     if query.precise:
         asked["precise"] = True
-    return _body(asked, b"" if query.Z is None else query.Z.astype("<f4").tobytes())
+    if query.frozen:
+        asked["frozen"] = [prompt.subspace.digest for prompt in query.frozen]
+    numbers = () if query.Z is None else (query.Z, *(prompt.z for prompt in query.frozen))
+    return _body(asked, b"".join(array.astype("<f4").tobytes() for array in numbers))
 
 
 def _body(asked: dict[str, object], content: bytes = b"") -> str:

@@ -306,8 +306,8 @@ def _counted_alike(query: ScoreQuery | FeatureQuery) -> tuple[Hashable, ...]:
     """Queries of which this is equal have equal counts, and are refused alike."""
     if isinstance(query, FeatureQuery):
         return ("features", str(query.texts), query.rows, query.pool)
-    prompt = None if query.subspace is None else query.subspace.digest
-    return ("score", str(query.texts), query.rows, prompt, query.n_candidates, query.top_k)
+    prompts = tuple(subspace.digest for subspace in query.subspaces)
+    return ("score", str(query.texts), query.rows, prompts, query.n_candidates, query.top_k)
 
 
 def _encoded(message: Message, media_type: str) -> Answer:

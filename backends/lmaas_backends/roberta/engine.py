@@ -208,8 +208,9 @@ class Engine:
         if query.n_candidates > self.card.max_candidates:
             raise InvalidQuery(f"{query.n_candidates} candidates in a call, above {self.card.max_candidates}: split it")
         frame = self._frame(query.subspace)
-        if query.subspace is not None:
-            self._prompts.check(query.subspace)
+        for subspace in query.subspaces:
+            self._frame(subspace)
+            self._prompts.check(subspace)
         texts, cut = self._cut(query.texts, query.rows, frame)
         _check_masks(cut.texts)
         way = self._precise if query.precise else self._way
@@ -238,14 +239,25 @@ class Engine:
     def _frame(self, subspace: Subspace | None) -> Frame:
         if subspace is None:
             return PLAIN
-        if subspace.layers != (0,):
-            raise Unsupported(f"layers: prompts enter layer 0 only here, not layers {subspace.layers}")
+        self._check_layers(subspace)
         if subspace.hidden_size != self.card.hidden_size:
             raise InvalidQuery(
                 f"the subspace has hidden_size {subspace.hidden_size}, "
                 f"but model {self.card.name!r} has {self.card.hidden_size}"
             )
         return Frame.of(subspace)
+
+    def _check_layers(self, subspace: Subspace) -> None:
+        layers, deepest = subspace.layers, max(subspace.layers)
+        if layers == (0,):
+            return
+        if not self.card.capabilities.layers:
+            raise Unsupported(f"layers: prompts enter layer 0 only in a model of one layer, not layers {layers}")
+        if subspace.layout != "add":
+            raise Unsupported(f"layers: prompts enter other layers than 0 in layout 'add' only, not layers {layers}")
+        if deepest >= self._way.forward.shape.layers:
+            count = self._way.forward.shape.layers
+            raise InvalidQuery(f"layer {deepest} is not one of the {count} layers of the model, which count from 0")
 
     def _answer(self, query: ScoreQuery, texts: TextSet) -> Answer:
         forward = self._way.forward
@@ -276,6 +288,7 @@ def _card(model: LoadedModel, max_candidates: int, max_texts: int, *, mixes: boo
             features=True,
             top_k=True,
             deterministic=not mixes,
+            layers=bool(model.weights.layers),
             precise=model.arithmetic.reduced,
         ),
         max_candidates=max_candidates,

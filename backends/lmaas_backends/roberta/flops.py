@@ -13,7 +13,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-__all__ = ["WAYS", "ModelShape", "Workload", "engine", "features", "mask_query", "naive", "reference", "unpadded"]
+__all__ = [
+    "WAYS",
+    "ModelShape",
+    "Workload",
+    "below",
+    "engine",
+    "features",
+    "mask_query",
+    "naive",
+    "reference",
+    "unpadded",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +101,12 @@ def engine(shape: ModelShape, work: Workload) -> int:
         return mask_query(shape, work)
     kept = sum(work.lengths) - work.prompt_tokens
     return mask_query(shape, work) - work.candidates * kept * 6 * shape.hidden_size**2
+
+
+def below(shape: ModelShape, work: Workload, *, layers: int) -> int:
+    """The first `layers` layers for one candidate, as `engine` has them: shared by candidates that differ above."""
+    kept = sum(work.lengths) - work.prompt_tokens if layers and shape.layers > 1 else 0
+    return _layers(shape, work.lengths, layers) - kept * 6 * shape.hidden_size**2
 
 
 def features(shape: ModelShape, work: Workload) -> int:

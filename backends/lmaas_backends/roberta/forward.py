@@ -12,8 +12,8 @@ vectors.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ from lmaas_backends.roberta.flops import ModelShape
 from lmaas_backends.roberta.linears import PlainLinear
 from lmaas_backends.roberta.weights import Affine, LayerWeights, Weights
 
-__all__ = ["Chunk", "EnteredPrompts", "Forward", "Group"]
+__all__ = ["Chunk", "EnteredPrompts", "Forward", "Group", "Trunk"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +84,32 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EnteredPrompts:
-    """Soft prompts as they stand at a chunk's positions: embedding output (candidates L, D) and its (…, 3 D)."""
+    """Soft prompts as they stand at a chunk's positions.
+
+    Args:
+        hidden: (candidates L, D) the embedding output.
+        qkv: (candidates L, 3 D) the first layer's query, key and value of it.
+        deeper: What is added to the input of other layers, by the layer: (candidates L, D), or (L, D) for all alike.
+    """
 
     hidden: Tensor
     qkv: Tensor
+    deeper: Mapping[int, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trunk:
+    """What the layers below `layer` came to: (M, D), without the prompt that enters there."""
+
+    layer: int
+    hidden: Tensor
+
+    def spread(self, groups: tuple[Group, ...], copies: int) -> Trunk:
+        """That of a chunk of one candidate, for a chunk with room for more of them."""
+        if copies == 1:
+            return self
+        parts = [self.hidden[group.place].repeat(copies, 1) for group in groups]
+        return Trunk(self.layer, torch.cat(parts))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,16 +172,30 @@ class Forward:
         entered = (vectors if base is None else vectors + base).flatten(0, 1)
         return EnteredPrompts(entered, self.first_qkv(entered))
 
-    def states_at_mask(self, chunk: Chunk, prompts: EnteredPrompts | None) -> Tensor:
-        """The last layer's states at the masks (n, D), under the prompts that the chunk has room for."""
-        hidden = _standing(chunk.hidden, chunk.order, None if prompts is None else prompts.hidden)
-        for index, layer in enumerate(self.weights.layers):
+    def states_at_mask(self, chunk: Chunk, prompts: EnteredPrompts | None, trunk: Trunk | None = None) -> Tensor:
+        """The last layer's states at the masks (n, D), under the prompts that the chunk has room for.
+
+        Args:
+            chunk: The texts.
+            prompts: The prompts.
+            trunk: What the layers below the first prompt that differs came to, where they were computed already.
+        """
+        hidden = self.climbed(chunk, prompts, to=len(self.weights.layers), trunk=trunk)
+        return self._last_layer(_with_prompts(hidden, chunk, prompts, len(self.weights.layers)), chunk)
+
+    def climbed(self, chunk: Chunk, prompts: EnteredPrompts | None, *, to: int, trunk: Trunk | None = None) -> Tensor:
+        """What the layers below layer `to` came to (M, D): its input, but for the prompt that enters there."""
+        if trunk is None:
+            trunk = Trunk(0, _standing(chunk.hidden, chunk.order, None if prompts is None else prompts.hidden))
+        hidden = trunk.hidden
+        for index in range(trunk.layer, to):
+            layer, hidden = self.weights.layers[index], _with_prompts(hidden, chunk, prompts, index)
             if index == 0:
                 qkv = _standing(chunk.qkv, chunk.order, None if prompts is None else prompts.qkv)
             else:
                 qkv = layer.qkv(hidden.to(self.dtype))
             hidden = self._layer(layer, hidden, self._attend(qkv, chunk.groups))
-        return self._last_layer(hidden, chunk)
+        return hidden
 
     def all_states(self, chunk: Chunk) -> Iterator[Tensor]:
         """The embedding output and every layer's output, each (M, D) float32, without a soft prompt."""
@@ -229,6 +265,15 @@ def _standing(rows: Tensor, order: Tensor | None, prompts: Tensor | None) -> Ten
     if order is None or prompts is None:
         return rows
     return torch.cat((rows, prompts)).index_select(0, order)
+
+
+def _with_prompts(hidden: Tensor, chunk: Chunk, prompts: EnteredPrompts | None, layer: int) -> Tensor:
+    """A layer's input (M, D) with the prompts that enter it; the embedding output has its own already."""
+    if prompts is None or chunk.order is None or layer not in prompts.deeper:
+        return hidden
+    vectors, number = prompts.deeper[layer], chunk.order - len(chunk.hidden)
+    rows = torch.cat((vectors.new_zeros((1, vectors.shape[1])), vectors))  # the first for all other positions
+    return hidden + rows.index_select(0, torch.where(number < 0, 0, number % len(vectors) + 1))
 
 
 def _by_group(groups: tuple[Group, ...], rows: Tensor) -> Iterator[tuple[Group, Tensor]]:

@@ -6,6 +6,7 @@ Everything but the step that `prepare` returns runs on the engine's own thread.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
@@ -17,9 +18,10 @@ from torch import Tensor
 from lmaas_backends.roberta.answer import Answer
 from lmaas_backends.roberta.chunks import ChunkCache, Cut, most_positions
 from lmaas_backends.roberta.device_memory import within_memory
+from lmaas_backends.roberta.entering import Entering, SharedTrunk
 from lmaas_backends.roberta.feature_states import Moments, keep_last
-from lmaas_backends.roberta.flops import Workload, engine, features
-from lmaas_backends.roberta.forward import Chunk, EnteredPrompts, Forward
+from lmaas_backends.roberta.flops import Workload, below, engine, features
+from lmaas_backends.roberta.forward import Chunk, EnteredPrompts, Forward, Trunk
 from lmaas_backends.roberta.soft_prompt import SoftPrompts
 from lmaas_backends.roberta.work import Step
 from lmaas_sdk.backend import FeatureQuery, FeatureReply, ScoreQuery, ScoreReply, Usage
@@ -97,9 +99,10 @@ class ScoreJob:
     """
 
     def __init__(self, query: ScoreQuery, *, way: Way, cut: Cut, answer: Answer, prompts: SoftPrompts) -> None:
-        self._query, self._way, self._cut, self._answer, self._prompts = query, way, cut, answer, prompts
+        self._query, self._way, self._cut, self._answer = query, way, cut, answer
+        self._entering = Entering(query, forward=way.forward, prompts=prompts)
         self._found: _Found | None = None
-        self._entered: dict[range, EnteredPrompts] = {}
+        self._shared: dict[int, SharedTrunk] = {}
         self._units = [*self._in_order()]
 
     @property
@@ -114,9 +117,9 @@ class ScoreJob:
         if self._found is None:  # not before: most of the work may never be done
             self._found = _Found.room_for(self._query.n_candidates, len(self._cut.texts), self._answer.width)
         chunk = self._way.chunks.chunk(self._cut, run, len(candidates))
-        prompts = self._prompts_of(candidates, chunk)
-        found = self._found
-        return lambda: self._compute(chunk, prompts, candidates.start, found)
+        prompts, found = self._entering.entered(candidates, chunk.base), self._found
+        trunk_of = self._trunk(run, chunk.base, copies=len(candidates))
+        return lambda: self._compute(chunk, prompts, trunk_of, first=candidates.start, found=found)
 
     def reply(self) -> ScoreReply:
         """Logits, words where they were asked for, and usage."""
@@ -131,32 +134,53 @@ class ScoreJob:
     def flops(self, unit: int) -> int:
         """Floating point operations of a unit."""
         lengths = tuple(self._cut.texts[index].positions for index in self._cut.runs[self._units[unit].run])
-        prompt = self._cut.frame.prompt_tokens
-        work = Workload(lengths, self._answer.rows, len(self._units[unit].candidates), prompt)
-        return engine(self._way.forward.shape, work)
+        candidates, prompt = self._units[unit].candidates, self._cut.frame.prompt_tokens
+        work = Workload(lengths, self._answer.rows, len(candidates), prompt)
+        # Layers below the first that differs are computed once a run, and counted with its first unit.
+        shared = len(candidates) - (candidates.start == 0)
+        return engine(self._way.forward.shape, work) - shared * below(
+            self._way.forward.shape, work, layers=self._entering.layer
+        )
 
     def _in_order(self) -> list[_Unit]:
-        """Candidate by candidate, so that a prompt is needed for as long as its units follow each other."""
+        """Candidate by candidate, so that a prompt is needed for as long as its units follow each other.
+
+        Where layers are the same under all candidates, run by run instead, so that a run's are needed for as long.
+        """
         count, units = self._query.n_candidates, []
         copies = [self._way.copies(self._cut.positions(run), count) for run in range(len(self._cut.runs))]
         for run, room in enumerate(copies):
             units += [_Unit(run, range(first, min(first + room, count))) for first in range(0, count, room)]
+        if self._entering.layer > 0:
+            return sorted(units, key=lambda unit: (unit.run, unit.candidates.start))
         return sorted(units, key=lambda unit: (unit.candidates.start, unit.run))
 
-    def _prompts_of(self, candidates: range, chunk: Chunk) -> EnteredPrompts | None:
-        """The prompts of consecutive candidates; the last ones asked for are kept for the next unit."""
-        if self._query.subspace is None or self._query.Z is None:
-            return None
-        if (kept := self._entered.get(candidates)) is not None:
-            return kept
-        vectors = [self._prompts.vectors(self._query.subspace, self._query.Z[index]) for index in candidates]
-        entered = self._way.forward.enter(torch.stack(vectors), chunk.base)
-        self._entered = {candidates: entered}
-        return entered
+    def _trunk(self, run: int, base: Tensor | None, *, copies: int) -> Callable[[], Trunk | None]:
+        """What computes the layers that all candidates share, or takes them from the run's unit that did."""
+        layer, forward = self._entering.layer, self._way.forward
+        if layer == 0:
+            return lambda: None
+        if run not in self._shared:  # units come run by run: what an earlier one shares, its own units hold
+            self._shared = {run: SharedTrunk()}
+        shared, alone, prompts = self._shared[run], self._way.chunks.chunk(self._cut, run), self._entering.below(base)
 
-    def _compute(self, chunk: Chunk, prompts: EnteredPrompts | None, first: int, found: _Found) -> None:
+        def computed() -> Trunk:
+            return Trunk(layer, forward.climbed(alone, prompts, to=layer))
+
+        return lambda: shared.computed(computed).spread(alone.groups, copies)
+
+    def _compute(
+        self,
+        chunk: Chunk,
+        prompts: EnteredPrompts | None,
+        trunk_of: Callable[[], Trunk | None],
+        *,
+        first: int,
+        found: _Found,
+    ) -> None:
         with self._way.launching:
-            logits, spelled = self._answer.read(self._way.forward.states_at_mask(chunk, prompts))
+            states = self._way.forward.states_at_mask(chunk, prompts, trunk_of())
+            logits, spelled = self._answer.read(states)
         candidates, rows = chunk.candidates.numpy() + first, chunk.rows.numpy()
         found.logits[candidates, rows] = logits.cpu().numpy()
         for candidate, row, words in zip(candidates.tolist(), rows.tolist(), spelled or (), strict=False):

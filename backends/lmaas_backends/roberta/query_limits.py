@@ -24,7 +24,8 @@ def check_score(query: ScoreQuery, card: ModelCard) -> None:
             "too_large",
             f"a call carries at most {card.max_candidates} candidates, and this one has {query.n_candidates}",
         )
-    check_subspace(query.subspace, card)
+    for subspace in query.subspaces:
+        check_subspace(subspace, card)
     check_features(query, card)
 
 

@@ -15,11 +15,13 @@ from lmaas_backends.roberta.vocabulary import Vocabulary
 from lmaas_sdk.canonical import array_digest
 from lmaas_sdk.errors import InvalidQuery, UnknownDataset
 from lmaas_sdk.seeding import raw_words
+from lmaas_sdk.tuning.frozen import FrozenPrompt
 from lmaas_sdk.tuning.subspace import NAMED_PROJECTIONS, SEEDED_PROJECTIONS, Subspace
 
 __all__ = ["SoftPrompts", "base_token_ids"]
 
 _STORE_BYTES = 2 << 30
+_FROZEN_BYTES = 64 << 20
 _MOST_DRAWN = 64
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -37,6 +39,7 @@ class SoftPrompts:
         self._device = forward.device
         self._arrays: BoundedStore[str, NDArray[np.float32]] = BoundedStore(max_bytes=_STORE_BYTES)
         self._projections: BoundedStore[object, Tensor] = BoundedStore(max_bytes=_STORE_BYTES)
+        self._frozen: BoundedStore[object, Tensor] = BoundedStore(max_bytes=_FROZEN_BYTES)
         self._drawn: BoundedStore[object, Tensor] = BoundedStore(max_bytes=_STORE_BYTES, max_entries=_MOST_DRAWN)
 
     def upload(self, array: NDArray[np.float32]) -> str:
@@ -94,6 +97,15 @@ class SoftPrompts:
         prompt = projected.reshape(subspace.prompt_tokens, subspace.hidden_size)
         base = self._base(subspace)
         return prompt if base is None else prompt + base
+
+    def frozen(self, prompt: FrozenPrompt) -> Tensor:
+        """As `vectors`; kept, since call after call brings it, and its projection may have made room for others."""
+        key = (prompt.subspace.digest, prompt.z.tobytes())
+        found = self._frozen.get(key)
+        if found is None:
+            found = self.vectors(prompt.subspace, prompt.z)
+            self._frozen.put(key, found, found.nbytes)
+        return found
 
     def _projection(self, subspace: Subspace) -> Tensor:
         key = (subspace.projection, subspace.scale, subspace.seed, subspace.shape)

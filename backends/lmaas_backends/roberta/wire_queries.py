@@ -26,6 +26,7 @@ from lmaas_sdk.backend import (
 from lmaas_sdk.errors import InvalidQuery
 from lmaas_sdk.finite import all_finite
 from lmaas_sdk.texts import LabelWords, Piece, PieceRule, TextSet
+from lmaas_sdk.tuning.frozen import FrozenPrompt
 from lmaas_sdk.tuning.subspace import Subspace
 
 __all__ = [
@@ -43,11 +44,12 @@ __all__ = [
     "read_score",
     "read_score_reply",
     "registration_message",
+    "score_arrays",
     "score_message",
     "score_reply_message",
 ]
 
-SCORE_ARRAYS = ("Z",)
+SCORE_ARRAYS = ("Z", "frozen_z")
 SCORE_REPLY_ARRAYS = ("logits",)
 FEATURE_REPLY_ARRAYS = ("features", "lengths", "layer_mean", "layer_std")
 ARRAY_ARRAYS = ("array",)
@@ -71,7 +73,20 @@ def score_message(
         fields["precise"] = True
     if query.subspace is None or query.Z is None:
         return Message(fields, {})
-    return Message(fields | {"subspace": query.subspace.to_wire()}, {"Z": query.Z.astype(z_dtype, copy=False)})
+    fields["subspace"] = query.subspace.to_wire()
+    if query.frozen:
+        fields["frozen"] = [prompt.subspace.to_wire() for prompt in query.frozen]
+    return Message(fields, score_arrays(query, z_dtype))
+
+
+def score_arrays(query: ScoreQuery, z_dtype: str) -> dict[str, NDArray[Any]]:
+    """The arrays of a query with soft prompts: Z, and the frozen z one behind another."""
+    if query.Z is None:
+        return {}
+    arrays = {"Z": query.Z.astype(z_dtype, copy=False)}
+    if query.frozen:
+        arrays["frozen_z"] = np.concatenate([prompt.z for prompt in query.frozen]).astype(z_dtype, copy=False)
+    return arrays
 
 
 def read_score(message: Message) -> tuple[str, ScoreQuery]:
@@ -79,11 +94,11 @@ def read_score(message: Message) -> tuple[str, ScoreQuery]:
     fields = Fields(message.fields, "the query")
     model, texts, rows = _read_selection(fields)
     top_k, spelled = fields.maybe_whole("top_k", least=1), fields.maybe("subspace", dict)
-    precise = fields.flag("precise")
+    precise, frozen = fields.flag("precise"), fields.maybe("frozen", list)
     fields.finish()
     subspace = None if spelled is None else read_subspace(spelled)
-    Z = _as_float32(message.arrays.get("Z"))
-    return model, _built(ScoreQuery, texts, rows, top_k=top_k, subspace=subspace, Z=Z, precise=precise)
+    others = {"Z": _as_float32(message, "Z"), "frozen": _read_frozen(frozen, _as_float32(message, "frozen_z"))}
+    return model, _built(ScoreQuery, texts, rows, top_k=top_k, subspace=subspace, precise=precise, **others)
 
 
 def score_reply_message(reply: ScoreReply) -> Message:
@@ -238,11 +253,28 @@ def _built(query: Any, texts: TextSet | str, rows: tuple[int, ...] | None, **oth
         raise InvalidQuery(str(error)) from error
 
 
-def _as_float32(array: NDArray[Any] | None) -> NDArray[np.float32] | None:
+def _read_frozen(spelled: list[object] | None, z: NDArray[np.float32] | None) -> tuple[FrozenPrompt, ...]:
+    if spelled is None and z is None:
+        return ()
+    if not spelled or z is None or z.ndim != 1:
+        raise InvalidQuery("frozen prompts are a list of subspaces, at least one, with frozen_z, an array of one axis")
+    subspaces = [read_subspace(one) for one in spelled]
+    needed = sum(subspace.d for subspace in subspaces)
+    if len(z) != needed:
+        raise InvalidQuery(f"frozen_z holds the d of every frozen subspace together, {needed} numbers, not {len(z)}")
+    parts = np.split(z, np.cumsum([subspace.d for subspace in subspaces])[:-1])
+    try:
+        return tuple(map(FrozenPrompt, subspaces, parts))
+    except ValueError as error:
+        raise InvalidQuery(f"frozen_z: {error}") from error
+
+
+def _as_float32(message: Message, name: str) -> NDArray[np.float32] | None:
+    array = message.arrays.get(name)
     if array is None:
         return None
     if array.dtype.kind != "f":
-        raise InvalidQuery(f"Z is float32 or float16, not {array.dtype}")
+        raise InvalidQuery(f"{name} is float32 or float16, not {array.dtype}")
     return array.astype(np.float32)
 
 
