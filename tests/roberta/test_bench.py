@@ -23,9 +23,10 @@ from lmaas_sdk.bench import (
     trained,
 )
 from lmaas_sdk.cli.demo import demo_splits
-from lmaas_sdk.methods import FeatureBiLSTM, FeatureLinear, ModelTuning, PromptTuning
+from lmaas_sdk.methods import DEEP_PRESET, DeepBlackBoxTuning, FeatureBiLSTM, FeatureLinear, ModelTuning, PromptTuning
 
 TASK = Task("reviews", template="{S} . It was <mask> .", labels=["negative", "positive"], words=["bad", "great"])
+DEEP = replace(DEEP_PRESET, d=10, prompt_tokens=2, population=4)
 SMALL = replace(PRESETS["small-model"], d=10, prompt_tokens=2, population=4, plateau=None)
 
 
@@ -42,6 +43,7 @@ CONFIGURATIONS: list[Configuration] = [
     trained(partial(PromptTuning, epochs=2, prompt_tokens=2), "prompt-tuning", "Prompt Tuning", needs_weights=True),
     trained(partial(ModelTuning, epochs=2), "model-tuning", "Model Tuning", needs_weights=True),
     black_box(SMALL),
+    black_box(DEEP, name="deep", title="BBTv2", method=DeepBlackBoxTuning),
 ]
 
 
