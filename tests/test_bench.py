@@ -25,6 +25,8 @@ from tuning_cases import SMALL, mock
 from lmaas_sdk import (
     AuthenticationFailed,
     Budget,
+    JournalCorrupt,
+    JournalMismatch,
     Predictor,
     RunFileError,
     TaskError,
@@ -133,6 +135,41 @@ async def test_a_cell_that_was_killed_goes_on(tmp_path: Path) -> None:
     assert resumed["test"] == uninterrupted["test"]
     assert resumed["choice"] == uninterrupted["choice"]
     assert later.book.tokens < whole.book.tokens
+
+
+async def begun(folder: Path) -> Path:
+    """The journal of a cell that was killed."""
+    async with open_results(folder / "results.jsonl") as results:
+        backend = HookedMock(4, lambda: task.cancel())  # noqa: PLW0108  (it is not there yet)
+        bench = Benchmark(backend, results, work=folder / "work")
+        task = asyncio.create_task(bench.run(cells(backend.card, seeds=[1])))
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    (journal,) = await asyncio.to_thread(lambda: list((folder / "work").glob("*.journal")))
+    return journal
+
+
+async def test_a_journal_of_another_machinery_is_kept(tmp_path: Path) -> None:
+    """Until whoever paid for it goes on by what began it, or says that changes do not matter."""
+    journal = await begun(tmp_path)
+    other = mock()
+    other.card = replace(other.card, fingerprint="another engine")
+    (ended,) = await measured(tmp_path, other, seeds=[1])
+    assert (ended.status, type(ended.error)) == ("failed", JournalMismatch)
+    assert await asyncio.to_thread(journal.exists)
+    (ended,) = await measured(tmp_path, mock(), seeds=[1])
+    assert ended.status == "done"
+
+
+async def test_a_journal_that_is_damaged_is_dropped(tmp_path: Path) -> None:
+    """The cell is on record as failed, and begins anew."""
+    journal = await begun(tmp_path)
+    content = await asyncio.to_thread(journal.read_bytes)
+    await asyncio.to_thread(journal.write_bytes, content.replace(b"\n", b" \n", 1))
+    (ended,) = await measured(tmp_path, mock(), seeds=[1])
+    assert (ended.status, type(ended.error)) == ("failed", JournalCorrupt)
+    (ended,) = await measured(tmp_path, mock(), seeds=[1])
+    assert ended.status == "done"
 
 
 async def test_a_slice_that_is_over_begins_nothing(tmp_path: Path) -> None:

@@ -21,13 +21,15 @@ from lmaas_sdk.bench.results import done_cells
 from lmaas_sdk.bench.shares import share_of
 from lmaas_sdk.bench.store import ResultsFile
 from lmaas_sdk.bench.surroundings import cpu_seconds, environment_of
-from lmaas_sdk.errors import BudgetExceeded, JournalError, JournalInUse, QuotaExceeded, RunFileError
+from lmaas_sdk.errors import BudgetExceeded, JournalError, JournalInUse, JournalMismatch, QuotaExceeded, RunFileError
 from lmaas_sdk.outside import outside
 from lmaas_sdk.traffic.cache import ReplyCache
 from lmaas_sdk.traffic.retry import RetryPolicy
 from lmaas_sdk.tuning.group_journals import Journals
 from lmaas_sdk.tuning.interruption import Interrupted, Stop, unless_stopped
+from lmaas_sdk.tuning.journal import header_of
 from lmaas_sdk.tuning.scheduler import first_failure
+from lmaas_sdk.tuning.versions import differences
 
 __all__ = ["Benchmark", "CellEnded", "Status"]
 
@@ -93,7 +95,7 @@ class Benchmark:
         self._retry, self._quotas, self._cache = retry, quotas, cache
         self._on_cell = on_cell
         self._fitting, self._stop, self._is_spent = Fitting(), Stop(), False
-        self._environment: dict[str, object] = {}
+        self._environment: dict[str, Any] = {}
 
     def missing(self, cells: Iterable[Cell]) -> list[Cell]:
         """Those that are not done, each once.
@@ -222,9 +224,17 @@ class Benchmark:
 
     def _keep(self, record: dict[str, Any], journal: Path, error: Exception | None) -> None:
         self._results.add(record)
-        is_useless = isinstance(error, JournalError) and not isinstance(error, JournalInUse)
-        if record["status"] == "done" or is_useless:
+        if record["status"] == "done" or self._is_useless(journal, error):
             journal.unlink(missing_ok=True)
+
+    def _is_useless(self, journal: Path, error: Exception | None) -> bool:
+        """Whether nobody can go on from a journal, so that its cell has to begin anew."""
+        if not isinstance(error, JournalError) or isinstance(error, JournalInUse):
+            return False
+        if not isinstance(error, JournalMismatch):
+            return True
+        before, now = header_of(journal)["versions"], self._environment["versions"]
+        return not differences(before, {name: now.get(name, "") for name in before})  # else by what began it
 
 
 @dataclass(frozen=True, slots=True)
