@@ -36,7 +36,7 @@ async def told(predictor: MethodPredictor) -> dict[str, object]:
 async def main(model: str, *files: str) -> None:
     """Predicts with each."""
     async with backend_of(model) as backend:
-        print(json.dumps([await told(load_predictor(file, backend, budget=Budget(calls=2))) for file in files]))
+        print(json.dumps([await told(load_predictor(file, backend, budget=Budget(calls=8))) for file in files]))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from lmaas_sdk.methods import (
     InContextLearning,
     ManualPrompt,
     ModelTuning,
+    PromptEnsemble,
     PromptTuning,
 )
 
@@ -33,6 +34,7 @@ METHODS = (
     DeepBlackBoxTuning,
     PromptTuning,
     ModelTuning,
+    PromptEnsemble,
 )
 
 

@@ -25,6 +25,7 @@ from lmaas_sdk.methods import (
     ManualPrompt,
     Method,
     MethodPredictor,
+    PromptEnsemble,
     SavedPredictor,
     load_predictor,
     register_predictor,
@@ -40,6 +41,13 @@ METHODS: dict[str, Make] = {
     "feature-linear": lambda backend: FeatureLinear(backend, epochs=3, width=8),
     "feature-bilstm": lambda backend: FeatureBiLSTM(backend, epochs=3, width=8),
     "black-box": lambda backend: BlackBoxTuning(backend, budget=Budget(evaluations=24), preset=SMALL),
+    "black-box-prior": lambda backend: BlackBoxTuning(
+        backend, budget=Budget(evaluations=24), preset=SMALL, calibration="prior"
+    ),
+    "ensemble": lambda backend: PromptEnsemble(backend, budget=Budget(evaluations=48), preset=SMALL, members=3),
+    "ensemble-best": lambda backend: PromptEnsemble(
+        backend, budget=Budget(evaluations=24), preset=SMALL, members=1, best=2, calibration="contextual"
+    ),
 }
 
 
@@ -92,7 +100,7 @@ async def test_a_predictor_of_another_model_is_refused(make: Make, tmp_path: Pat
 async def test_every_method_keeps_to_the_protocol(make: Make) -> None:
     """A name, and a predictor of that name that judges and predicts."""
     method = make(mock())
-    predictor = await method.fit(TRAIN)
+    predictor = await method.fit(TRAIN, DEV)
     assert predictor.name == method.name
     labels = await predictor.predict(DEV.fields)
     evaluation = await predictor.evaluate(DEV, purpose="dev")
@@ -115,6 +123,23 @@ def with_arrays(**arrays: object) -> Callable[[SavedPredictor], SavedPredictor]:
     return lambda saved: replace(saved, arrays={**saved.arrays, **arrays})
 
 
+def with_other_labels(saved: SavedPredictor) -> Any:
+    """The same task with labels of other names."""
+    return type(saved.task).from_wire(saved.task.to_wire() | {"labels": ["no", "yes"]})
+
+
+def with_strange_member(saved: SavedPredictor) -> SavedPredictor:
+    """An ensemble with a member of a method that nobody knows."""
+    member = SavedPredictor("magic", saved.made_for, saved.task)
+    return replace(saved, settings={"members": [*saved.settings["members"], member.to_wire()]})
+
+
+def with_wider_member(saved: SavedPredictor) -> SavedPredictor:
+    """An ensemble with a member of another model."""
+    member = SavedPredictor("manual", replace(saved.made_for, hidden_size=65), saved.task)
+    return replace(saved, settings={"members": [*saved.settings["members"], member.to_wire()]})
+
+
 LONG_PRIOR = np.zeros(3, dtype=np.float32)
 
 
@@ -135,6 +160,16 @@ LONG_PRIOR = np.zeros(3, dtype=np.float32)
         ("few-shot", with_settings(demonstrations=[{"fields": [], "label": 0}]), "example 0 has 0 fields"),
         ("black-box", with_settings(prompt=[]), "the format is 'list'"),
         ("black-box", with_arrays(z=LONG_PRIOR), "has arrays of the shapes"),
+        ("black-box-prior", with_arrays(log_prior=LONG_PRIOR), "has arrays of the shapes"),
+        ("ensemble", with_settings(members={}), "members are a list of predictors"),
+        ("ensemble", with_settings(members=[]), "at least one member"),
+        ("ensemble", with_settings(members=[{}]), "the format is None"),
+        ("ensemble", with_settings(more=1), "has the settings"),
+        ("ensemble", with_arrays(log_prior=LONG_PRIOR), "has arrays of the shapes"),
+        ("ensemble", lambda saved: replace(saved, settings={"members": [saved.to_wire()]}), "no member of another"),
+        ("ensemble", lambda saved: replace(saved, task=with_other_labels(saved)), "member 0 knows the labels"),
+        ("ensemble", with_strange_member, "no method 'magic' here"),
+        ("ensemble", with_wider_member, "this predictor was fitted for mock (width 65)"),
         ("black-box", lambda saved: replace(saved, task=replace_name(saved)), "the prompt is of task 'things'"),
     ],
 )

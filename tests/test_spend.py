@@ -36,3 +36,15 @@ def test_two_spends_share_nothing() -> None:
     """A new spend begins with an empty table of its own."""
     Spend().add("test", Amounts(1))
     assert Spend().by_purpose == {}
+
+
+def test_several_spends_come_to_their_sum() -> None:
+    """By purpose, one that is given twice counted once, unknown outcomes and attempts included; none is changed."""
+    one, other = Spend(attempts=2), Spend(attempts=3)
+    one.add("train", Amounts(1, 2, 3, 4))
+    other.add("train", Amounts(1))
+    other.add_unknown("t", "dev", Amounts(1, 0, 9))
+    found = Spend.together([one, other, one])
+    assert found.by_purpose == {"train": Amounts(2, 2, 3, 4), "dev": Amounts(1, 0, 9)}
+    assert (found.attempts, found.unknown_outcomes) == (5, 1)
+    assert one.by_purpose == {"train": Amounts(1, 2, 3, 4)}

@@ -47,6 +47,17 @@ class Spend:
     attempts: int = 0
     _unknown: dict[str, tuple[Purpose, Amounts, str]] = field(default_factory=dict)
 
+    @classmethod
+    def together(cls, spends: Iterable[Spend]) -> Spend:
+        """What several came to by now, each counted once however often it is given."""
+        sum_of = cls()
+        for spend in {id(spend): spend for spend in spends}.values():
+            sum_of.attempts += spend.attempts
+            sum_of._unknown |= spend._unknown
+            for purpose, amounts in spend.by_purpose.items():
+                sum_of.by_purpose[purpose] = sum_of.by_purpose.get(purpose, Amounts()) + amounts
+        return sum_of
+
     @property
     def total(self) -> Amounts:
         return sum(self.by_purpose.values(), Amounts())

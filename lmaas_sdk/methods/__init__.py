@@ -5,6 +5,7 @@ from lmaas_sdk.methods.calibration import CONTENT_FREE
 from lmaas_sdk.methods.deep import DEEP_PRESET, DeepBlackBoxPredictor, DeepBlackBoxTuning
 from lmaas_sdk.methods.demonstrations import MOST_SHOTS, draw_demonstrations
 from lmaas_sdk.methods.descent import TrainingRecord
+from lmaas_sdk.methods.ensemble import EnsemblePredictor, best_candidates
 from lmaas_sdk.methods.feature_bilstm import FeatureBiLSTM, FeatureBiLSTMPredictor
 from lmaas_sdk.methods.feature_linear import FeatureLinear, FeatureLinearPredictor
 from lmaas_sdk.methods.in_context import InContextLearning, InContextPredictor
@@ -12,9 +13,13 @@ from lmaas_sdk.methods.loading import load_predictor, register_predictor
 from lmaas_sdk.methods.manual import ManualPredictor, ManualPrompt
 from lmaas_sdk.methods.method import Method, MethodPredictor
 from lmaas_sdk.methods.model_tuning import ModelTuning, ModelTuningPredictor
+from lmaas_sdk.methods.prompt_choice import PromptChoice, TriedPrompt, asked_as
+from lmaas_sdk.methods.prompt_ensemble import PromptEnsemble
 from lmaas_sdk.methods.prompt_tuning import PromptTuning, PromptTuningPredictor
 from lmaas_sdk.methods.saved import SavedPredictor
+from lmaas_sdk.methods.template_choice import choose_template
 from lmaas_sdk.methods.trainable import TrainableBackend, Training
+from lmaas_sdk.methods.word_choice import choose_words
 
 __all__ = [
     "CONTENT_FREE",
@@ -24,6 +29,7 @@ __all__ = [
     "BlackBoxTuning",
     "DeepBlackBoxPredictor",
     "DeepBlackBoxTuning",
+    "EnsemblePredictor",
     "FeatureBiLSTM",
     "FeatureBiLSTMPredictor",
     "FeatureLinear",
@@ -36,12 +42,19 @@ __all__ = [
     "MethodPredictor",
     "ModelTuning",
     "ModelTuningPredictor",
+    "PromptChoice",
+    "PromptEnsemble",
     "PromptTuning",
     "PromptTuningPredictor",
     "SavedPredictor",
     "TrainableBackend",
     "Training",
     "TrainingRecord",
+    "TriedPrompt",
+    "asked_as",
+    "best_candidates",
+    "choose_template",
+    "choose_words",
     "draw_demonstrations",
     "load_predictor",
     "register_predictor",

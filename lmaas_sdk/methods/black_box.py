@@ -15,7 +15,9 @@ from lmaas_sdk.backend import Backend, Limits
 from lmaas_sdk.canonical import canonical_json
 from lmaas_sdk.client import Client
 from lmaas_sdk.errors import PredictorFileError
-from lmaas_sdk.methods.method import Kept, MethodPredictor
+from lmaas_sdk.methods.calibrating import Calibrating, Calibration, checked_calibration
+from lmaas_sdk.methods.calibration import calibrated
+from lmaas_sdk.methods.method import Kept, MethodPredictor, task_of
 from lmaas_sdk.methods.saved import SavedPredictor
 from lmaas_sdk.planning.estimated import Estimate
 from lmaas_sdk.tasks import Dataset
@@ -68,34 +70,58 @@ class BlackBoxTuning:
 
     Args:
         backend: The model.
+        calibration: Whether the predictor divides by its own mean prediction, once the prompt is tuned: "prior": on the
+            texts given to `fit`, whose labels are not looked at (Zhou et al. 2023, arXiv:2309.17249); "contextual": on
+            inputs without content (Zhao et al. 2021, arXiv:2102.09690). None: it does not.
         options: As of `Tuner`.
 
     Attributes:
         tuner: What does it.
 
     Raises:
-        TypeError, ValueError, Unsupported: As of `Tuner`.
+        TypeError, ValueError, Unsupported: As of `Tuner`; the calibration is unknown.
     """
 
     name: ClassVar[str] = "black-box"
 
-    def __init__(self, backend: Backend, **options: Unpack[TunerOptions]) -> None:
+    def __init__(
+        self, backend: Backend, *, calibration: Calibration | None = None, **options: Unpack[TunerOptions]
+    ) -> None:
+        self.calibration = checked_calibration(calibration)
         self.tuner = Tuner(backend, **options)
 
     @classmethod
-    def of(cls, tuner: Tuner) -> BlackBoxTuning:
+    def of(cls, tuner: Tuner, *, calibration: Calibration | None = None) -> BlackBoxTuning:
         """The method that a tuner is: one that goes on with a journal, say."""
         method = cls.__new__(cls)
-        method.tuner = tuner
+        method.tuner, method.calibration = tuner, checked_calibration(calibration)
         return method
 
-    async def fit(self, train: Dataset, dev: Dataset | None = None, **options: Unpack[FitOptions]) -> BlackBoxPredictor:
+    async def fit(
+        self,
+        train: Dataset,
+        dev: Dataset | None = None,
+        *,
+        unlabelled: Sequence[Fields] | None = None,
+        **options: Unpack[FitOptions],
+    ) -> BlackBoxPredictor:
         """Tunes until the budget ends, and predicts with the best prompt so far; what it raises, `Tuner.fit` does.
+
+        What calibration will cost is set aside first. A run that was interrupted, or whose time or backend is at an
+        end, gives a predictor that is not calibrated, with a warning in the log.
 
         Args:
             train, dev: Examples to tune on, and to choose by.
-            options: As of `Tuner.fit`.
+            unlabelled: Texts to calibrate on, in the place of those of `train`; more of them are better.
+            options: As of `Tuner.fit`; its `test` is looked at before the calibration.
         """
+        calibrating = Calibrating.of(self.calibration, task_of(train, dev), train.fields, unlabelled)
+        if calibrating is None:
+            return await self._tuned(train, dev, options)
+        async with calibrating.set_aside(self.tuner) as aside:
+            return await calibrating.calibrated(await self._tuned(train, dev, options), aside)
+
+    async def _tuned(self, train: Dataset, dev: Dataset | None, options: FitOptions) -> BlackBoxPredictor:
         result = await self.tuner.fit(train, dev, **options)
         return BlackBoxPredictor(result.predictor, result)
 
@@ -106,25 +132,35 @@ class BlackBoxPredictor(MethodPredictor):
     Args:
         predictor: One that has such a prompt.
         result: How it was found; None: it comes from a file.
+        prior: (n_labels,) float32, the logarithm of what is divided by; None: nothing is.
 
     Attributes:
         prompt: The prompt.
+        predictor: The same without calibration.
     """
 
     name: ClassVar[str] = BlackBoxTuning.name
 
-    def __init__(self, predictor: Predictor, result: TuningResult | None = None) -> None:
+    def __init__(
+        self, predictor: Predictor, result: TuningResult | None = None, *, prior: NDArray[np.float32] | None = None
+    ) -> None:
         if predictor.prompt is None:
             raise ValueError("a predictor with a tuned prompt is wanted, and this one has none: use ManualPrompt")
         super().__init__(predictor.client, predictor.task)
-        self.prompt, self.result = predictor.prompt, result
-        self._predictor = predictor
+        self.prompt, self.result, self.prior = predictor.prompt, result, prior
+        self.predictor = predictor
 
     async def score(self, items: Sequence[Fields], purpose: Purpose) -> tuple[NDArray[np.float32], int]:
-        return await self._predictor.score(TextSet(self.task.texts(items), self.task.verbalizer.label_words), purpose)
+        texts = TextSet(self.task.texts(items), self.task.verbalizer.label_words)
+        logits, shortened = await self.predictor.score(texts, purpose)
+        return calibrated(logits, self.prior), shortened
+
+    def with_prior(self, prior: NDArray[np.float32]) -> BlackBoxPredictor:
+        """The same prompt and client, calibrated."""
+        return type(self)(self.predictor, self.result, prior=prior)
 
     def kept(self) -> Kept:
-        return {"prompt": self.prompt.to_wire()}, {}
+        return {"prompt": self.prompt.to_wire()}, {} if self.prior is None else {"log_prior": self.prior}
 
     @classmethod
     def restored(cls, saved: SavedPredictor, client: Client) -> BlackBoxPredictor:
@@ -134,18 +170,23 @@ class BlackBoxPredictor(MethodPredictor):
             PredictorFileError: It holds no tuned prompt, or one of another task.
             PromptFileError: The prompt makes no sense, or is another model's.
         """
-        prompt = saved_prompt(saved)
-        return cls(Predictor(client, prompt.task, prompt))
+        prior = saved.arrays.get("log_prior")
+        prompt = saved_prompt(saved, {} if prior is None else {"log_prior": (len(saved.task.labels),)})
+        return cls(Predictor(client, prompt.task, prompt), prior=prior)
 
 
-def saved_prompt(saved: SavedPredictor) -> TunedPrompt:
-    """The prompt that is all a predictor keeps.
+def saved_prompt(saved: SavedPredictor, shapes: Mapping[str, tuple[int, ...]] | None = None) -> TunedPrompt:
+    """The prompt of a predictor that keeps little else.
+
+    Args:
+        saved: From a file.
+        shapes: Of the arrays beside the prompt; None: there are none.
 
     Raises:
         PredictorFileError: It keeps something else, or a prompt of another task.
         PromptFileError: The prompt makes no sense.
     """
-    saved.expect(settings=("prompt",), shapes={})
+    saved.expect(settings=("prompt",), shapes=shapes or {})
     prompt = TunedPrompt.from_bytes(canonical_json(saved.settings["prompt"]))
     if prompt.task != saved.task:
         raise PredictorFileError(f"the prompt is of task {prompt.task.name!r}, the predictor of {saved.task.name!r}")

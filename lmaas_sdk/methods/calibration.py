@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CONTENT_FREE", "calibrated", "log_prior"]
+__all__ = ["CONTENT_FREE", "calibrated", "log_prior", "log_softmax"]
 
 CONTENT_FREE = ("N/A", "[MASK]", "")
 """The inputs without content of Zhao et al. 2021; "[MASK]" is six characters, as in any user's text."""
@@ -26,7 +26,7 @@ def log_prior(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     Returns:
         (n_labels,) float32.
     """
-    mean = np.exp(_log_softmax(logits)).mean(axis=0)
+    mean = np.exp(log_softmax(logits)).mean(axis=0)
     smallest = np.finfo(np.float32).tiny  # what a model is sure of need not stay so: no prior is 0
     prior: NDArray[np.float32] = np.log(np.maximum(mean, smallest)).astype(np.float32)
     return prior
@@ -41,11 +41,12 @@ def calibrated(logits: NDArray[np.float32], prior: NDArray[np.float32] | None) -
     """
     if prior is None:
         return logits
-    shifted: NDArray[np.float32] = (_log_softmax(logits) - prior).astype(np.float32)
+    shifted: NDArray[np.float32] = (log_softmax(logits) - prior).astype(np.float32)
     return shifted
 
 
-def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Logarithms of the probabilities of each class: (n_texts, n_labels)."""
     scores = logits.astype(np.float64)
     scores -= scores.max(axis=1, keepdims=True)
     found: NDArray[np.float64] = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))

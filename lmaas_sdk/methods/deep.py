@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar, Unpack
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lmaas_sdk.backend import Backend
 from lmaas_sdk.methods.black_box import BlackBoxPredictor, BlackBoxTuning, FitOptions, TunerOptions
 from lmaas_sdk.tasks import Dataset
@@ -47,7 +50,7 @@ class DeepBlackBoxTuning(BlackBoxTuning):
         self.tuner.layers = checked_layers(layers)
 
     @classmethod
-    def of(cls, tuner: Tuner) -> DeepBlackBoxTuning:
+    def of(cls, tuner: Tuner) -> DeepBlackBoxTuning:  # type: ignore[override]  # it does not calibrate
         """The method that a tuner is which goes on with the journal of such a run: `of(Tuner.resume(...))`.
 
         Raises:
@@ -56,10 +59,10 @@ class DeepBlackBoxTuning(BlackBoxTuning):
         if tuner.layers is None:
             raise ValueError("this tuner searches one prompt, at the embedding output: use BlackBoxTuning.of")
         method = cls.__new__(cls)
-        method.tuner = tuner
+        method.tuner, method.calibration = tuner, None
         return method
 
-    async def fit(
+    async def fit(  # type: ignore[override]  # it does not calibrate
         self, train: Dataset, dev: Dataset | None = None, **options: Unpack[FitOptions]
     ) -> DeepBlackBoxPredictor:
         """Tunes until the budget ends, and predicts with the best prompts so far; what it raises, `Tuner.fit` does.
@@ -84,6 +87,7 @@ class DeepBlackBoxPredictor(BlackBoxPredictor):
     Args:
         predictor: One that has such prompts.
         result: How they were found; None: they come from a file.
+        prior: As of `BlackBoxPredictor`.
 
     Attributes:
         prompt: The prompts: `prompt.subspace.parts` are the layers, and z is that of all of them.
@@ -91,8 +95,10 @@ class DeepBlackBoxPredictor(BlackBoxPredictor):
 
     name: ClassVar[str] = DeepBlackBoxTuning.name
 
-    def __init__(self, predictor: Predictor, result: TuningResult | None = None) -> None:
-        super().__init__(predictor, result)
+    def __init__(
+        self, predictor: Predictor, result: TuningResult | None = None, *, prior: NDArray[np.float32] | None = None
+    ) -> None:
+        super().__init__(predictor, result, prior=prior)
         if not isinstance(self.prompt.subspace, DeepSubspace):
             raise ValueError(  # noqa: TRY004  (the file may come from anyone)
                 "a prompt of several layers is wanted, and this one enters the embedding output alone"

@@ -12,6 +12,7 @@ from lmaas_sdk.errors import PredictorFileError
 from lmaas_sdk.methods.black_box import BlackBoxPredictor
 from lmaas_sdk.methods.connection import Connection
 from lmaas_sdk.methods.deep import DeepBlackBoxPredictor
+from lmaas_sdk.methods.ensemble import EnsemblePredictor
 from lmaas_sdk.methods.feature_bilstm import FeatureBiLSTMPredictor
 from lmaas_sdk.methods.feature_linear import FeatureLinearPredictor
 from lmaas_sdk.methods.in_context import InContextPredictor
@@ -34,11 +35,21 @@ _OURS: Mapping[str, Restore] = {
     FeatureLinearPredictor.name: FeatureLinearPredictor.restored,
     FeatureBiLSTMPredictor.name: FeatureBiLSTMPredictor.restored,
     BlackBoxPredictor.name: BlackBoxPredictor.restored,
+    EnsemblePredictor.name: lambda saved, client: EnsemblePredictor.restored(saved, client, _restored),
     DeepBlackBoxPredictor.name: DeepBlackBoxPredictor.restored,
     PromptTuningPredictor.name: PromptTuningPredictor.restored,
     ModelTuningPredictor.name: ModelTuningPredictor.restored,
 }
 _KNOWN = dict(_OURS)
+
+
+def _restored(saved: SavedPredictor, client: Client) -> MethodPredictor:
+    saved.check_fits(client.backend.card)
+    if saved.method not in _KNOWN:
+        raise PredictorFileError(
+            f"no method {saved.method!r:.80} here: known are {', '.join(_KNOWN)}; add one's own with register_predictor"
+        )
+    return _KNOWN[saved.method](saved, client)
 
 
 def load_predictor(
@@ -65,13 +76,7 @@ def load_predictor(
     client = Connection(backend, budget, retry, quotas, cache).client()
     saved = SavedPredictor.load(path)
     try:
-        saved.check_fits(backend.card)
-        if saved.method not in _KNOWN:
-            raise PredictorFileError(
-                f"no method {saved.method!r:.80} here: known are {', '.join(_KNOWN)}; add one's own with "
-                "register_predictor"
-            )
-        return _KNOWN[saved.method](saved, client)
+        return _restored(saved, client)
     except ValueError as error:
         raise PredictorFileError(f"{path}: {error}") from error
 

@@ -47,7 +47,14 @@ class SavedPredictor:
 
     def to_bytes(self) -> bytes:
         """The file's content, the same bytes for the same predictor."""
-        content = {
+        return _FILE.to_bytes(self._fields())
+
+    def to_wire(self) -> dict[str, Any]:
+        """The same values as in the file, for a file that holds a predictor among others."""
+        return _FILE.sealed(self._fields())
+
+    def _fields(self) -> dict[str, object]:
+        return {
             "method": self.method,
             "model": self.made_for.model,
             "hidden_size": self.made_for.hidden_size,
@@ -56,7 +63,6 @@ class SavedPredictor:
             "settings": dict(self.settings),
             "arrays": {name: array_to_wire(array) for name, array in self.arrays.items()},
         }
-        return _FILE.to_bytes(content)
 
     def save(self, path: str | Path) -> Path:
         """Writes one file, whole or not at all, and returns its path; one that is there already is replaced at once.

@@ -1,5 +1,6 @@
 """Tasks: texts, templates, label words, samples and metrics."""
 
+from lmaas_sdk.tasks.alternatives import TaskKind, candidate_templates
 from lmaas_sdk.tasks.catalogue import PAPER_TASKS, TASKS, get_task
 from lmaas_sdk.tasks.dataset import Dataset, Example, Task
 from lmaas_sdk.tasks.few_shot import few_shot, subsample
@@ -22,9 +23,11 @@ __all__ = [
     "Metric",
     "Source",
     "Task",
+    "TaskKind",
     "Template",
     "Verbalizer",
     "accuracy",
+    "candidate_templates",
     "check_metric",
     "f1",
     "few_shot",

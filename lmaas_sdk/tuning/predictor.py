@@ -152,13 +152,27 @@ class Predictor:
         Returns:
             (n_texts, n_labels) float32, and a count.
         """
+        logits, shortened = await self.score_all(texts, None if self.prompt is None else self.prompt.Z, purpose)
+        return logits[0], shortened
+
+    async def score_all(
+        self, texts: TextSet, Z: NDArray[np.float32] | None, purpose: Purpose
+    ) -> tuple[NDArray[np.float32], int]:
+        """As `score`, for several candidates of the prompt's subspace at once.
+
+        Args:
+            texts, purpose: As of `score`.
+            Z: (n_candidates, d) float32; None: the manual prompt, one candidate.
+
+        Returns:
+            (n_candidates, n_texts, n_labels) float32, and a count.
+        """
         await self._upload_arrays()
         subspace = None if self.prompt is None else self.prompt.subspace
         scorable = await self._scheduler.prepare(texts, subspace, precise=True)
         self.shortened += scorable.shortened
-        Z = None if self.prompt is None else self.prompt.Z
         logits = await self._scheduler.score(scorable, Z, purpose, label=next(self._numbers))
-        return logits[0], scorable.shortened
+        return logits, scorable.shortened
 
     async def _upload_arrays(self) -> None:
         backend = self.client.backend

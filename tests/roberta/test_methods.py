@@ -44,6 +44,9 @@ from lmaas_sdk.methods import (
     InContextLearning,
     ManualPrompt,
     Method,
+    PromptEnsemble,
+    choose_template,
+    choose_words,
     load_predictor,
 )
 from lmaas_sdk.methods.demonstrations import joined, written_out
@@ -117,6 +120,8 @@ def methods(backend: Backend) -> list[Method]:
         FeatureLinear(backend, epochs=3, template=True),
         FeatureBiLSTM(backend, epochs=3, width=16),
         BlackBoxTuning(backend, budget=Budget(evaluations=12), preset=SMALL),
+        BlackBoxTuning(backend, budget=Budget(evaluations=12), preset=SMALL, calibration="prior"),
+        PromptEnsemble(backend, budget=Budget(evaluations=24), preset=SMALL, members=2, best=2),
         DeepBlackBoxTuning(backend, budget=Budget(evaluations=24), preset=DEEP),
     ]
 
@@ -133,6 +138,26 @@ async def test_saved_predictors_of_all_methods_predict_the_same_in_a_fresh_proce
     expected = [await told(predictor) for predictor in predictors]
     assert json.loads(done.stdout) == expected
     assert len({str(one["logits"]) for one in expected}) == len(predictors)
+
+
+async def test_words_are_chosen_from_what_the_model_would_say(backend: InProcessBackend) -> None:
+    """Each is one token of its vocabulary, and the manual prompt with them does better than with its own on the way."""
+    choice = await choose_words(backend, TRAIN, TEST)
+    own = next(one for one in choice.tried if one.task == TASK)
+    assert choice.tried[0].cross_entropy < own.cross_entropy
+    for one in choice.tried:
+        assert (await backend.register(one.task.examples([("a thing", 0)]).text_set)).shortened == 0  # or it is refused
+    predictor = Predictor.manual(backend, choice.task)
+    found = await predictor.evaluate(choice.asked(TRAIN))
+    assert found.cross_entropy == pytest.approx(choice.tried[0].train.cross_entropy, rel=1e-5)
+    assert choice.spend.by_purpose["train"].evaluations == 2
+
+
+async def test_a_template_is_chosen(backend: InProcessBackend) -> None:
+    """Of those for opinions, by what the manual prompt says under it."""
+    choice = await choose_template(backend, TRAIN, TEST)
+    assert len(choice.tried) == choice.spend.by_purpose["train"].evaluations == 9
+    assert await Predictor.manual(backend, choice.task).evaluate(choice.asked(TRAIN)) == choice.tried[0].train
 
 
 async def test_methods_are_what_they_wrap(backend: InProcessBackend) -> None:
@@ -182,6 +207,8 @@ async def test_a_server_answers_as_the_model_in_this_process_does() -> None:
             near, far = [await methods(backend)[number].fit(TRAIN, TEST) for backend in (here, there)]
             assert (await near.logits(TEST.fields)).tobytes() == (await far.logits(TEST.fields)).tobytes()
             assert near.saved().to_bytes() == far.saved().to_bytes()
+        words = [await choose_words(backend, TRAIN, TEST) for backend in (here, there)]
+        assert words[0].to_dict()["tried"] == words[1].to_dict()["tried"]
 
 
 @pytest.mark.parametrize(("kind", "epochs"), [(FeatureLinear, 200), (FeatureBiLSTM, 30)])

@@ -1,0 +1,265 @@
+"""Several predictors as one, and several prompts tuned within one budget."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tuning_cases import DEV, SMALL, TASK, TEST, TRAIN, mock
+
+from lmaas_backends.mock import MockBackend
+from lmaas_sdk import (
+    Amounts,
+    Budget,
+    BudgetExceeded,
+    BudgetTooSmall,
+    GroupResult,
+    PaymentRequired,
+    ScoreQuery,
+    ScoreReply,
+    Task,
+    TaskError,
+    TextSet,
+)
+from lmaas_sdk.methods import (
+    BlackBoxPredictor,
+    BlackBoxTuning,
+    EnsemblePredictor,
+    InContextLearning,
+    ManualPrompt,
+    MethodPredictor,
+    PromptEnsemble,
+    asked_as,
+    best_candidates,
+    load_predictor,
+)
+from lmaas_sdk.methods.ensemble import mean_probability
+from lmaas_sdk.methods.prompt_ensemble import _spent_by_others
+
+TEXTS = ["a lovely thing", "an awful thing", ""]
+OTHER = Task.from_wire(TASK.to_wire() | {"template": "<mask> : {text}"})
+
+
+async def tuned(backend: object, seed: int = 3, **options: object) -> BlackBoxPredictor:
+    budget = Budget(evaluations=80)
+    preset = replace(SMALL, dev_every=1)
+    method = BlackBoxTuning(backend, budget=budget, preset=preset, seed=seed, **options)  # type: ignore[arg-type]
+    return await method.fit(TRAIN, DEV)
+
+
+async def different(backend: object) -> list[MethodPredictor]:
+    """One of each kind, with a template of its own among them."""
+    manual = await ManualPrompt(backend, calibration="prior").fit(asked_as(OTHER, TRAIN))  # type: ignore[arg-type]
+    shown = await InContextLearning(backend, shots=2).fit(TRAIN)  # type: ignore[arg-type]
+    return [manual, shown, await tuned(backend), await tuned(backend, seed=4, calibration="contextual")]
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    weights = np.exp(logits.astype(np.float64))
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+async def test_probabilities_are_averaged() -> None:
+    """Of members of any method, whatever their templates; each has one vote, however extreme its logits."""
+    members = await different(mock())
+    ensemble = EnsemblePredictor(members, TASK)
+    expected = np.mean([softmax(await member.logits(TEXTS)) for member in members], axis=0)
+    found = await ensemble.logits(TEXTS)
+    np.testing.assert_allclose(np.exp(found), expected, rtol=1e-5)
+    assert found.dtype == np.float32
+    extreme = np.array([[0, 500]], np.float32)
+    np.testing.assert_allclose(np.exp(mean_probability([extreme, -extreme])), [[0.5, 0.5]])
+
+
+async def test_candidates_of_one_run_go_out_in_one_call() -> None:
+    """Those of another run in one of its own; the logits are those that each has alone."""
+    backend = mock()
+    one, other = await tuned(backend), await tuned(backend, seed=4)
+    members = [*best_candidates(one, 3), other]
+    ensemble = EnsemblePredictor(members)
+    before = backend.book.attempts
+    found = await ensemble.logits(TEXTS)
+    assert backend.book.attempts - before == 2
+    alone = [await member.logits(TEXTS) for member in members]
+    assert found.tobytes() == mean_probability(alone).tobytes()
+
+
+async def test_the_best_candidates_are_those_on_dev() -> None:
+    """The one that was returned first, then by dev; none twice."""
+    run = await tuned(mock())
+    best = best_candidates(run, 4)
+    assert best[0].prompt.to_bytes() == run.prompt.to_bytes()
+    scores = [(await one.evaluate(DEV)).value for one in best]
+    assert scores == sorted(scores, reverse=True)
+    assert len({one.prompt.to_bytes() for one in best}) == len(best) == 4
+    assert run.result is not None
+    assert len(best_candidates(run, 1000)) <= len(run.result.dev_scored)
+
+
+async def test_without_a_look_at_dev_there_are_no_best_candidates() -> None:
+    """Neither of a run without a dev set, nor of a file."""
+    run = await BlackBoxTuning(mock(), budget=Budget(evaluations=8), preset=SMALL).fit(TRAIN)
+    with pytest.raises(ValueError, match="fit one with a dev set"):
+        best_candidates(run, 2)
+    with pytest.raises(ValueError, match="fit one with a dev set"):
+        best_candidates(BlackBoxPredictor(run.predictor), 2)
+    with pytest.raises(ValueError, match="no dev set"):
+        await PromptEnsemble(mock(), best=2).fit(TRAIN)
+
+
+async def test_its_spend_is_that_of_all_members() -> None:
+    """Each client counted once, also where members share one."""
+    backend = mock()
+    run = await tuned(backend)
+    ensemble = EnsemblePredictor([*best_candidates(run, 2), await ManualPrompt(backend).fit(TRAIN)])
+    await ensemble.predict(TEXTS)
+    assert ensemble.spend.total.tokens == backend.book.tokens
+    assert ensemble.spend.by_purpose["predict"].calls == 2
+
+
+async def test_what_does_not_fit_together_is_not_sent() -> None:
+    """Not even the first member's part."""
+    backend = mock()
+    budget = Budget(calls=1)
+    members = [await ManualPrompt(backend, budget=budget).fit(asked_as(task, TRAIN)) for task in (TASK, OTHER)]
+    with pytest.raises(BudgetExceeded):
+        await EnsemblePredictor(members).predict(TEXTS)
+    assert backend.book.attempts == 0
+
+
+async def test_members_of_all_kinds_are_saved(tmp_path: Path) -> None:
+    """In one file, from which the same is predicted."""
+    ensemble = EnsemblePredictor(await different(mock()), TASK)
+    loaded = load_predictor(ensemble.save(tmp_path / "a.predictor"), mock())
+    assert isinstance(loaded, EnsemblePredictor)
+    assert [member.name for member in loaded.members] == ["manual", "in-context", "black-box", "black-box"]
+    assert (await loaded.logits(TEXTS)).tobytes() == (await ensemble.logits(TEXTS)).tobytes()
+
+
+async def test_members_answer_the_same_question() -> None:
+    """There is at least one, none is an ensemble, and labels, fields and model agree."""
+    manual = await ManualPrompt(mock()).fit(TRAIN)
+    labels = Task("things", template="{text} <mask>", labels=["a", "b"], words=["bad", "great"])
+    fields = Task.from_wire(TASK.to_wire() | {"template": "{other} <mask>"})
+    with pytest.raises(ValueError, match="at least one member"):
+        EnsemblePredictor([])
+    with pytest.raises(ValueError, match="no member of another"):
+        EnsemblePredictor([EnsemblePredictor([manual])])
+    with pytest.raises(ValueError, match="member 1 is of the model 'mock'"):
+        EnsemblePredictor([manual, await ManualPrompt(mock(hidden_size=32)).fit(TRAIN)])
+    for task in (labels, fields):
+        other = await ManualPrompt(mock()).fit(task.examples([("a", 0)]))
+        with pytest.raises(TaskError, match="member 1"):
+            EnsemblePredictor([manual, other])
+
+
+async def test_the_method_tunes_members_within_one_budget() -> None:
+    """From a seed each, side by side; what it took is told by purpose, and is what the backend billed."""
+    backend, budget = mock(), Budget(evaluations=120)
+    ensemble = await PromptEnsemble(backend, budget=budget, preset=SMALL, members=3, seed=7).fit(TRAIN, DEV)
+    assert ensemble.spend.by_purpose["train"].evaluations == budget.posted.evaluations == 120
+    assert ensemble.spend.total.tokens == backend.book.tokens
+    alone = await BlackBoxTuning(mock(), budget=Budget(evaluations=40), preset=SMALL, seed=8).fit(TRAIN, DEV)
+    assert ensemble.members[1].saved().to_bytes() == alone.saved().to_bytes()
+    assert (await ensemble.evaluate(TEST)).n_texts == len(TEST)
+
+
+async def test_members_may_have_templates_of_their_own() -> None:
+    """In turn; the ensemble is asked as the data are."""
+    method = PromptEnsemble(
+        mock(), budget=Budget(evaluations=32), preset=SMALL, members=3, templates=[TASK.template, OTHER.template.text]
+    )
+    ensemble = await method.fit(TRAIN, DEV)
+    assert [member.task for member in ensemble.members] == [TASK, OTHER, TASK]
+    assert ensemble.task == TASK
+
+
+async def test_a_budget_for_fewer_members_has_fewer() -> None:
+    """And one that pays for no generation is refused, with nothing sent."""
+    method = PromptEnsemble(mock(), budget=Budget(evaluations=17), preset=SMALL, members=5)
+    assert len((await method.fit(TRAIN, DEV)).members) == 2
+    backend = mock()
+    with pytest.raises(BudgetTooSmall):
+        await PromptEnsemble(backend, budget=Budget(evaluations=7), preset=SMALL).fit(TRAIN, DEV)
+    assert backend.book.attempts == 0
+
+
+class RefusesTopics(MockBackend):
+    """Does not answer where the mask comes first."""
+
+    async def score(self, query: ScoreQuery, *, key: str) -> ScoreReply:
+        if isinstance(query.texts, TextSet) and query.texts.texts[0][0].kind == "mask":
+            raise PaymentRequired("no money for topics")
+        return await super().score(query, key=key)
+
+
+async def test_a_member_that_fails_is_left_out() -> None:
+    """And where all fail, the first one's error is raised."""
+    options = {"preset": SMALL, "members": 2, "templates": [TASK.template, OTHER.template]}
+    ensemble = await PromptEnsemble(RefusesTopics(), budget=Budget(evaluations=32), **options).fit(TRAIN, DEV)  # type: ignore[arg-type]
+    assert [member.task for member in ensemble.members] == [TASK]
+    with pytest.raises(PaymentRequired, match="no money for topics"):
+        await PromptEnsemble(RefusesTopics(), preset=SMALL, templates=[OTHER.template]).fit(TRAIN, DEV)
+
+
+async def test_what_members_spent_that_failed_is_told() -> None:
+    """Beside the spend of the others."""
+    lost = GroupResult({}, {"b": PaymentRequired("late")}, {"a": Amounts(3), "b": Amounts(2, 1, 9)}, {}, 0.0)
+    assert _spent_by_others(lost).by_purpose == {"train": Amounts(2, 1, 9)}
+    member = await ManualPrompt(mock()).fit(TRAIN)
+    assert EnsemblePredictor([member], beside=_spent_by_others(lost)).spend.total == Amounts(2, 1, 9)
+
+
+async def test_journals_let_a_program_go_on(tmp_path: Path) -> None:
+    """The same program again makes the same file, and pays for nothing that was answered."""
+    files, attempts = [], []
+    for _ in range(2):
+        backend = mock()
+        method = PromptEnsemble(
+            backend, budget=Budget(evaluations=32), preset=SMALL, members=2, journals=tmp_path / "runs"
+        )
+        files.append((await method.fit(TRAIN, DEV)).saved().to_bytes())
+        attempts.append(backend.book.attempts)
+    assert files[0] == files[1]
+    assert (attempts[0] > 0, attempts[1]) == (True, 0)
+
+
+async def test_each_member_is_calibrated_by_itself() -> None:
+    """From what was set aside: the search leaves enough."""
+    backend, budget = mock(), Budget(calls=24)
+    method = PromptEnsemble(backend, budget=budget, preset=SMALL, members=2, best=2, calibration="prior")
+    ensemble = await method.fit(TRAIN, DEV)
+    priors = [member.prior for member in ensemble.members if isinstance(member, BlackBoxPredictor)]
+    assert (len(priors), any(prior is None for prior in priors)) == (4, False)
+    assert ensemble.spend.by_purpose["probe"].calls == 4
+    assert backend.book.attempts <= 24
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "named"),
+    [
+        ({"members": 0}, ValueError, "members is a whole number of at least 1"),
+        ({"best": 0}, ValueError, "best is a whole number of at least 1"),
+        ({"templates": "{text} <mask>"}, TaskError, "not the single"),
+        ({"templates": ["{text}"]}, TaskError, "exactly one <mask>"),
+        ({"calibration": "more"}, ValueError, "'prior', 'contextual' or None, not 'more'"),
+        ({"preset": "none"}, ValueError, "preset is one of"),
+        ({"budget": 5}, TypeError, "budget is a Budget"),
+    ],
+)
+def test_options_are_checked_when_they_are_given(
+    options: dict[str, object], error: type[Exception], named: str
+) -> None:
+    """Not when the first call is made."""
+    with pytest.raises(error, match=named):
+        PromptEnsemble(mock(), **options)  # type: ignore[arg-type]
+
+
+async def test_a_template_of_other_fields_is_refused_before_anything_is_sent() -> None:
+    """With what the data have."""
+    backend = mock()
+    with pytest.raises(TaskError, match="same fields"):
+        await PromptEnsemble(backend, preset=SMALL, templates=["{other} <mask>"]).fit(TRAIN, DEV)
+    assert backend.book.attempts == 0
