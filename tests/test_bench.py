@@ -25,6 +25,8 @@ from tuning_cases import SMALL, mock
 from lmaas_sdk import (
     AuthenticationFailed,
     Budget,
+    JournalCorrupt,
+    JournalMismatch,
     Predictor,
     RunFileError,
     TaskError,
@@ -115,6 +117,61 @@ async def test_an_interrupted_cell_goes_on(tmp_path: Path, at: int) -> None:
     assert ((await records(parts))[1]["sessions"], await asyncio.to_thread(journals, parts)) == (2, 0)
 
 
+async def test_a_cell_that_was_killed_goes_on(tmp_path: Path) -> None:
+    """Nothing says that it was begun but its journal, from which it comes to the same, and pays for the rest."""
+    async with open_results(tmp_path / "results.jsonl") as results:
+        backend = HookedMock(4, lambda: task.cancel())  # noqa: PLW0108  (it is not there yet)
+        bench = Benchmark(backend, results, work=tmp_path / "work")
+        task = asyncio.create_task(bench.run(cells(backend.card, seeds=[1])))
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert (await records(tmp_path), await asyncio.to_thread(journals, tmp_path)) == ([], 1)
+    later, whole = mock(), mock()
+    await measured(tmp_path, later, seeds=[1])
+    (resumed,) = await records(tmp_path)
+    await asyncio.to_thread((tmp_path / "results.jsonl").unlink)
+    await measured(tmp_path, whole, seeds=[1])
+    (uninterrupted,) = await records(tmp_path)
+    assert resumed["test"] == uninterrupted["test"]
+    assert resumed["choice"] == uninterrupted["choice"]
+    assert later.book.tokens < whole.book.tokens
+
+
+async def begun(folder: Path) -> Path:
+    """The journal of a cell that was killed."""
+    async with open_results(folder / "results.jsonl") as results:
+        backend = HookedMock(4, lambda: task.cancel())  # noqa: PLW0108  (it is not there yet)
+        bench = Benchmark(backend, results, work=folder / "work")
+        task = asyncio.create_task(bench.run(cells(backend.card, seeds=[1])))
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    (journal,) = await asyncio.to_thread(lambda: list((folder / "work").glob("*.journal")))
+    return journal
+
+
+async def test_a_journal_of_another_machinery_is_kept(tmp_path: Path) -> None:
+    """Until whoever paid for it goes on by what began it, or says that changes do not matter."""
+    journal = await begun(tmp_path)
+    other = mock()
+    other.card = replace(other.card, fingerprint="another engine")
+    (ended,) = await measured(tmp_path, other, seeds=[1])
+    assert (ended.status, type(ended.error)) == ("failed", JournalMismatch)
+    assert await asyncio.to_thread(journal.exists)
+    (ended,) = await measured(tmp_path, mock(), seeds=[1])
+    assert ended.status == "done"
+
+
+async def test_a_journal_that_is_damaged_is_dropped(tmp_path: Path) -> None:
+    """The cell is on record as failed, and begins anew."""
+    journal = await begun(tmp_path)
+    content = await asyncio.to_thread(journal.read_bytes)
+    await asyncio.to_thread(journal.write_bytes, content.replace(b"\n", b" \n", 1))
+    (ended,) = await measured(tmp_path, mock(), seeds=[1])
+    assert (ended.status, type(ended.error)) == ("failed", JournalCorrupt)
+    (ended,) = await measured(tmp_path, mock(), seeds=[1])
+    assert ended.status == "done"
+
+
 async def test_a_slice_that_is_over_begins_nothing(tmp_path: Path) -> None:
     """Not even its first cell, where it has no time at all."""
     async with open_results(tmp_path / "results.jsonl") as results:
@@ -123,22 +180,23 @@ async def test_a_slice_that_is_over_begins_nothing(tmp_path: Path) -> None:
         assert await bench.run(cells(mock().card)) == []
 
 
-async def test_a_failure_stops_nobody_else(tmp_path: Path) -> None:
-    """It is on record, and tried again next time."""
+@pytest.mark.parametrize("failure", [TaskError("no such luck"), AttributeError("a slip of the pen")])
+async def test_a_failure_stops_nobody_else(tmp_path: Path, failure: Exception) -> None:
+    """Whatever it is, it is on record, and tried again next time."""
     failing = True
 
     def make(setup: Setup) -> ManualPrompt:
         if failing:
-            raise TaskError("no such luck")
+            raise failure
         return ManualPrompt(setup.backend, budget=setup.budget)
 
     unlucky = Configuration("unlucky", "Unlucky", "unlucky", make, is_seeded=False)
     ended = await measured(tmp_path, mock(), [unlucky, MANUAL])
     assert [(one.cell.row, one.status, type(one.error)) for one in ended] == [
-        ("unlucky", "failed", TaskError),
+        ("unlucky", "failed", type(failure)),
         ("manual", "done", type(None)),
     ]
-    assert [record["error"] for record in (await records(tmp_path))] == ["TaskError: no such luck", None]
+    assert [record["error"] for record in (await records(tmp_path))] == [f"{type(failure).__name__}: {failure}", None]
     failing = False
     ended = await measured(tmp_path, mock(), [unlucky, MANUAL])
     assert [(one.cell.row, one.status) for one in ended] == [("unlucky", "done")]
@@ -165,13 +223,20 @@ async def test_a_backend_that_fails_for_good_leaves_the_journal(tmp_path: Path) 
 
 
 async def test_all_spend_from_one_budget(tmp_path: Path) -> None:
-    """Each through a child of its own; where it ends, what is cut short does not count as done."""
+    """Each through a child of its own; what is cut short does not count as done, and goes on to the same result."""
+    parts, whole = tmp_path / "parts", tmp_path / "whole"
+    for folder in (parts, whole):
+        await asyncio.to_thread(folder.mkdir)
     budget = Budget(evaluations=60)
-    ended = await measured(tmp_path, mock(), budget=budget)
+    ended = await measured(parts, mock(), budget=budget)
     assert [(one.status, one.record["evaluations"]) for one in ended] == [("done", 40), ("cut", 16)]
     assert budget.posted.evaluations == 56
-    ended = await measured(tmp_path, mock(), budget=Budget(evaluations=60))
-    assert [(one.status, one.cell.seed) for one in ended] == [("done", 2)]
+    more = mock()
+    ended = await measured(parts, more, budget=Budget(evaluations=60))
+    assert [(one.status, one.cell.seed, one.record["sessions"]) for one in ended] == [("done", 2, 2)]
+    await measured(whole, mock())
+    assert without_times((await records(parts))[-1])["choice"] == (await records(whole))[-1]["choice"]
+    assert (await records(parts))[-1]["test"] == (await records(whole))[-1]["test"]
 
 
 async def test_a_budget_that_pays_for_nothing_is_a_failure(tmp_path: Path) -> None:
@@ -181,16 +246,16 @@ async def test_a_budget_that_pays_for_nothing_is_a_failure(tmp_path: Path) -> No
 
 
 async def test_a_ledger_file_has_every_cell(tmp_path: Path) -> None:
-    """What an earlier try has spent is not taken from a new one's share."""
-    for status in ("cut", "done"):
+    """What an earlier try has spent is not taken from a new one's share; one that goes on has its own."""
+    found = []
+    for limit in (64, 64, 90):
         async with open_ledger(tmp_path / "ledger.db") as ledger:
-            budget = Budget(evaluations=64, name="bench", ledger=ledger)
-            ended = await measured(tmp_path, mock(), budget=budget, seeds=[1], evaluations=EVALUATIONS)
-            if status == "cut":
-                assert [one.status for one in ended] == ["done"]
-                await asyncio.to_thread((tmp_path / "results.jsonl").unlink)
-            else:
-                assert [(one.status, one.record["evaluations"]) for one in ended] == [("cut", 24)]
+            budget = Budget(evaluations=limit, name=f"bench {limit}", ledger=ledger)
+            (ended,) = await measured(tmp_path, mock(), budget=budget, seeds=[1], evaluations=EVALUATIONS)
+            found.append((ended.status, ended.record["evaluations"], budget.posted.evaluations))
+        if len(found) == 1:  # as if it had never been
+            await asyncio.to_thread((tmp_path / "results.jsonl").unlink)
+    assert found == [("done", 40, 40), ("cut", 24, 64), ("done", 40, 16)]
     assert (await asyncio.to_thread(verify_ledger, tmp_path / "ledger.db")).is_right
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from bench_cases import done_record
 
 from lmaas_sdk import register_metric
 from lmaas_sdk.bench.comparisons import Comparisons, compare, comparisons_of
-from lmaas_sdk.bench.resampling import DRAWS, Paired, difference_of, metric_of_draws
+from lmaas_sdk.bench.resampling import DRAWS, Paired, difference_of, draws_of, metric_of_draws
 from lmaas_sdk.bench.results import CellResult, done_cells
 from lmaas_sdk.tasks import accuracy, f1
 
@@ -29,7 +31,7 @@ def results(*records: dict[str, object]) -> list[CellResult]:
 @pytest.mark.parametrize(("name", "metric"), [("accuracy", accuracy), ("f1", f1)])
 def test_a_draw_is_the_metric_of_its_rows(name: str, metric: object) -> None:
     """As it would be where each row stood as often as it was drawn."""
-    counts = ROWS.integers(3, size=(5, len(LABELS))).astype(float)
+    counts = ROWS.integers(3, size=(5, len(LABELS))).astype(np.float32)
     counts[:, 0] += len(LABELS) - counts.sum(axis=1)  # as many rows as there are
     counts = np.abs(counts)
     sides = [predictions(0.7, 1), predictions(0.9, 2)]
@@ -44,7 +46,7 @@ def test_a_draw_is_the_metric_of_its_rows(name: str, metric: object) -> None:
 def test_a_metric_of_ones_own_is_drawn_as_well() -> None:
     """One draw after the other."""
     register_metric("rightness", lambda labels, found: float(np.mean(labels == found)))
-    counts = np.ones((2, len(LABELS)))
+    counts = np.ones((2, len(LABELS)), np.float32)
     sides = [predictions(0.7, 1)]
     assert metric_of_draws("rightness", LABELS, sides, counts).tolist() == [
         [accuracy(LABELS, sides[0])],
@@ -55,15 +57,15 @@ def test_a_metric_of_ones_own_is_drawn_as_well() -> None:
 def test_what_is_equal_differs_by_nothing() -> None:
     """Paired row by row and seed by seed, whatever is drawn."""
     sides = [predictions(0.8, seed) for seed in range(3)]
-    found = difference_of([Paired("accuracy", LABELS, sides, sides)])
+    found = difference_of([draws_of(Paired("things", "accuracy", LABELS, sides, sides))])
     assert (found.value, found.low, found.high) == (0.0, 0.0, 0.0)
 
 
 def test_a_difference_lies_in_its_interval() -> None:
     """Which repeats itself, and is about as wide as theory has it: sqrt(p1 q1 / n + p2 q2 / n)."""
-    one = Paired("accuracy", LABELS, [predictions(0.9, 1)], [predictions(0.7, 2)])
-    found = difference_of([one])
-    assert found == difference_of([one])
+    one = Paired("things", "accuracy", LABELS, [predictions(0.9, 1)], [predictions(0.7, 2)])
+    found = difference_of([draws_of(one)])
+    assert found == difference_of([draws_of(one)])
     assert found.low < found.value < found.high
     assert found.value == accuracy(LABELS, one.first[0]) - accuracy(LABELS, one.second[0])
     by_theory = 2 * 1.96 * (0.9 * 0.1 / 200 + 0.7 * 0.3 / 200) ** 0.5
@@ -72,16 +74,16 @@ def test_a_difference_lies_in_its_interval() -> None:
 
 def test_seeds_that_differ_widen_it() -> None:
     """A result that only one seed in two gives is no result."""
-    alike = Paired("accuracy", LABELS, [predictions(0.8, 1)] * 2, [predictions(0.5, 3)])
-    apart = Paired("accuracy", LABELS, [predictions(0.99, 1), predictions(0.6, 2)], [predictions(0.5, 3)])
-    narrow, wide = difference_of([alike]), difference_of([apart])
+    alike = Paired("things", "accuracy", LABELS, [predictions(0.8, 1)] * 2, [predictions(0.5, 3)])
+    apart = Paired("things", "accuracy", LABELS, [predictions(0.99, 1), predictions(0.6, 2)], [predictions(0.5, 3)])
+    narrow, wide = difference_of([draws_of(alike)]), difference_of([draws_of(apart)])
     assert wide.high - wide.low > 1.5 * (narrow.high - narrow.low)
 
 
 def test_an_average_over_tasks_is_surer() -> None:
     """Tasks are drawn apart from each other."""
-    one = Paired("accuracy", LABELS, [predictions(0.9, 1)], [predictions(0.7, 2)])
-    single, both = difference_of([one]), difference_of([one, one])
+    one = Paired("things", "accuracy", LABELS, [predictions(0.9, 1)], [predictions(0.7, 2)])
+    single, both = difference_of([draws_of(one)]), difference_of([draws_of(one), draws_of(replace(one, task="more"))])
     assert both.value == pytest.approx(single.value)
     assert both.high - both.low < 0.85 * (single.high - single.low)
     assert DRAWS == 4999
@@ -128,7 +130,8 @@ def test_searches_are_held_against_the_manual_prompt_where_it_is_above_chance() 
             *(record("black-box:paper", "poor", seed=seed, evaluations=100, task="rte") for seed in (1, 2)),
         )
     )
-    (one,) = found.against_manual
+    one, calibrated = found.against_manual
+    assert (calibrated.second, calibrated.tasks, calibrated.average.value) == ("manual-calibrated", {"sst2": (1,)}, 0)
     assert (one.first, one.second, one.tasks, one.missing) == (
         "black-box:paper@100",
         "manual",

@@ -20,7 +20,6 @@ SETS: dict[str, tuple[list[str], dict[str, Any]]] = {
     "mrpc": (["not_equivalent", "equivalent"], {"sentence1": "fine", "sentence2": "well", "idx": 0}),
     "snli": (["entailment", "neutral", "contradiction"], {"premise": "fine", "hypothesis": "well"}),
     "rte": (["entailment", "not_entailment"], {"sentence1": "fine", "sentence2": "well", "idx": 0}),
-    "mr": (["neg", "pos"], {"text": "fine"}),
 }
 
 

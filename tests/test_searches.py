@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info, threadpool_limits
+from threadpoolctl import threadpool_limits
 
 from lmaas_sdk import PRESETS, Preset
-from lmaas_sdk.tuning.blas import one_blas_thread
 from lmaas_sdk.tuning.cmaes import PycmaOptimizer
 from lmaas_sdk.tuning.random_search import RandomSearch
 from lmaas_sdk.tuning.restarts import Restarts
@@ -81,32 +79,6 @@ def test_bits_of_the_papers_search_do_not_depend_on_the_number_of_blas_threads()
                 search.tell(generation, {index: float(x[0]) for index, x in enumerate(search.ask().X)})
             found.append((search.ask().X.tobytes(), search.sigma))
     assert found[0] == found[1]
-
-
-def test_the_first_of_two_searches_to_leave_takes_no_thread_limit_from_the_other() -> None:
-    """The number of BLAS threads is the process's; it is as before once nobody computes."""
-    is_in, go_on = threading.Event(), threading.Event()
-    seen: list[set[int]] = []
-
-    def other() -> None:
-        with one_blas_thread():
-            is_in.set()
-            go_on.wait(60)
-            seen.append(blas_threads())
-
-    with threadpool_limits(limits=2, user_api="blas"):
-        before, beside = blas_threads(), threading.Thread(target=other)
-        with one_blas_thread():
-            beside.start()
-            assert is_in.wait(60)
-        go_on.set()
-        beside.join(60)
-        assert ([{1}], before) == (seen, blas_threads())
-
-
-def blas_threads() -> set[int]:
-    """The threads that each BLAS library of the process computes in."""
-    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
 
 
 def test_packages_are_imported_when_their_search_is_made() -> None:

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.backend import Backend, Limits
 from lmaas_sdk.bench.cells import Cell
@@ -19,22 +18,25 @@ from lmaas_sdk.bench.fitting import Fitting
 from lmaas_sdk.bench.known import known_of
 from lmaas_sdk.bench.measuring import Measured, cell_fields, measure
 from lmaas_sdk.bench.results import done_cells
+from lmaas_sdk.bench.shares import share_of
 from lmaas_sdk.bench.store import ResultsFile
 from lmaas_sdk.bench.surroundings import cpu_seconds, environment_of
-from lmaas_sdk.errors import BudgetExceeded, JournalError, JournalInUse, LmaasError, QuotaExceeded, RunFileError
+from lmaas_sdk.errors import BudgetExceeded, JournalError, JournalInUse, JournalMismatch, QuotaExceeded, RunFileError
 from lmaas_sdk.outside import outside
 from lmaas_sdk.traffic.cache import ReplyCache
 from lmaas_sdk.traffic.retry import RetryPolicy
+from lmaas_sdk.tuning.group_journals import Journals
 from lmaas_sdk.tuning.interruption import Interrupted, Stop, unless_stopped
+from lmaas_sdk.tuning.journal import header_of
 from lmaas_sdk.tuning.scheduler import first_failure
+from lmaas_sdk.tuning.versions import differences
 
 __all__ = ["Benchmark", "CellEnded", "Status"]
 
 Status = Literal["done", "failed", "interrupted", "cut"]
-"""`cut`: a budget or quota that it shares with others ended it before its own did; like `failed` it is tried again."""
+"""`cut`: a budget or quota that it shares with others ended it before its own did; like all but `done` it goes on."""
 
 _GRACE_S = 20.0  # what is under way when a slice ends may still be answered
-_FAILURES = (LmaasError, ValueError, OSError, RuntimeError, ArithmeticError)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,7 +62,7 @@ class Benchmark:
     Args:
         backend: The model.
         results: The results file, open.
-        work: A folder for the journals of searches that are not done; one is deleted with its cell done.
+        work: A folder for the journals of searches that are not done; one is deleted when its cell is.
         budget: What all cells spend from, each through a child of its own; None: no limit.
         jobs: Cells at once.
         despite_changes: Count what was measured on another engine as done, and go on with such a journal.
@@ -93,7 +95,7 @@ class Benchmark:
         self._retry, self._quotas, self._cache = retry, quotas, cache
         self._on_cell = on_cell
         self._fitting, self._stop, self._is_spent = Fitting(), Stop(), False
-        self._environment: dict[str, object] = {}
+        self._environment: dict[str, Any] = {}
 
     def missing(self, cells: Iterable[Cell]) -> list[Cell]:
         """Those that are not done, each once.
@@ -179,7 +181,7 @@ class Benchmark:
             status, fields = self._judged(cell, measured), measured.fields
         except Interrupted:
             status = "interrupted"
-        except _FAILURES as failure:
+        except Exception as failure:  # a method may be anyone's code, so it may raise anything; it is on record
             status, error = "failed", failure
         record = {
             "status": status,
@@ -193,10 +195,10 @@ class Benchmark:
         return CellEnded(cell, status, record, error)
 
     async def _measured(self, cell: Cell, journal: Path) -> Measured:
-        budget = await self._share(cell, is_resumed=await asyncio.to_thread(journal.exists))
+        begun = await asyncio.to_thread(Journals(self._work).begun, cell.stem)
         setup = Setup(
             self._backend,
-            budget,
+            await share_of(self._budget, cell, begun),
             cell.seed,
             journal=journal,
             despite_changes=self._despite_changes,
@@ -205,18 +207,6 @@ class Benchmark:
             cache=self._cache,
         )
         return await measure(cell, setup, self._fitting)
-
-    async def _share(self, cell: Cell, *, is_resumed: bool) -> Budget:
-        """The cell's own budget. One that is begun anew does not pay for what an earlier try of it spent."""
-        limits = Budget(evaluations=cell.evaluations, warn_at=())
-        child = self._budget.child(cell.stem, limits)
-        await child.ready()
-        for number in range(2, 1000):
-            if is_resumed or child.posted == Amounts():
-                break
-            child = self._budget.child(f"{cell.stem}-{number}", limits)
-            await child.ready()
-        return child
 
     def _judged(self, cell: Cell, measured: Measured) -> Status:
         """Whether it is done, or others have ended it whom it shares budget and quota with."""
@@ -230,13 +220,21 @@ class Benchmark:
     def _earlier(self, cell: Cell, journal: Path) -> Mapping[str, Any]:
         """The record of the try that this one goes on with; its times hold those of the ones before it."""
         last = next((one for one in reversed(self._results.records) if one["key"] == cell.key), {})
-        return last if last.get("status") in ("interrupted", "failed") and journal.exists() else {}
+        return last if last.get("status") in ("interrupted", "failed", "cut") and journal.exists() else {}
 
     def _keep(self, record: dict[str, Any], journal: Path, error: Exception | None) -> None:
         self._results.add(record)
-        is_useless = isinstance(error, JournalError) and not isinstance(error, JournalInUse)
-        if record["status"] in ("done", "cut") or is_useless:
+        if record["status"] == "done" or self._is_useless(journal, error):
             journal.unlink(missing_ok=True)
+
+    def _is_useless(self, journal: Path, error: Exception | None) -> bool:
+        """Whether nobody can go on from a journal, so that its cell has to begin anew."""
+        if not isinstance(error, JournalError) or isinstance(error, JournalInUse):
+            return False
+        if not isinstance(error, JournalMismatch):
+            return True
+        before, now = header_of(journal)["versions"], self._environment["versions"]
+        return not differences(before, {name: now.get(name, "") for name in before})  # else by what began it
 
 
 @dataclass(frozen=True, slots=True)

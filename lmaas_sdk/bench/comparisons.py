@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from lmaas_sdk.bench.accuracy import ordered_tasks
-from lmaas_sdk.bench.resampling import Difference, Paired, difference_of
+from lmaas_sdk.bench.resampling import Difference, Drawn, Paired, difference_of, draws_of
 from lmaas_sdk.bench.results import CellResult, RowName
 
 __all__ = ["MARGIN", "AboveChance", "Comparison", "Comparisons", "compare", "comparisons_of"]
@@ -24,6 +24,7 @@ __all__ = ["MARGIN", "AboveChance", "Comparison", "Comparisons", "compare", "com
 MARGIN = 0.01  # a point
 _JUDGES = ("model-tuning", "manual-calibrated")
 _STANDARD_ERRORS = 2.0
+_MANUAL = ("manual", "manual-calibrated")
 _REFERENCE = "black-box:paper"
 _SEARCHES = ("black-box", "deep-black-box")  # methods by calls alone, which are to beat the manual prompt
 
@@ -114,7 +115,7 @@ class Comparisons:
 
     Args:
         above_chance: By task.
-        against_manual: Every search against the manual prompt, on the tasks above chance.
+        against_manual: Every search against the manual prompt, as it is and calibrated, on the tasks above chance.
         against_paper: Every other search against the paper's setting at its largest budget, on all tasks.
     """
 
@@ -142,14 +143,14 @@ def comparisons_of(cells: Sequence[CellResult]) -> Comparisons:
     chance = [found for task in tasks if (found := _chance(rows, task)) is not None]
     above = [one.task for one in chance if one.is_above]
     searches = [row for row, some in rows.items() if some[0].record["method"] in _SEARCHES]
-    manual = next((row for row in rows if row.configuration == "manual"), None)
+    manual = [row for row in rows if row.configuration in _MANUAL]
     paper = max(
         (row for row in rows if row.configuration == _REFERENCE), key=lambda row: row.evaluations or 0, default=None
     )
     others = [row for row in searches if row != paper]
     return Comparisons(
         tuple(chance),
-        _all_against(rows, searches, manual, above),
+        tuple(one for row in manual for one in _all_against(rows, searches, row, above)),
         _all_against(rows, others, paper, tasks),
     )
 
@@ -173,20 +174,20 @@ def compare(first: Sequence[CellResult], second: Sequence[CellResult], tasks: Se
     Returns:
         None where there is no such task.
     """
-    paired, seeds = dict[str, Paired](), dict[str, tuple[int, ...]]()
+    drawn, seeds = dict[str, Drawn](), dict[str, tuple[int, ...]]()
     for task in tasks:
         found = _paired(*({cell.seed: cell for cell in side if cell.task == task} for side in (first, second)))
         if found is not None:
-            paired[task], seeds[task] = found
-    if not paired:
+            drawn[task], seeds[task] = draws_of(found[0]), found[1]
+    if not drawn:
         return None
     return Comparison(
         str(first[0].row),
         str(second[0].row),
         seeds,
-        {task: difference_of([one]) for task, one in paired.items()},
-        difference_of(list(paired.values())),
-        tuple(task for task in tasks if task not in paired),
+        {task: difference_of([one]) for task, one in drawn.items()},
+        difference_of(list(drawn.values())),
+        tuple(task for task in tasks if task not in drawn),
     )
 
 
@@ -203,7 +204,7 @@ def _paired(first: _BySeed, second: _BySeed) -> tuple[Paired, tuple[int, ...]] |
     one = next(iter(first.values()))
     chosen = [[side[None]] if None in side else [side[seed] for seed in seeds] for side in sides]
     first_side, second_side = ([cell.predictions for cell in some] for some in chosen)
-    return Paired(one.metric, one.labels, first_side, second_side), seeds
+    return Paired(one.task, one.metric, one.labels, first_side, second_side), seeds
 
 
 def _seeds(side: _BySeed) -> set[int]:

@@ -15,7 +15,9 @@ from typing import Any
 from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.backend import Backend, Limits, ModelCard
 from lmaas_sdk.methods import (
+    DEEP_PRESET,
     BlackBoxTuning,
+    DeepBlackBoxTuning,
     FeatureBiLSTM,
     FeatureLinear,
     InContextLearning,
@@ -121,7 +123,11 @@ def trained(method: Callable[..., Method], name: str, title: str, *, needs_weigh
 
 
 def black_box(
-    preset: Preset, *, name: str | None = None, title: str | None = None, method: type[BlackBoxTuning] = BlackBoxTuning
+    preset: Preset,
+    *,
+    name: str | None = None,
+    title: str | None = None,
+    method: type[BlackBoxTuning | DeepBlackBoxTuning] = BlackBoxTuning,
 ) -> Configuration:
     """A search by calls alone, with a preset.
 
@@ -183,6 +189,7 @@ _ALL = (
     trained(PromptTuning, "prompt-tuning", "Prompt Tuning", needs_weights=True),
     trained(ModelTuning, "model-tuning", "Model Tuning", needs_weights=True),
     *(black_box(preset) for preset in PRESETS.values()),
+    black_box(DEEP_PRESET, name="deep", title="Deep Black-Box Tuning (BBTv2)", method=DeepBlackBoxTuning),
 )
 
 CONFIGURATIONS: dict[str, Configuration] = {configuration.name: configuration for configuration in _ALL}

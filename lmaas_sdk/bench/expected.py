@@ -9,7 +9,7 @@ from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.backend import Backend
 from lmaas_sdk.bench.cells import Cell
 from lmaas_sdk.bench.configurations import Setup
-from lmaas_sdk.methods import BlackBoxTuning
+from lmaas_sdk.methods import BlackBoxTuning, DeepBlackBoxTuning
 
 __all__ = ["Expected", "expected_of"]
 
@@ -39,7 +39,7 @@ async def expected_of(cells: Sequence[Cell], backend: Backend) -> Expected:
     tokens, cost, unknown = 0.0, 0.0, 0
     for cell in cells:
         method = cell.configuration.make(Setup(backend, Budget(evaluations=cell.evaluations, warn_at=()), cell.seed))
-        if not isinstance(method, BlackBoxTuning):
+        if not isinstance(method, BlackBoxTuning | DeepBlackBoxTuning):
             unknown += 1
             continue
         found = await method.tuner.estimate(cell.train, cell.dev, test=cell.test)

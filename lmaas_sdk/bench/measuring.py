@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lmaas_sdk.bench.cells import Cell
 from lmaas_sdk.bench.configurations import Setup
 from lmaas_sdk.bench.fitting import Fitting
-from lmaas_sdk.methods import MethodPredictor
+from lmaas_sdk.methods import MethodPredictor, TrainingRecord
 from lmaas_sdk.tasks import Dataset
 from lmaas_sdk.tasks.metrics import get_metric
 from lmaas_sdk.tuning.predictor import Evaluation, evaluation
@@ -100,7 +100,7 @@ async def measure(cell: Cell, setup: Setup, fitting: Fitting) -> Measured:
             raise failure
         return Measured(stopped, {})
     spent = predictor.spend.to_dict()
-    found = _searched(result) if isinstance(result, TuningResult) else {}
+    found = _searched(result) if isinstance(result, TuningResult) else _trained(predictor)
     if found.get("dev") is None:
         found["dev"] = _scores(await predictor.evaluate(cell.dev, purpose="dev"))
     found["test"] = await _tested(predictor, cell.test)
@@ -158,6 +158,15 @@ def _searched(result: TuningResult) -> dict[str, Any]:
         "search_s": round(result.wall_s, 3),
         "warnings": list(result.warnings),
     }
+
+
+def _trained(predictor: MethodPredictor) -> dict[str, Any]:
+    """What a training by gradients says of itself, none of which is a call; nothing, of another method."""
+    training = getattr(predictor, "training", None)
+    if not isinstance(training, TrainingRecord):
+        return {}
+    names = ("epochs", "steps", "tokens", "chosen", "stopped")
+    return {"training": {name: getattr(training, name) for name in names}}
 
 
 def _generation(result: TuningResult) -> float:

@@ -112,7 +112,7 @@ class BenchReport:
         return page_of("Methods beside one another", (f"On {model}.",), self._sections(), made_by="bench")
 
     def _sections(self) -> list[Section]:
-        sections = [Section(table.caption, tables=(table,)) for table in self.tables()]
+        sections = [Section(table.caption.partition(":")[0], tables=(table,)) for table in self.tables()]
         if self.sweep is not None:
             sections.insert(1, _pictured(self.sweep.figure()))
         panels, legend = dev_panels(self.cells)

@@ -6,6 +6,7 @@ compared (Efron & Tibshirani 1993, chapter 13). From the same random numbers eac
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from lmaas_sdk.seeding import bit_generator
 from lmaas_sdk.tasks.metrics import get_metric
 
-__all__ = ["DRAWS", "Difference", "Paired", "difference_of", "metric_of_draws"]
+__all__ = ["DRAWS", "Difference", "Drawn", "Paired", "difference_of", "draws_of", "metric_of_draws"]
 
 DRAWS = 4_999  # so that the ends of the interval are values and need no interpolation: the 125th from either side
 _BEYOND = 125
@@ -27,15 +28,21 @@ class Paired:
     """Two configurations on one task.
 
     Args:
+        task: Which: it names the random numbers.
         metric: Name of the task's metric.
         labels: (n_rows,) class indices.
         first, second: The predictions of each seed, in the same order of seeds; one array: no seed matters to it.
     """
 
+    task: str
     metric: str
     labels: NDArray[np.int64]
     first: _Predictions
     second: _Predictions
+
+    @property
+    def sides(self) -> tuple[_Predictions, _Predictions]:
+        return self.first, self.second
 
     @property
     def n_seeds(self) -> int:
@@ -59,36 +66,29 @@ class Difference:
         return {"value": self.value, "low": self.low, "high": self.high}
 
 
-def difference_of(tasks: Sequence[Paired]) -> Difference:
-    """The difference on average over tasks; each draw takes other seeds and rows of each.
+@dataclass(frozen=True, slots=True, eq=False)
+class Drawn:
+    """A difference on one task, and the same in each draw of seeds and rows: (DRAWS,)."""
 
-    Args:
-        tasks: At least one.
-    """
-    value = float(np.mean([_of(one) for one in tasks]))
-    draws = np.mean([_draws_of(one, f"bench/{number}") for number, one in enumerate(tasks)], axis=0)
-    ordered = np.sort(draws)
-    return Difference(value, float(ordered[_BEYOND - 1]), float(ordered[-_BEYOND]))
+    value: float
+    draws: NDArray[np.float64]
 
 
-def _of(one: Paired) -> float:
+def draws_of(one: Paired) -> Drawn:
+    """The difference of a pair as measured, and as drawn; those of other tasks are drawn apart from it."""
     metric = get_metric(one.metric)
-    first, second = (
-        np.mean([metric(one.labels, predictions) for predictions in side]) for side in (one.first, one.second)
-    )
-    return float(first - second)
+    means = [float(np.mean([metric(one.labels, found) for found in side])) for side in one.sides]
+    seeds = _seeds(one.task, one.n_seeds)
+    counts = _counts(one.task, len(one.labels)).astype(np.float32)
+    first, second = (_picked(metric_of_draws(one.metric, one.labels, side, counts), seeds) for side in one.sides)
+    return Drawn(means[0] - means[1], first - second)
 
 
-def _draws_of(one: Paired, stream: str) -> NDArray[np.float64]:
-    """The difference in each draw: (DRAWS,)."""
-    n_seeds, n_rows = one.n_seeds, len(one.labels)
-    words = bit_generator(0, stream)
-    seeds = _below(words, n_seeds, (DRAWS, n_seeds))
-    counts = _counts(words, n_rows)
-    first, second = (
-        _picked(metric_of_draws(one.metric, one.labels, side, counts), seeds) for side in (one.first, one.second)
-    )
-    return first - second
+def difference_of(tasks: Sequence[Drawn]) -> Difference:
+    """The difference on average over tasks, of which there is at least one."""
+    ordered = np.sort(np.mean([one.draws for one in tasks], axis=0))
+    value = float(np.mean([one.value for one in tasks]))
+    return Difference(value, float(ordered[_BEYOND - 1]), float(ordered[-_BEYOND]))
 
 
 def _picked(values: NDArray[np.float64], seeds: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -100,7 +100,7 @@ def _picked(values: NDArray[np.float64], seeds: NDArray[np.int64]) -> NDArray[np
 
 
 def metric_of_draws(
-    metric: str, labels: NDArray[np.int64], sides: _Predictions, counts: NDArray[np.float64]
+    metric: str, labels: NDArray[np.int64], sides: _Predictions, counts: NDArray[np.float32]
 ) -> NDArray[np.float64]:
     """A metric where each row stands as often as a draw took it.
 
@@ -115,21 +115,26 @@ def metric_of_draws(
     """
     predictions = np.stack(sides, axis=1)  # (n_rows, n)
     if metric == "accuracy":
-        share: NDArray[np.float64] = counts @ (predictions == labels[:, None]).astype(float) / len(labels)
-        return share
+        return _sums(counts, predictions == labels[:, None]) / len(labels)
     if metric == "f1":
-        both = counts @ ((predictions == 1) & (labels == 1)[:, None]).astype(float)
-        either = counts @ (predictions == 1).astype(float) + (counts @ (labels == 1).astype(float))[:, None]
+        both = _sums(counts, (predictions == 1) & (labels == 1)[:, None])
+        either = _sums(counts, predictions == 1) + _sums(counts, (labels == 1)[:, None])
         f1: NDArray[np.float64] = 2 * both / np.maximum(either, 1)  # 0 where class 1 is neither present nor predicted
         return f1
     return _one_by_one(get_metric(metric), labels, predictions, counts)
+
+
+def _sums(counts: NDArray[np.float32], is_so: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """How many rows of each draw are so: whole numbers, which float32 holds exactly below 2^24."""
+    found: NDArray[np.float64] = (counts @ is_so.astype(np.float32)).astype(np.float64)
+    return found
 
 
 def _one_by_one(
     metric: Callable[[NDArray[np.int64], NDArray[np.int64]], float],
     labels: NDArray[np.int64],
     predictions: NDArray[np.int64],
-    counts: NDArray[np.float64],
+    counts: NDArray[np.float32],
 ) -> NDArray[np.float64]:
     found = np.empty((len(counts), predictions.shape[1]))
     for draw, row in enumerate(counts.astype(np.int64)):
@@ -138,11 +143,18 @@ def _one_by_one(
     return found
 
 
-def _counts(words: np.random.Philox, n_rows: int) -> NDArray[np.float64]:
+def _seeds(task: str, n_seeds: int) -> NDArray[np.int64]:
+    return _below(bit_generator(0, f"bench/seeds/{task}"), n_seeds, (DRAWS, n_seeds))
+
+
+@functools.lru_cache(maxsize=16)  # every comparison on a task draws the same rows; 5 MB for 1,000 of them
+def _counts(task: str, n_rows: int) -> NDArray[np.uint16]:
     """How often each draw took each row: (DRAWS, n_rows)."""
-    rows = _below(words, n_rows, (DRAWS, n_rows))
-    shifted = rows + np.arange(DRAWS)[:, None] * n_rows
-    return np.bincount(shifted.ravel(), minlength=DRAWS * n_rows).reshape(DRAWS, n_rows).astype(np.float64)
+    rows = _below(bit_generator(0, f"bench/rows/{task}"), n_rows, (DRAWS, n_rows))
+    counts = np.empty((DRAWS, n_rows), dtype=np.uint16)
+    for draw, chosen in enumerate(rows):
+        counts[draw] = np.bincount(chosen, minlength=n_rows)
+    return counts
 
 
 def _below(words: np.random.Philox, n: int, shape: tuple[int, int]) -> NDArray[np.int64]:

@@ -134,7 +134,7 @@ def comparison_tables(found: Comparisons) -> list[Table]:
     """The comparisons, those that there are."""
     tables = []
     if manual := found.against_manual:
-        caption = "Against the manual prompt, on the tasks above chance: difference in points"
+        caption = "Against the manual prompt: difference in points on the tasks above chance"
         tables.append(_compared(caption, "better", manual, [one.is_better for one in manual]))
     if paper := found.against_paper:
         margin = f"not inferior by {100 * MARGIN:g} point"

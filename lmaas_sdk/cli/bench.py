@@ -148,11 +148,18 @@ def _list(missing: Sequence[Cell], costs: Mapping[str, Any], *, as_json: bool) -
 
 
 def _exit_code(ended: Sequence[CellEnded], left: Sequence[Cell], *, was_asked: bool) -> int:
-    """Done where nothing is left; else what kept it from that."""
+    """Done where nothing is left; else what kept it from that.
+
+    Raises:
+        Exception: A cell has failed by a fault of a program, which ends the command as it would end a single run's.
+    """
     if not left:
         return DONE
+    codes = set[int]()
+    for error in (one.error for one in ended if one.error is not None):
+        if (code := exit_code_of(error)) is None:
+            raise error
+        codes |= {BUDGET_ENDED if isinstance(error, BudgetExceeded) else code}
     if was_asked:
         return INTERRUPTED
-    failures = [one.error for one in ended if one.error is not None]
-    codes = {exit_code_of(error) or USAGE for error in failures if not isinstance(error, BudgetExceeded)}
     return next((code for code in (UNAVAILABLE, USAGE) if code in codes), BUDGET_ENDED)

@@ -37,10 +37,9 @@ HUB_SETS: Mapping[str, HubSet] = MappingProxyType(
         "mrpc": HubSet("nyu-mll/glue:mrpc", ("sentence1", "sentence2")),
         "snli": HubSet("stanfordnlp/snli", ("premise", "hypothesis")),
         "rte": HubSet("nyu-mll/glue:rte", ("sentence1", "sentence2")),
-        "mr": HubSet("cornell-movie-review-data/rotten_tomatoes", ("text",)),
     }
 )
-"""By the name of the task, read-only. TREC is not among them: its set there is a script, which is not run."""
+"""The seven of the paper, by the name of the task; read-only."""
 
 
 def read_hub(task: Task, split: str | None = None) -> Dataset:

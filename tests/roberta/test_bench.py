@@ -23,9 +23,10 @@ from lmaas_sdk.bench import (
     trained,
 )
 from lmaas_sdk.cli.demo import demo_splits
-from lmaas_sdk.methods import FeatureBiLSTM, FeatureLinear, ModelTuning, PromptTuning
+from lmaas_sdk.methods import DEEP_PRESET, DeepBlackBoxTuning, FeatureBiLSTM, FeatureLinear, ModelTuning, PromptTuning
 
 TASK = Task("reviews", template="{S} . It was <mask> .", labels=["negative", "positive"], words=["bad", "great"])
+DEEP = replace(DEEP_PRESET, d=10, prompt_tokens=2, population=4)
 SMALL = replace(PRESETS["small-model"], d=10, prompt_tokens=2, population=4, plateau=None)
 
 
@@ -42,6 +43,7 @@ CONFIGURATIONS: list[Configuration] = [
     trained(partial(PromptTuning, epochs=2, prompt_tokens=2), "prompt-tuning", "Prompt Tuning", needs_weights=True),
     trained(partial(ModelTuning, epochs=2), "model-tuning", "Model Tuning", needs_weights=True),
     black_box(SMALL),
+    black_box(DEEP, name="deep", title="BBTv2", method=DeepBlackBoxTuning),
 ]
 
 
@@ -64,6 +66,8 @@ async def test_every_method_is_measured(model: str, bert_folder: Path, tmp_path:
     """With a metric and a prediction of every row, and again the same."""
     spec = str(bert_folder) if model == "bert" else model
     first, again = [await measured(spec, tmp_path / name) for name in ("first", "again")]
+    trainings = {one["configuration"]: one["training"]["epochs"] for one in first if "training" in one}
+    assert trainings == {"prompt-tuning": 2, "model-tuning": 2}
     table = BenchReport.of(first).accuracy
     assert [row.name.configuration for row in table.rows] == [one.name for one in CONFIGURATIONS]
     assert {row.scores["reviews"].test_rows for row in table.rows} == {10}
