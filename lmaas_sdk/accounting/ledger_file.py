@@ -184,6 +184,11 @@ class SqliteLedger(Ledger):
         """As `execute`, soon and in order; nothing is waited for, and what was done before `work` raises stays done."""
         self.tell(lambda _: work(self._file.connection))
 
+    @property
+    def version(self) -> int:
+        """Another number whenever others have written; for work in a transaction."""
+        return self._book.version
+
     def is_alive(self, owner: str) -> bool:
         """Whether the process that opened the ledger as `owner` still has it open.
 

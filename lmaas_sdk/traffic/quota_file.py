@@ -111,10 +111,11 @@ class FileQuota:
         self._prune_at_s = self._read_s = -math.inf
         self._learned: list[Limits] = []
         self._known = _Known(())
+        self._version = -1  # of the ledger, when it was looked through
 
     async def take(self, ticket: str, tokens: int, limits: Limits) -> float:
         if limits == _NO_LIMITS:  # nothing to wait for: it is written with whatever is booked next
-            self._ledger.perform(self._in_step(lambda rows: self._take_freely(rows, ticket, tokens)))
+            self._ledger.perform(self._in_step(lambda rows: self._take_freely(rows, ticket, tokens), decides=False))
             return 0.0
         return await self._ledger.execute(self._in_step(lambda rows: self._take(rows, ticket, tokens, limits=limits)))
 
@@ -135,17 +136,25 @@ class FileQuota:
                 self._write(rows, kind, ticket, tokens, at_s=self._wall())
 
         with suppress(LedgerError):  # a file that is closed, or broken: others will find its owner dead
-            self._ledger.perform(self._in_step(note))
+            self._ledger.perform(self._in_step(note, decides=False))
 
-    def _in_step(self, work: Callable[[sqlite3.Connection], T]) -> Callable[[sqlite3.Connection], T]:
-        """The same, knowing all that is in the file; if it fails it is undone in the file, and so forgotten here."""
+    def _in_step(
+        self, work: Callable[[sqlite3.Connection], T], *, decides: bool = True
+    ) -> Callable[[sqlite3.Connection], T]:
+        """The same, knowing all that is in the file; if it fails it is undone in the file, and so forgotten here.
+
+        Args:
+            work: What to do.
+            decides: Whether it decides by what it knows; what only adds a row need not look where nobody else has.
+        """
 
         def in_step(rows: sqlite3.Connection) -> T:
             try:
-                self._catch_up(rows)
+                if decides or self._ledger.version != self._version:
+                    self._catch_up(rows)
                 return work(rows)
             except BaseException:
-                self._known = _Known(self._learned)
+                self._known, self._version = _Known(self._learned), -1
                 raise
 
         return in_step
@@ -206,11 +215,14 @@ class FileQuota:
 
     def _write(self, rows: sqlite3.Connection, kind: str, ticket: str, tokens: int, *, at_s: float) -> None:
         owner, at_s = self._ledger.owner, max(at_s, self._known.newest_s)
-        cursor = rows.execute(_INSERT, (self._scope, kind, ticket, owner, at_s, tokens))
-        self._known.play(cursor.lastrowid or 0, kind, ticket, owner=owner, at_s=at_s, tokens=tokens)
+        seq = rows.execute(_INSERT, (self._scope, kind, ticket, owner, at_s, tokens)).lastrowid or 0
+        if seq == self._known.seq + 1:
+            self._known.play(seq, kind, ticket, owner=owner, at_s=at_s, tokens=tokens)
+        else:  # others of this process have written meanwhile
+            self._catch_up(rows)
 
     def _catch_up(self, rows: sqlite3.Connection) -> None:
-        wall_s = self._wall()
+        wall_s, self._version = self._wall(), self._ledger.version
         if wall_s - self._read_s > _FRESH_S:
             self._known = _Known(self._learned)
         self._read_s = wall_s
