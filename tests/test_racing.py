@@ -273,8 +273,8 @@ async def _score(
     X = np.zeros((len(logits), 20))
     X[:, 0] = np.arange(len(logits))
     needs = needs or Needs(len(logits), 10, frozenset())
-    told, at = await scorer.score(Batch(generation, X), needs, lambda: Moment(client.spend.total, 0.0))
-    return Scored(told, backend.asked, at.spent, scorable.token_counts)
+    outcome = await scorer.score(Batch(generation, X), needs, lambda: Moment(client.spend.total, 0.0))
+    return Scored(outcome.told, backend.asked, outcome.at.spent, scorable.token_counts)
 
 
 @pytest.mark.parametrize("objective", get_args(Objective))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lmaas_sdk.canonical import digest
 from lmaas_sdk.errors import BudgetExceeded, JournalMismatch
+from lmaas_sdk.side_thread import SideThread
 from lmaas_sdk.tuning.duplicates import Duplicates, Twins
 from lmaas_sdk.tuning.journal import Moment
 from lmaas_sdk.tuning.missing import Missing
@@ -26,9 +27,24 @@ from lmaas_sdk.tuning.scoreboard import Scoreboard
 from lmaas_sdk.tuning.told import Told
 from lmaas_sdk.tuning.volley import Volley
 
-__all__ = ["GenerationScorer"]
+__all__ = ["GenerationScorer", "Outcome"]
 
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a generation.
+
+    Args:
+        told: What the optimiser is told.
+        at: Where the run stood when that was known.
+        keys: Of all that was sent for it, for the journal; None: the journal has it, or there is none.
+    """
+
+    told: Told
+    at: Moment
+    keys: Sequence[str] | None = None
 
 
 class GenerationScorer:
@@ -59,8 +75,8 @@ class GenerationScorer:
         capabilities = scheduler.client.backend.card.capabilities
         self.duplicates = Duplicates(deterministic=capabilities.deterministic)
 
-    async def score(self, batch: Batch, needs: Needs, moment: Callable[[], Moment]) -> tuple[Told, Moment]:
-        """The outcome of a generation and when it was there: from the journal, or from the backend and journalled.
+    async def score(self, batch: Batch, needs: Needs, moment: Callable[[], Moment]) -> Outcome:
+        """What becomes of a generation: from the journal, or from the backend.
 
         Args:
             batch: The candidates, those held ready in case of failures last.
@@ -76,17 +92,26 @@ class GenerationScorer:
         if known is not None:
             self._check_same_search(known[0], Z, batch.generation)
             self.duplicates.learn(Z, known[0])
-            return known
+            return Outcome(*known)
         one = _OneGeneration(self, Z, needs, generation=batch.generation)
         told = await one.score()
         self.duplicates.learn(Z, told)
-        now = moment()
-        if journal is not None:
-            told = replace(told, asked=self.duplicates.digest(Z))
-            keys = list(dict.fromkeys([*one.keys, *sorted(journal.past.keys_of(batch.generation))]))
-            paid = self.scheduler.client.spend.taken(keys)
-            await journal.told(batch.generation, told, keys=keys, paid=paid, at=now)
-        return told, now
+        if journal is None:
+            return Outcome(told, moment())
+        keys = list(dict.fromkeys([*one.keys, *sorted(journal.past.keys_of(batch.generation))]))
+        return Outcome(replace(told, asked=self.duplicates.digest(Z)), moment(), keys)
+
+    async def tell(self, generation: int, outcome: Outcome, tell: Callable[[], _T], thread: SideThread) -> _T:
+        """Has the optimiser told of an outcome on its thread, once the journal has it; what `tell` returns.
+
+        Raises:
+            JournalError: The journal cannot be written; then nothing is told.
+        """
+        journal = self.scheduler.journal
+        if journal is None or outcome.keys is None:
+            return await thread.run(tell)
+        paid = self.scheduler.client.spend.taken(outcome.keys)
+        return await journal.told(generation, outcome.told, keys=outcome.keys, paid=paid, at=outcome.at, tell=tell)
 
     def _check_same_search(self, told: Told, Z: NDArray[np.float32], generation: int) -> None:
         if told.asked != self.duplicates.digest(Z):

@@ -24,6 +24,7 @@ import asyncio
 import base64
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
@@ -69,7 +70,7 @@ class Journal:
     """
 
     def __init__(self, file: JournalFile, durability: Durability, thread: SideThread) -> None:
-        self._file, self._durability, self._thread = file, durability, thread
+        self._file, self._durability, self.thread = file, durability, thread
         self._ledger: Ledger | None = None
         self._waiting: list[tuple[dict[str, Any], bool]] = []
         self._writing = asyncio.Lock()
@@ -163,7 +164,9 @@ class Journal:
         if keys:
             await self._write({"kind": "left", "keys": list(keys), **paid.to_record(), "settled": list(settled)})
 
-    async def told(self, generation: int, told: Told, *, keys: Sequence[str], paid: Taken, at: Moment) -> None:
+    async def told(
+        self, generation: int, told: Told, *, keys: Sequence[str], paid: Taken, at: Moment, tell: Callable[[], _T]
+    ) -> _T:
         """The optimiser is told this now.
 
         Args:
@@ -172,9 +175,21 @@ class Journal:
             keys: All that the generation sent.
             paid: What those that nobody waited for cost.
             at: This moment.
+            tell: Tells it, on the journal's thread, once the record is written.
+
+        Returns:
+            What `tell` returns.
         """
         record = {"kind": "told", "generation": generation, "keys": list(keys), **paid.to_record()}
-        await self._write(record | told.to_record() | at.to_record(), durable=self._durability != "never")
+        self._wait_for(record | told.to_record() | at.to_record(), durable=self._durability != "never")
+        async with self._writing:
+            write = self._taken()
+
+            def write_and_tell() -> _T:
+                write.append()
+                return tell()
+
+            return await self._on_thread(write_and_tell)
 
     async def looked(self, generation: int, at: Moment) -> None:
         """The dev set was looked at."""
@@ -192,33 +207,64 @@ class Journal:
                 await self._write_waiting()
         finally:
             await self._on_thread(self._file.close)
-            self._thread.end()
+            self.thread.end()
 
     async def _write(self, record: dict[str, Any], *, durable: bool = False) -> None:
         """Adds a record; those that come while one is being written are written together."""
-        self._waiting.append((record, durable or self._durability == "always"))
+        self._wait_for(record, durable=durable)
         await self._write_waiting()
+
+    def _wait_for(self, record: dict[str, Any], *, durable: bool) -> None:
+        self._waiting.append((record, durable or self._durability == "always"))
 
     async def _write_waiting(self) -> None:
         async with self._writing:
-            waiting, self._waiting = self._waiting, []
-            if not waiting:
+            if not self._waiting:
                 return
-            records, durable = [record for record, _ in waiting], any(is_durable for _, is_durable in waiting)
-            booked = any("paid" in record for record in records)
-            if durable or booked:
-                await self._on_thread(lambda: self._append(records, durable=durable, booked=booked))
+            write = self._taken()
+            if write.waits:
+                await self._on_thread(write.append)
             else:  # a line that waits for nothing is a copy of some hundred bytes: handing it over would take longer
-                self._file.append(records, durable=False)
+                write.append()
 
-    def _append(self, records: Sequence[dict[str, Any]], *, durable: bool, booked: bool) -> None:
-        """Waits for the ledger here, as each turn of the event loop's thread costs more than the writing."""
-        if self._ledger is not None and booked:
-            self._ledger.wait_until_booked()
-        self._file.append(records, durable=durable)
+    def _taken(self) -> _Write:
+        """All that waits to be written."""
+        waiting, self._waiting = self._waiting, []
+        records = [record for record, _ in waiting]
+        ledger = self._ledger if any("paid" in record for record in records) else None
+        return _Write(self._file, records, durable=any(durable for _, durable in waiting), ledger=ledger)
 
     async def _on_thread(self, work: Callable[[], _T]) -> _T:
-        return await _done(self._thread.run(work))
+        return await _done(self.thread.run(work))
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    """Records to be added.
+
+    Args:
+        file: Where to.
+        records: What.
+        durable: Whether to wait for the disk.
+        ledger: What has to be booked before; None: nothing. It is waited for where the records are written, as each
+            turn of the event loop's thread costs more than the writing.
+    """
+
+    file: JournalFile
+    records: Sequence[dict[str, Any]]
+    durable: bool
+    ledger: Ledger | None
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is nothing for the event loop's thread."""
+        return self.durable or self.ledger is not None
+
+    def append(self) -> None:
+        """Adds them."""
+        if self.ledger is not None:
+            self.ledger.wait_until_booked()
+        self.file.append(self.records, durable=self.durable)
 
 
 async def _done(work: asyncio.Future[_T]) -> _T:

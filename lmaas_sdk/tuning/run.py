@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import statistics
 from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -16,7 +17,7 @@ from lmaas_sdk.errors import BackendError, BudgetExceeded, JournalError, LmaasEr
 from lmaas_sdk.logs import plain
 from lmaas_sdk.side_thread import SideThread
 from lmaas_sdk.tuning.events import DevScored, GenerationDone, Resumed
-from lmaas_sdk.tuning.generation import GenerationScorer
+from lmaas_sdk.tuning.generation import GenerationScorer, Outcome
 from lmaas_sdk.tuning.horizon import Horizon
 from lmaas_sdk.tuning.interruption import Interrupted, unless_stopped
 from lmaas_sdk.tuning.journal import Moment
@@ -113,13 +114,18 @@ class Run:
             LmaasError: What ended it before the first generation was done.
             ValueError: The search gives no more candidates than its population, and more are asked for.
         """
-        with SideThread("lmaas-optimizer") as thread:
+        with self._thread() as thread:
             optimizer = await thread.run(make_optimizer)
             stopped = await self._generations_until_the_end(thread, optimizer)
         if stopped not in _CUT_SHORT and not self._is_stopped:
             await self._look_once_more()
         await self._compare_precisely(stopped)
         return "interrupted" if self._is_stopped else stopped
+
+    def _thread(self) -> AbstractContextManager[SideThread]:
+        """The optimiser's: the journal's, where there is one, as what it is told is written down just before."""
+        journal = self._scheduler.journal
+        return SideThread("lmaas-optimizer") if journal is None else nullcontext(journal.thread)
 
     async def _generations_until_the_end(self, thread: SideThread, optimizer: Optimizer) -> Stopped:
         try:
@@ -207,8 +213,10 @@ class Run:
         if self._last is None:
             check_over_ask(optimizer, batch, self._scorer.scheduling.over_ask)
         needs = Needs(optimizer.population_size, optimizer.min_tell, optimizer.must_have)
-        told, at = await self._scored(batch, needs, is_new=is_new)
-        mean, sigma, self._asked = await thread.run(lambda: self._learn(optimizer, batch, told))
+        outcome = await self._scored(batch, needs, is_new=is_new)
+        told, at = outcome.told, outcome.at
+        learn = partial(self._learn, optimizer, batch, told)
+        mean, sigma, self._asked = await self._scorer.tell(batch.generation, outcome, learn, thread)
         self._generation += 1
         if is_new:
             self._outlook.saw(self.elapsed_s - began_s)
@@ -218,12 +226,12 @@ class Run:
             await self._repeat(batch, told)
         self._judge(told)
 
-    async def _scored(self, batch: Batch, needs: Needs, *, is_new: bool) -> tuple[Told, Moment]:
+    async def _scored(self, batch: Batch, needs: Needs, *, is_new: bool) -> Outcome:
         if not is_new:
             return await self._scorer.score(batch, needs, self._moment)
         return await self._unless_stopped(self._in_turn(batch, needs))
 
-    async def _in_turn(self, batch: Batch, needs: Needs) -> tuple[Told, Moment]:
+    async def _in_turn(self, batch: Batch, needs: Needs) -> Outcome:
         async with AsyncExitStack() as stack:
             with self._scheduler.client.waits.during("turn"):
                 await stack.enter_async_context(self._around.sharing.turn())
