@@ -245,6 +245,19 @@ async def test_a_budget_that_pays_for_nothing_is_a_failure(tmp_path: Path) -> No
     assert [(one.status, type(one.error).__name__) for one in ended] == [("failed", "BudgetTooSmall")]
 
 
+async def test_evaluations_too_few_for_a_search_are_its_own_failure(tmp_path: Path) -> None:
+    """Nothing is spent of what all share, and the others go on, in this slice as in the next one."""
+    poor = replace(SEARCH, evaluations=4)
+    for left in ([MANUAL, CALIBRATED], []):
+        budget = Budget(evaluations=60)
+        ended = await measured(tmp_path, mock(), [poor, MANUAL, CALIBRATED], budget=budget, seeds=[1])
+        assert [(one.cell.row, one.status, type(one.error).__name__) for one in ended] == [
+            ("black-box:small@4", "failed", "BudgetTooSmall"),
+            *((one.name, "done", "NoneType") for one in left),
+        ]
+        assert (budget.posted.evaluations, [one.ends_all for one in ended]) == (0, [False] * len(ended))
+
+
 async def test_a_ledger_file_has_every_cell(tmp_path: Path) -> None:
     """What an earlier try has spent is not taken from a new one's share; one that goes on has its own."""
     found = []

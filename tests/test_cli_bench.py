@@ -81,6 +81,14 @@ def test_a_budget_that_ends_leaves_the_rest(folder: Path, capsys: pytest.Capture
     assert bench(tasks="sst2") == 0
 
 
+def test_a_search_with_too_few_evaluations_fails_by_itself(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It cannot be measured as asked, whatever there is to spend; the others are."""
+    methods = ("--methods", "black-box:sep-tpa@2,manual", "--seeds", "1", "--budget-evaluations", "100")
+    assert bench(*methods, tasks="sst2") == 2
+    assert [record["status"] for record in read_results(folder / "bench.jsonl")] == ["failed", "done"]
+    assert "sst2, black-box:sep-tpa@2, seed 1: failed BudgetTooSmall: " in capsys.readouterr().err
+
+
 def test_a_dry_run_lists_what_there_is_to_do(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With what the searches are expected to take; nothing is measured."""
     assert bench("--dry-run", tasks="sst2") == 0

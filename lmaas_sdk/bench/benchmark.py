@@ -48,12 +48,14 @@ class CellEnded:
         status: How.
         record: What the results file says of it.
         error: What it failed by; None: it did not.
+        ends_all: Whether what ended it is the budget or the quota of all, so that no other is begun.
     """
 
     cell: Cell
     status: Status
     record: Mapping[str, Any]
     error: Exception | None = None
+    ends_all: bool = False
 
 
 class Benchmark:
@@ -162,7 +164,7 @@ class Benchmark:
             ended.append(one)
             if self._on_cell is not None:
                 self._on_cell(one)
-            if one.status == "cut" or isinstance(one.error, BudgetExceeded | QuotaExceeded):
+            if one.ends_all:
                 self._is_spent = True  # what is under way may still be paid for; nothing new is
 
     async def _one(self, cell: Cell) -> CellEnded:
@@ -192,7 +194,7 @@ class Benchmark:
             "environment": self._environment,
         }
         await asyncio.to_thread(self._keep, record, journal, error)
-        return CellEnded(cell, status, record, error)
+        return CellEnded(cell, status, record, error, self._ends_all(status, error))
 
     async def _measured(self, cell: Cell, journal: Path) -> Measured:
         begun = await asyncio.to_thread(Journals(self._work).begun, cell.stem)
@@ -216,6 +218,12 @@ class Benchmark:
             return "done"
         left = cell.evaluations - measured.fields["evaluations"]
         return "done" if measured.stopped == "budget" and left < max(measured.generation, 1) else "cut"
+
+    def _ends_all(self, status: Status, error: Exception | None) -> bool:
+        """Whether nothing is left for others: what its own budget refuses a cell is nobody else's."""
+        if isinstance(error, BudgetExceeded):
+            return error.budget in {budget.name for budget in self._budget.line()}
+        return status == "cut" or isinstance(error, QuotaExceeded)
 
     def _earlier(self, cell: Cell, journal: Path) -> Mapping[str, Any]:
         """The record of the try that this one goes on with; its times hold those of the ones before it."""

@@ -156,10 +156,12 @@ def _exit_code(ended: Sequence[CellEnded], left: Sequence[Cell], *, was_asked: b
     if not left:
         return DONE
     codes = set[int]()
-    for error in (one.error for one in ended if one.error is not None):
-        if (code := exit_code_of(error)) is None:
-            raise error
-        codes |= {BUDGET_ENDED if isinstance(error, BudgetExceeded) else code}
+    for one in ended:
+        if one.error is None:
+            continue
+        if (code := exit_code_of(one.error)) is None:
+            raise one.error
+        codes |= {BUDGET_ENDED if one.ends_all and isinstance(one.error, BudgetExceeded) else code}
     if was_asked:
         return INTERRUPTED
     return next((code for code in (UNAVAILABLE, USAGE) if code in codes), BUDGET_ENDED)
