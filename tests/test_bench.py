@@ -22,9 +22,13 @@ from bench_cases import (
 )
 from tuning_cases import SMALL, mock
 
+from lmaas_backends.mock import MockBackend
 from lmaas_sdk import (
     AuthenticationFailed,
     Budget,
+    Dataset,
+    FeatureQuery,
+    FeatureReply,
     JournalCorrupt,
     JournalMismatch,
     Predictor,
@@ -36,7 +40,7 @@ from lmaas_sdk import (
 )
 from lmaas_sdk.bench import Benchmark, BenchReport, Configuration, ResultsFile, Setup, black_box, open_results
 from lmaas_sdk.bench.measuring import unpacked
-from lmaas_sdk.methods import ManualPrompt
+from lmaas_sdk.methods import FeatureLinear, ManualPredictor, ManualPrompt, TrainingRecord
 
 TIMES = {"wall_s", "cpu_s", "fit_s", "search_s", "began_at", "sessions", "environment", "key"}
 
@@ -256,6 +260,47 @@ async def test_evaluations_too_few_for_a_search_are_its_own_failure(tmp_path: Pa
             *((one.name, "done", "NoneType") for one in left),
         ]
         assert (budget.posted.evaluations, [one.ends_all for one in ended]) == (0, [False] * len(ended))
+
+
+async def test_a_head_that_wall_time_ends_is_cut(tmp_path: Path) -> None:
+    """It has predictions, and is not done: it begins anew when there is more time, and nothing else does before."""
+    now_s = 0.0
+
+    class Slow(MockBackend):
+        async def features(self, query: FeatureQuery, *, key: str) -> FeatureReply:
+            nonlocal now_s
+            now_s = 1 - 1e-9
+            return await super().features(query, key=key)
+
+    def make(setup: Setup) -> FeatureLinear:
+        return FeatureLinear(setup.backend, epochs=3, seed=setup.seed, **setup.connection)
+
+    plan = [Configuration("head", "Head", "feature-linear", make), MANUAL]
+    budget = Budget(wall_s=1, clock=lambda: now_s)
+    ended = await measured(tmp_path, Slow(), plan, seeds=[1], budget=budget)
+    assert [(one.cell.row, one.status, one.record["stopped"]) for one in ended] == [("head", "cut", "budget")]
+    ended = await measured(tmp_path, mock(), plan, seeds=[1])
+    assert [(one.cell.row, one.status, one.record["stopped"]) for one in ended] == [
+        ("head", "done", "done"),
+        ("manual", "done", "done"),
+    ]
+
+
+@pytest.mark.parametrize(("stopped", "status"), [("done", "done"), ("plateau", "done"), ("budget", "cut")])
+async def test_a_training_that_wall_time_ends_is_cut(tmp_path: Path, stopped: Any, status: str) -> None:
+    """As its record says."""
+
+    class Trained(ManualPredictor):
+        training = TrainingRecord(3, 6, 60, (1.0, 0.9, 0.8), chosen=3, dev=None, stopped=stopped)
+
+    class Training(ManualPrompt):
+        async def fit(self, train: Dataset, dev: Dataset | None = None, **more: Any) -> ManualPredictor:
+            made = await super().fit(train, dev, **more)
+            return Trained(made.client, made.task)
+
+    plan = Configuration("trained", "Trained", "trained", lambda setup: Training(setup.backend, **setup.connection))
+    (ended,) = await measured(tmp_path, mock(), [plan], seeds=[1])
+    assert (ended.status, ended.record["training"]["stopped"], ended.ends_all) == (status, stopped, status == "cut")
 
 
 async def test_a_ledger_file_has_every_cell(tmp_path: Path) -> None:

@@ -117,6 +117,7 @@ async def test_dev_is_left_out_where_its_features_cannot_be_paid(kind: Kind, cap
     assert (predictor.chosen_by, predictor.epoch, backend.book.tokens) == ("last", 3, EACH * len(TRAIN))
     assert "dev_left_out" in [record.__dict__["lmaas_event"] for record in caplog.records]
     alone = await kind(mock(), **FEW).fit(TRAIN)
+    assert (predictor.stopped, alone.stopped) == ("budget", "done")
     assert predictor.saved().to_bytes() == alone.saved().to_bytes()
 
 

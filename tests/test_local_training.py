@@ -41,14 +41,14 @@ async def test_every_example_is_seen_in_each_epoch_in_batches() -> None:
     """Four in batches of three are two steps."""
     head = Counting()
     trained = await train_head(head, Training(epochs=5, batch_size=3), Lesson(TRAIN, None, "accuracy", 2), left_s=None)
-    assert (head.steps, trained.epoch, trained.chosen_by) == (10, 5, "last")
+    assert (head.steps, trained.epoch, trained.chosen_by, trained.is_cut) == (10, 5, "last", False)
 
 
 async def test_where_time_ends_the_epoch_under_way_is_the_last() -> None:
     """One at least, so that there is something to predict with."""
     head = Counting()
     trained = await train_head(head, Training(epochs=500), Lesson(TRAIN, None, "accuracy", 2), left_s=0.0)
-    assert (head.steps, trained.epoch, trained.chosen_by) == (1, 1, "last")
+    assert (head.steps, trained.epoch, trained.chosen_by, trained.is_cut) == (1, 1, "last", True)
 
 
 async def test_cancelled_it_has_ended_when_that_is_known() -> None:

@@ -214,8 +214,10 @@ class Benchmark:
         """Whether it is done, or others have ended it whom it shares budget and quota with."""
         if measured.stopped == "interrupted":
             return "interrupted"
-        if cell.evaluations is None or measured.stopped not in ("budget", "quota"):
+        if measured.stopped not in ("budget", "quota"):
             return "done"
+        if cell.evaluations is None:
+            return "cut"  # it has no limit of its own
         left = cell.evaluations - measured.fields["evaluations"]
         return "done" if measured.stopped == "budget" and left < max(measured.generation, 1) else "cut"
 

@@ -17,6 +17,7 @@ from lmaas_sdk.bench.cells import Cell
 from lmaas_sdk.bench.configurations import Setup
 from lmaas_sdk.bench.fitting import Fitting
 from lmaas_sdk.methods import MethodPredictor, TrainingRecord
+from lmaas_sdk.methods.feature_head import FeaturePredictor
 from lmaas_sdk.tasks import Dataset
 from lmaas_sdk.tasks.metrics import get_metric
 from lmaas_sdk.tuning.predictor import Evaluation, evaluation
@@ -46,7 +47,7 @@ class Measured:
     """What a cell came to.
 
     Args:
-        stopped: Why the search ended; "done" where there was none.
+        stopped: Why the search ended; without one "budget" where that ended a training, else "done".
         fields: What is noted of it; empty where the search was interrupted.
         generation: Evaluations that a generation of the search takes: fewer that are left pay for none.
     """
@@ -94,7 +95,7 @@ async def measure(cell: Cell, setup: Setup, fitting: Fitting) -> Measured:
         predictor = await method.fit(cell.train, cell.dev)
         fit_s = asyncio.get_running_loop().time() - began
     result = getattr(predictor, "result", None)
-    stopped = str(getattr(result, "stopped", "done"))
+    stopped = str(getattr(result, "stopped", None) or _training_stopped(predictor))
     if stopped == "interrupted":
         if (failure := getattr(result, "failure", None)) is not None:
             raise failure
@@ -167,6 +168,12 @@ def _trained(predictor: MethodPredictor) -> dict[str, Any]:
         return {}
     names = ("epochs", "steps", "tokens", "chosen", "stopped")
     return {"training": {name: getattr(training, name) for name in names}}
+
+
+def _training_stopped(predictor: MethodPredictor) -> str:
+    """Whether a budget ended it; one that ended at a plateau is as done as one that took all its epochs."""
+    told = predictor if isinstance(predictor, FeaturePredictor) else getattr(predictor, "training", None)
+    return "budget" if getattr(told, "stopped", "done") == "budget" else "done"
 
 
 def _generation(result: TuningResult) -> float:

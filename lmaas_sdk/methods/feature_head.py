@@ -7,7 +7,7 @@ import logging
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self, TypedDict
+from typing import Any, ClassVar, Literal, Protocol, Self, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,11 +70,12 @@ class FeatureOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fitted:
-    """A trained head, and whether it reads the template around a text."""
+    """A trained head, whether it reads the template around a text, and why its training ended."""
 
     head: FeatureHead
     trained: Trained
     template: bool
+    stopped: Literal["done", "budget"] = "done"
 
 
 class Fitting:
@@ -134,7 +135,8 @@ class Fitting:
             learned = await self._labelled(source, train, dev)
             lesson = Lesson(*learned, task.metric, len(task.labels))
             trained = await train_head(self._head, self._training, lesson, left_s=client.budget.remaining_s())
-        return client, Fitted(self._head, trained, self._template), source
+        is_short = trained.is_cut or (dev is not None and lesson.dev is None)
+        return client, Fitted(self._head, trained, self._template, "budget" if is_short else "done"), source
 
     async def _labelled(
         self, source: FeatureSource, train: Dataset, dev: Dataset | None
@@ -171,6 +173,8 @@ class FeaturePredictor(MethodPredictor):
     Attributes:
         epoch: After which the weights were taken, counted from 1.
         chosen_by: Why it is that one: "dev", or "last" where there was no dev set or the budget did not pay for it.
+        stopped: "budget" where wall time ended the training, or the budget did not pay for the dev set; else "done". A
+            file does not keep it.
 
     Raises:
         Unsupported: The model gives no features.
@@ -179,6 +183,7 @@ class FeaturePredictor(MethodPredictor):
     def __init__(self, client: Client, task: Task, fitted: Fitted, source: FeatureSource | None = None) -> None:
         super().__init__(client, task)
         self.epoch, self.chosen_by = fitted.trained.epoch, fitted.trained.chosen_by
+        self.stopped = fitted.stopped
         self._fitted = fitted
         self._source = source or FeatureSource(client, fitted.head.pool)
 

@@ -7,7 +7,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -126,11 +126,12 @@ class Lesson:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trained:
-    """A head's weights after an epoch, counted from 1, and how that was chosen."""
+    """A head's weights after an epoch, counted from 1, how that was chosen, and whether time ended the training."""
 
     weights: Weights
     epoch: int
     chosen_by: ChosenBy
+    is_cut: bool = False
 
 
 def check_torch() -> None:
@@ -190,7 +191,7 @@ class _Course:
                 choice.look(weights, epoch)
                 if self.is_over():
                     break
-            return choice.made(weights, epoch)
+            return replace(choice.made(weights, epoch), is_cut=epoch < self.training.epochs)
 
     def _see_all(self, weights: Mapping[str, Tensor], optimizer: Any, train: Sequence[Tensor], epoch: int) -> None:
         """One epoch."""
