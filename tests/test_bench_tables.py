@@ -133,6 +133,10 @@ DEPLOYED = {
     "method": "manual",
     "task": "sst2",
     "max_length": 47,
+    "model": "roberta-tiny",
+    "seed": 42,
+    "train_rows": 32,
+    "test_rows": 1000,
     "deployment_efficient": True,
     "as_a_service": True,
     "test_metric": 0.8,
@@ -148,11 +152,31 @@ def test_deployment_has_the_papers_columns() -> None:
     """A table a task, in units that people read; what there is none of is said to be so."""
     record = {"kind": DEPLOYMENT, "status": "done", "key": "d", "row": DEPLOYED}
     report = BenchReport.of([record], with_paper=True)
-    found = lines(report, "Deployment on SST-2, at most 47 tokens a text")
+    setting = "roberta-tiny, seed 42, 32 training rows, 1,000 test rows"
+    found = lines(report, f"Deployment on SST-2, at most 47 tokens a text: {setting}**")
     expected = ["manual", "yes", "yes", "80.00", "10 min 6 s", "30 MB", "3 GB", "6.12 KB", "n/a"]
     assert found[2] == expected
     assert found[3][1:] == ["yes", "yes", "89.56", "10.1 min", "n/a", "3 GB", "6 KB", "0.25 KB"]
     assert report.to_dict()["deployment"] == [DEPLOYED]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("max_length", 20, "at most 20 tokens a text: roberta-tiny, seed 42, 32 training rows, 1,000 test rows"),
+        ("model", "tiny", "at most 47 tokens a text: tiny, seed 42, 32 training rows, 1,000 test rows"),
+        ("seed", 7, "at most 47 tokens a text: roberta-tiny, seed 7, 32 training rows, 1,000 test rows"),
+        ("train_rows", 8, "at most 47 tokens a text: roberta-tiny, seed 42, 8 training rows, 1,000 test rows"),
+        ("test_rows", 16, "at most 47 tokens a text: roberta-tiny, seed 42, 32 training rows, 16 test rows"),
+    ],
+)
+def test_deployment_measured_otherwise_has_a_table_of_its_own(name: str, value: object, told: str) -> None:
+    """Whose caption says how; what was measured alike stands together."""
+    rows = [DEPLOYED, DEPLOYED | {name: value}, DEPLOYED | {"configuration": "in-context"}]
+    records = [{"kind": DEPLOYMENT, "status": "done", "key": str(n), "row": row} for n, row in enumerate(rows)]
+    report = BenchReport.of(records)
+    assert [[row[0] for row in table.rows] for table in report.tables()] == [["manual", "in-context"], ["manual"]]
+    assert f"**Deployment on SST-2, {told}**" in report.markdown()
 
 
 async def test_everything_is_written(tmp_path: Path) -> None:

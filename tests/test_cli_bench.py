@@ -173,7 +173,10 @@ def test_deployment_is_measured_once(
     for _ in range(2):
         assert bench("--deployment", "sst2:47") == 0
     assert asked == [(["manual", "black-box:sep-tpa@60"], "sst2", 47, 1), ([], "sst2", 47, 1)]
-    assert "**Deployment on SST-2, at most 47 tokens a text**" in capsys.readouterr().out
+    assert (
+        "**Deployment on SST-2, at most 47 tokens a text: mock, seed 1, 6 training rows, 9 test rows**"
+        in capsys.readouterr().out
+    )
 
 
 class FakeRow:
@@ -182,6 +185,7 @@ class FakeRow:
     def __init__(self, configuration: str, task: str, max_length: int) -> None:
         self.configuration = configuration
         self._row = {"configuration": configuration, "method": "m", "task": task, "max_length": max_length}
+        self._row |= {"model": "mock", "seed": 1, "train_rows": 6, "test_rows": 9}
 
     def to_dict(self) -> dict[str, Any]:
         sizes = ("user_memory_bytes", "server_memory_bytes", "upload_bytes", "download_bytes")

@@ -27,6 +27,7 @@ MISSING = "missing"
 _NOT_APPLICABLE = "n/a"
 _METRICS = {"accuracy": "", "f1": " (F1)"}
 _AS_PUBLISHED = f"{MODEL_OF_PAPER}, as published"
+_DEPLOYMENT_SETTING = ("task", "max_length", "model", "seed", "train_rows", "test_rows")
 _DEPLOYMENT_COLUMNS = (
     "deployment-efficient",
     "as-a-service",
@@ -183,30 +184,26 @@ def _points(value: float | None) -> str:
 
 
 def deployment_tables(rows: Sequence[Mapping[str, Any]], *, with_paper: bool = False) -> list[Table]:
-    """A table for each task and maximal length.
+    """A table for each setting: what is in one was measured with the same model, on the same data.
 
     Args:
         rows: What `DeploymentRow.to_dict` says of each.
         with_paper: Whether what the paper says of black-box tuning follows, of another model on other hardware.
     """
-    tasks = dict.fromkeys((row["task"], row["max_length"]) for row in rows)
-    return [
-        _deployment_table(
-            task,
-            length,
-            [row for row in rows if (row["task"], row["max_length"]) == (task, length)],
-            with_paper=with_paper,
-        )
-        for task, length in tasks
-    ]
+    by_setting: dict[tuple[object, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        by_setting.setdefault(tuple(row[name] for name in _DEPLOYMENT_SETTING), []).append(row)
+    return [_deployment_table(alike, with_paper=with_paper) for alike in by_setting.values()]
 
 
-def _deployment_table(task: str, length: int, rows: Sequence[Mapping[str, Any]], *, with_paper: bool) -> Table:
-    shown = [_deployment_row(row) for row in rows]
+def _deployment_table(rows: Sequence[Mapping[str, Any]], *, with_paper: bool) -> Table:
+    first, shown = rows[0], [_deployment_row(row) for row in rows]
+    task = first["task"]
     if with_paper and task in PAPER_DEPLOYMENT:
         shown.append(_published_deployment(task))
     return Table(
-        f"Deployment on {task_title(task)}, at most {length} tokens a text",
+        f"Deployment on {task_title(task)}, at most {first['max_length']} tokens a text: {first['model']}, "
+        f"seed {first['seed']}, {first['train_rows']:,} training rows, {first['test_rows']:,} test rows",
         (Column("method"), *(Column(name, True) for name in _DEPLOYMENT_COLUMNS)),
         tuple(shown),
     )
