@@ -172,6 +172,15 @@ async def test_nothing_asked_for_is_nothing_measured(data: Path) -> None:
     assert [] == await measure_deployment([], "sst2", data=data / "nowhere", **SETTING)
 
 
+async def test_where_it_is_over_no_other_row_is_begun(data: Path) -> None:
+    """What was measured until then is there."""
+    told: list[DeploymentRow] = []
+    names = ["manual", "in-context"]
+    options = {"on_row": told.append, "is_over": lambda: bool(told), **SETTING}
+    assert ["manual"] == [row.configuration for row in await measure_deployment(names, "sst2", data=data, **options)]
+    assert ["manual"] == [row.configuration for row in told]
+
+
 async def test_data_that_are_not_there_are_told(data: Path) -> None:
     """By the reader's own message."""
     with pytest.raises(TaskError, match="nowhere"):

@@ -172,11 +172,80 @@ def test_deployment_is_measured_once(
     monkeypatch.setattr(bench_deployment, "measure_deployment", measure)
     for _ in range(2):
         assert bench("--deployment", "sst2:47") == 0
-    assert asked == [(["manual", "black-box:sep-tpa@60"], "sst2", 47, 1), ([], "sst2", 47, 1)]
+    assert asked == [(["manual", "black-box:sep-tpa@60"], "sst2", 47, 1)]
     assert (
         "**Deployment on SST-2, at most 47 tokens a text: mock, seed 1, 6 training rows, 9 test rows**"
         in capsys.readouterr().out
     )
+
+
+def test_a_dry_run_of_deployment_lists_its_rows(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is measured, and nothing is written."""
+
+    async def measure(*given: Any, **options: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(bench_deployment, "measure_deployment", measure)
+    assert bench("--deployment", "sst2:47,mrpc:20", "--dry-run") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "sst2 at 47 tokens, manual, seed 1",
+        "sst2 at 47 tokens, black-box:sep-tpa@60, seed 1",
+        "mrpc at 20 tokens, manual, seed 1",
+        "mrpc at 20 tokens, black-box:sep-tpa@60, seed 1",
+    ]
+    assert bench("--deployment", "sst2:47", "--dry-run", "--json") == 0
+    assert [row["label"] for row in json.loads(capsys.readouterr().out)["missing"]] == [
+        "sst2 at 47 tokens, manual, seed 1",
+        "sst2 at 47 tokens, black-box:sep-tpa@60, seed 1",
+    ]
+    assert [path.name for path in folder.iterdir()] == ["data"]
+
+
+def test_a_slice_of_deployment_ends_between_rows(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A row takes 40 seconds here, so two begin in a minute, and the last one in another slice."""
+    now_s = 0.0
+
+    async def measure(names: list[str], task: Any, *, on_row: Any, is_over: Any, **options: Any) -> None:
+        nonlocal now_s
+        for name in names:
+            if is_over():
+                break
+            now_s += 40
+            on_row(FakeRow(name, task.name, options["max_length"]))
+
+    monkeypatch.setattr(bench_deployment, "measure_deployment", measure)
+    monkeypatch.setattr(bench_deployment, "monotonic", lambda: now_s)
+    command = ("--deployment", "sst2:47,mrpc:20", "--methods", "manual,in-context", "--minutes")
+    for minutes, code, measured in (("0", 3, 0), ("1", 3, 2), ("1", 0, 4)):
+        assert bench(*command, minutes) == code
+        assert f"{measured} of 4 rows are measured, in bench.jsonl\n" in capsys.readouterr().err
+        assert len(read_results(folder / "bench.jsonl")) == measured
+
+
+@pytest.mark.parametrize(
+    ("more", "complaint"),
+    [
+        (["--jobs", "2"], "so leave out --jobs"),
+        (["--budget-evaluations", "9", "--budget-wall-s", "0"], "so leave out --budget-evaluations, --budget-wall-s"),
+        (["--ledger", "l.db", "--budget-name", "mine"], "so leave out --ledger, --budget-name"),
+        (["--no-cache", "--quotas", "wudao-2021"], "so leave out --quotas, --no-cache"),
+        (["--despite-changes"], "so leave out --despite-changes"),
+        (["--sweep", "d"], "so leave out --sweep"),
+        (["--model", "http://127.0.0.1:8000"], "starts servers of its own, so --model is the name or the folder"),
+        (["--minutes", "nan"], "--minutes is how long this slice may take, 0 or more, not nan"),
+    ],
+)
+def test_what_deployment_has_no_use_for_is_refused(
+    folder: Path, more: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rather than passed over in silence; nothing is begun."""
+    assert bench("--deployment", "sst2:47", *more) == 2
+    assert complaint in capsys.readouterr().err.splitlines()[-1]
+    assert [path.name for path in folder.iterdir()] == ["data"]
 
 
 class FakeRow:

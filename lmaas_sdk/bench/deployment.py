@@ -44,6 +44,7 @@ async def measure_deployment(  # noqa: PLR0913  (all but two by name)
     model: str = "roberta-tiny",
     threads: int | None = None,
     on_row: Callable[[DeploymentRow], None] | None = None,
+    is_over: Callable[[], bool] | None = None,
 ) -> list[DeploymentRow]:
     """Measures configurations one after the other, each with a server and a user's process of its own.
 
@@ -61,6 +62,7 @@ async def measure_deployment(  # noqa: PLR0913  (all but two by name)
         model: What `lmaas serve` serves and `load_backend` opens: a name or a folder.
         threads: That compute, in the server or in the user's process; None: as many as the model takes by itself.
         on_row: Called with each row once it is measured.
+        is_over: Asked before each row; where it says so, no other is begun.
 
     Raises:
         ValueError: There is no such configuration; nothing was measured.
@@ -77,6 +79,8 @@ async def measure_deployment(  # noqa: PLR0913  (all but two by name)
     plan = _Plan(await _cut(given, seed, max_length, model=model), max_length, model)
     rows = []
     for name in configurations:
+        if is_over is not None and is_over():
+            break
         row = await _measured(plan, plan.job(name, evaluations=evaluations, seed=seed, threads=threads))
         if on_row is not None:
             on_row(row)

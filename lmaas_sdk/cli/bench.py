@@ -50,7 +50,8 @@ def _run(args: argparse.Namespace) -> int:
         return DONE
     if args.deployment is not None:
         code = run_deployment(args)
-        _print(args, BenchReport.of(read_results(args.out), with_paper=args.paper))
+        if not args.dry_run:
+            _print(args, BenchReport.of(read_results(args.out), with_paper=args.paper))
         return code
     plan = plan_of(args)
     budget_of(args)  # a limit that is none is told before anything is opened

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
+import math
 import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 from lmaas_sdk.bench.configurations import get_configuration
@@ -12,45 +17,126 @@ from lmaas_sdk.bench.deployment import DeploymentRow, measure_deployment
 from lmaas_sdk.bench.results import DEPLOYMENT
 from lmaas_sdk.bench.store import ResultsFile
 from lmaas_sdk.canonical import digest
-from lmaas_sdk.cli.bench_options import lengths_of, names_of, numbers_of, reader_of
-from lmaas_sdk.cli.exit_codes import DONE
+from lmaas_sdk.cli.bench_options import lengths_of, names_of, numbers_of, reader_of, recorded, seconds_of
+from lmaas_sdk.cli.exit_codes import BUDGET_ENDED, DONE
 from lmaas_sdk.tasks import get_task
 
 __all__ = ["run_deployment"]
 
+_OF_CELLS = {
+    "jobs": 1,
+    "ledger": None,
+    **dict.fromkeys((f"budget_{unit}" for unit in ("calls", "evaluations", "tokens", "usd", "wall_s")), None),
+    "budget_name": "budget",
+    "quotas": None,
+    "cache": None,
+    "no_cache": False,
+    "max_wait_s": None,
+    "despite_changes": False,
+    "sweep": None,
+    "values": None,
+}
+"""Options that a row of this table has no use for, as they are where nobody gives them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """A row that is to be there in the end, by its key in the results file."""
+
+    configuration: str
+    task: str
+    length: int
+    seed: int
+    key: str
+
+    @property
+    def label(self) -> str:
+        return f"{self.task} at {self.length} tokens, {self.configuration}, seed {self.seed}"
+
 
 def run_deployment(args: argparse.Namespace) -> int:
-    """Measures what the results file has not yet, one row after the other, and returns the exit code."""
-    reader_of(args)
-    lengths = lengths_of(args.deployment)
+    """Measures what the results file has not yet, one row after the other, and returns the exit code.
+
+    Raises:
+        ValueError: An option cannot be used, or not with this table.
+    """
+    _check(args)
+    planned, seconds = _planned(args), seconds_of(args)
+    if args.dry_run:
+        _list(_missing(planned, recorded(args.out)), as_json=args.json)
+        return DONE
+    end_s = math.inf if seconds is None else monotonic() + seconds
     with ResultsFile(args.out) as results:
-        for task, length in lengths.items():
-            asyncio.run(_measured(args, results, task, length))
-    return DONE
+        for task in dict.fromkeys(row.task for row in planned):
+            rows = [row for row in _missing(planned, results.records) if row.task == task]
+            if rows and monotonic() < end_s:
+                asyncio.run(_measured(args, results, rows, is_over=lambda: monotonic() >= end_s))
+        left = _missing(planned, results.records)
+    print(f"{len(planned) - len(left)} of {len(planned)} rows are measured, in {args.out}", file=sys.stderr)
+    return BUDGET_ENDED if left else DONE
 
 
-async def _measured(args: argparse.Namespace, results: ResultsFile, task: str, length: int) -> None:
-    done = {record["key"] for record in results.records if record.get("kind") == DEPLOYMENT}
+def _check(args: argparse.Namespace) -> None:
+    reader_of(args)
+    given = [f"--{name.replace('_', '-')}" for name, unused in _OF_CELLS.items() if getattr(args, name) != unused]
+    if given:
+        raise ValueError(
+            "--deployment measures one row after the other, each with a server and a user of its own, so leave out "
+            f"{', '.join(given)}"
+        )
+    if "://" in args.model:
+        raise ValueError(
+            "--deployment starts servers of its own, so --model is the name or the folder of a model, not a URL (by "
+            "default it is $LMAAS_BASE_URL)"
+        )
+
+
+def _planned(args: argparse.Namespace) -> list[_Planned]:
     names = [_with_budget(name, args.evaluations) for name in names_of(args)]
     seed = numbers_of("--seeds", args.seeds)[0]
-    keys = {name: _key(args, name, task, length=length, seed=seed) for name in names}
+    return [
+        _Planned(name, task, length, seed, _key(args, name, task, length=length, seed=seed))
+        for task, length in lengths_of(args.deployment).items()
+        for name in names
+    ]
+
+
+def _missing(planned: Iterable[_Planned], records: Iterable[Mapping[str, Any]]) -> list[_Planned]:
+    done = {record["key"] for record in records if record.get("kind") == DEPLOYMENT}
+    return [row for row in planned if row.key not in done]
+
+
+def _list(missing: Sequence[_Planned], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"missing": [{"label": row.label, "key": row.key} for row in missing]}, indent=2))
+        return
+    for row in missing:
+        print(row.label)
+
+
+async def _measured(
+    args: argparse.Namespace, results: ResultsFile, rows: Sequence[_Planned], *, is_over: Callable[[], bool]
+) -> None:
+    """Measures rows of one task, until it is over."""
+    keys, first = {row.configuration: row.key for row in rows}, rows[0]
 
     def keep(row: DeploymentRow) -> None:
         record: dict[str, Any] = {"kind": DEPLOYMENT, "status": "done", "key": keys[row.configuration]}
         results.add(record | {"row": row.to_dict()})
-        print(f"{task}, {row.configuration}: measured", file=sys.stderr, flush=True)
+        print(f"{first.task}, {row.configuration}: measured", file=sys.stderr, flush=True)
 
     await measure_deployment(
-        [name for name in names if keys[name] not in done],
-        get_task(task),
+        list(keys),
+        get_task(first.task),
         data=reader_of(args),
-        max_length=length,
+        max_length=first.length,
         evaluations=args.evaluations,
-        seed=seed,
+        seed=first.seed,
         shots=args.shots,
         test_rows=args.test_rows,
         model=args.model,
         on_row=keep,
+        is_over=is_over,
     )
 
 

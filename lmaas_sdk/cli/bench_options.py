@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,12 +12,23 @@ from typing import Any
 
 from lmaas_sdk.bench.cells import ReadSplit, TaskData, folder_reader, read_task
 from lmaas_sdk.bench.configurations import CONFIGURATIONS, Configuration, get_configuration
+from lmaas_sdk.bench.store import read_results
 from lmaas_sdk.bench.sweeps import SETTINGS, Sweep, sweep_of
 from lmaas_sdk.cli.run_options import add_budget_options, add_traffic_options
 from lmaas_sdk.tasks import PAPER_TASKS, get_task, read_hub
 from lmaas_sdk.tuning.presets import PRESETS
 
-__all__ = ["Plan", "add_bench_options", "lengths_of", "names_of", "numbers_of", "plan_of", "reader_of"]
+__all__ = [
+    "Plan",
+    "add_bench_options",
+    "lengths_of",
+    "names_of",
+    "numbers_of",
+    "plan_of",
+    "reader_of",
+    "recorded",
+    "seconds_of",
+]
 
 _METHODS = ",".join(name for name in CONFIGURATIONS if not name.startswith("black-box:") or name.endswith(":paper"))
 _BLACK_BOX = "black-box:"
@@ -147,6 +159,28 @@ def numbers_of(option: str, given: str) -> list[int]:
     if len(set(numbers)) < len(numbers):
         raise ValueError(f"{option} has one of them twice: {given:.80}")
     return numbers
+
+
+def seconds_of(args: argparse.Namespace) -> float | None:
+    """Of this slice; None: as long as it takes.
+
+    Raises:
+        ValueError: It is no time that a slice can take.
+    """
+    if args.minutes is None:
+        return None
+    if not 0 <= args.minutes < math.inf:
+        raise ValueError(f"--minutes is how long this slice may take, 0 or more, not {args.minutes:g}")
+    return float(60 * args.minutes)
+
+
+def recorded(path: Path) -> list[dict[str, Any]]:
+    """What a results file has, nothing where there is none; a dry run neither makes one nor keeps it from others.
+
+    Raises:
+        RunFileError: It cannot be read, is none, or was changed.
+    """
+    return read_results(path) if path.exists() else []
 
 
 def lengths_of(given: str) -> dict[str, int]:
