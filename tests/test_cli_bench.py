@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lmaas_sdk.bench import read_results
+from lmaas_sdk.bench import ResultsFile, read_results
 from lmaas_sdk.cli import bench_deployment, main
 from lmaas_sdk.cli.bench_options import lengths_of
 from lmaas_sdk.errors import UnknownTask
@@ -98,7 +98,18 @@ def test_a_dry_run_lists_what_there_is_to_do(folder: Path, capsys: pytest.Captur
     assert bench("--dry-run", "--json", tasks="sst2") == 0
     told = json.loads(capsys.readouterr().out)
     assert (len(told["missing"]), told["cells_without_estimate"], told["tokens"] > 0) == (3, 1, True)
-    assert read_results(folder / "bench.jsonl") == []
+    assert [path.name for path in folder.iterdir()] == ["data"]
+
+
+def test_a_dry_run_leaves_everything_as_it_is(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Beside a slice that is under way, too; it makes no ledger and no cache."""
+    assert bench("--methods", "manual", tasks="sst2") == 0
+    content = (folder / "bench.jsonl").read_bytes()
+    with ResultsFile(folder / "bench.jsonl"):
+        assert bench("--dry-run", "--ledger", "ledger.db", "--cache", "cache.db", tasks="sst2") == 0
+        assert "1 of 3 cells are done, in bench.jsonl\n" in capsys.readouterr().err
+    assert (folder / "bench.jsonl").read_bytes() == content
+    assert sorted(path.name for path in folder.iterdir()) == ["bench.jsonl", "bench.jsonl.work", "data"]
 
 
 def test_a_sweep_is_measured_and_printed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,6 +134,9 @@ def test_a_sweep_is_measured_and_printed(folder: Path, capsys: pytest.CaptureFix
         (["--sweep", "d", "--methods", "manual"], "--sweep varies one black-box:PRESET, not 'manual'"),
         (["--sweep", "d", "--methods", "black-box:paper", "--values", "x"], "--values of d are whole numbers"),
         (["--jobs", "0"], "1 or more, not 0"),
+        (["--minutes", "-1"], "--minutes is how long this slice may take, 0 or more, not -1"),
+        (["--minutes", "nan"], "0 or more, not nan"),
+        (["--minutes", "inf"], "0 or more, not inf"),
         (["--budget-usd", "-1"], "not negative, not '-1'"),
         (["--deployment", "sst2"], "--deployment takes TASK:TOKENS"),
     ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,11 +17,11 @@ from lmaas_sdk.bench.configurations import Setup
 from lmaas_sdk.bench.fitting import Fitting
 from lmaas_sdk.bench.known import known_of
 from lmaas_sdk.bench.measuring import Measured, cell_fields, measure
-from lmaas_sdk.bench.results import done_cells
+from lmaas_sdk.bench.missing import missing_of
 from lmaas_sdk.bench.shares import share_of
 from lmaas_sdk.bench.store import ResultsFile
 from lmaas_sdk.bench.surroundings import cpu_seconds, environment_of
-from lmaas_sdk.errors import BudgetExceeded, JournalError, JournalInUse, JournalMismatch, QuotaExceeded, RunFileError
+from lmaas_sdk.errors import BudgetExceeded, JournalError, JournalInUse, JournalMismatch, QuotaExceeded
 from lmaas_sdk.outside import outside
 from lmaas_sdk.traffic.cache import ReplyCache
 from lmaas_sdk.traffic.retry import RetryPolicy
@@ -105,20 +105,13 @@ class Benchmark:
         Raises:
             RunFileError: Some are done, but on another engine than this, and nobody said that this may be so.
         """
-        done = {one.record["key"]: one.record for one in done_cells(self._results.records)}
-        unique = list({cell.key: cell for cell in cells}.values())
-        self._check_same_engine([done[cell.key] for cell in unique if cell.key in done])
-        return [cell for cell in unique if cell.key not in done]
-
-    def _check_same_engine(self, records: Sequence[Mapping[str, Any]]) -> None:
-        now = self._backend.card.fingerprint
-        others = {before for record in records if (before := record["environment"]["fingerprint"]) != now}
-        if others and not self._despite_changes:
-            raise RunFileError(
-                f"{self._results.path} has cells that were measured on another engine: {'; '.join(sorted(others))}; "
-                f"this one is {now}. Say despite_changes=True (--despite-changes) to have them beside what is measured "
-                "now, or write to another file"
-            )
+        return missing_of(
+            cells,
+            self._results.records,
+            path=self._results.path,
+            fingerprint=self._backend.card.fingerprint,
+            despite_changes=self._despite_changes,
+        )
 
     async def run(self, cells: Iterable[Cell], *, seconds: float | None = None) -> list[CellEnded]:
         """Measures what is not done.

@@ -17,11 +17,12 @@ from lmaas_sdk.backend import Backend, ModelCard
 from lmaas_sdk.bench.benchmark import Benchmark, CellEnded
 from lmaas_sdk.bench.cells import Cell, cells_of
 from lmaas_sdk.bench.expected import expected_of
+from lmaas_sdk.bench.missing import missing_of
 from lmaas_sdk.bench.report import BenchReport
 from lmaas_sdk.bench.results import done_cells
 from lmaas_sdk.bench.store import open_results, read_results
 from lmaas_sdk.cli.bench_deployment import run_deployment
-from lmaas_sdk.cli.bench_options import Plan, add_bench_options, plan_of
+from lmaas_sdk.cli.bench_options import Plan, add_bench_options, plan_of, recorded, seconds_of
 from lmaas_sdk.cli.exit_codes import BUDGET_ENDED, DONE, INTERRUPTED, UNAVAILABLE, USAGE, exit_code_of
 from lmaas_sdk.cli.run_options import budget_of, opened_cache, opened_ledger
 from lmaas_sdk.cli.session import stopping_on_signals
@@ -53,21 +54,36 @@ def _run(args: argparse.Namespace) -> int:
         if not args.dry_run:
             _print(args, BenchReport.of(read_results(args.out), with_paper=args.paper))
         return code
+    seconds_of(args)
     plan = plan_of(args)
     budget_of(args)  # a limit that is none is told before anything is opened
-    return asyncio.run(_session(args, plan))
+    return asyncio.run(_dry_run(args, plan) if args.dry_run else _session(args, plan))
+
+
+async def _dry_run(args: argparse.Namespace, plan: Plan) -> int:
+    """Opens nothing but the model: what is there is left as it is, and to whoever adds to it."""
+    async with _opened(args, plan) as backend:
+        card = backend.card
+        cells = await asyncio.to_thread(_planned, args, plan, card)
+        records = await asyncio.to_thread(recorded, args.out)
+        despite = args.despite_changes
+        missing = missing_of(cells, records, path=args.out, fingerprint=card.fingerprint, despite_changes=despite)
+        _say(args, cells, missing)
+        _list(missing, await _costs(missing, backend), as_json=args.json)
+    return DONE
+
+
+def _planned(args: argparse.Namespace, plan: Plan, card: ModelCard) -> list[Cell]:
+    return list(cells_of(plan.configurations, plan.tasks, plan.seeds, card=card, evaluations=args.evaluations))
 
 
 async def _session(args: argparse.Namespace, plan: Plan) -> int:
-    def planned(card: ModelCard) -> list[Cell]:
-        return list(cells_of(plan.configurations, plan.tasks, plan.seeds, card=card, evaluations=args.evaluations))
-
     async with (
         opened_ledger(args) as ledger,
         opened_cache(args) as cache,
         _opened(args, plan) as backend,
     ):
-        cells = await asyncio.to_thread(planned, backend.card)
+        cells = await asyncio.to_thread(_planned, args, plan, backend.card)
         async with open_results(args.out) as results:
             bench = Benchmark(
                 backend,
@@ -81,13 +97,9 @@ async def _session(args: argparse.Namespace, plan: Plan) -> int:
                 cache=cache,
                 on_cell=_tell,
             )
-            missing = bench.missing(cells)
-            _say(args, cells, missing)
-            if args.dry_run:
-                _list(missing, await _costs(missing, backend), as_json=args.json)
-                return DONE
+            _say(args, cells, bench.missing(cells))
             with stopping_on_signals(bench) as asked:
-                ended = await bench.run(cells, seconds=None if args.minutes is None else 60 * args.minutes)
+                ended = await bench.run(cells, seconds=seconds_of(args))
             left = bench.missing(cells)
     _say(args, cells, left)
     await asyncio.to_thread(lambda: _print(args, _report(args, plan, cells, results.records)))
