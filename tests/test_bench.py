@@ -351,6 +351,20 @@ async def test_a_search_that_ended_by_itself_is_known_for_other_budgets(tmp_path
     assert "known_from" not in (await records(one))[-1]
 
 
+@pytest.mark.parametrize("despite_changes", [False, True])
+async def test_a_search_that_ended_on_another_engine_is_not_known(tmp_path: Path, despite_changes: bool) -> None:
+    """With another budget it is run, on the engine that there is."""
+    settled, backend = black_box(replace(SMALL, plateau=4, dev_every=1)), mock()
+    await measured(tmp_path, mock(), [settled], seeds=[1], evaluations=400)
+    backend.card = replace(backend.card, fingerprint="another engine")
+    async with open_results(tmp_path / "results.jsonl") as results:
+        bench = Benchmark(backend, results, work=tmp_path / "work", despite_changes=despite_changes)
+        await bench.run(cells(backend.card, [settled], seeds=[1], evaluations=600))
+    first, run = await records(tmp_path)
+    assert (first["stopped"], "known_from" in run, backend.book.attempts > 0) == ("plateau", False, True)
+    assert run["environment"]["fingerprint"] == "another engine"
+
+
 async def test_another_engine_is_told(tmp_path: Path) -> None:
     """Rather than mixed in silence; whoever says so has both, and the tables tell."""
     backend = mock()

@@ -163,7 +163,8 @@ class Benchmark:
     async def _one(self, cell: Cell) -> CellEnded:
         """Measures a cell and keeps what it came to."""
         journal = self._work / f"{cell.stem}.journal"
-        if (known := known_of(cell, self._results.records)) is not None:
+        known = known_of(cell, self._results.records, fingerprint=self._backend.card.fingerprint)
+        if known is not None:
             record = {**known, **cell_fields(cell), "known_from": known["key"]}
             await asyncio.to_thread(self._keep, record, journal, None)
             return CellEnded(cell, "done", record)

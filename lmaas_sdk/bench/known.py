@@ -13,14 +13,16 @@ __all__ = ["known_of"]
 _ENDED_BY_ITSELF = "plateau"
 
 
-def known_of(cell: Cell, records: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+def known_of(cell: Cell, records: Iterable[Mapping[str, Any]], *, fingerprint: str) -> Mapping[str, Any] | None:
     """The record of the same search with another budget, where that budget was not what ended it.
 
-    A search that may race is none: whether it does depends on its budget.
+    A search that may race is none: whether it does depends on its budget. One on another engine is none either: here it
+    need not go the same way.
 
     Args:
         cell: What is not done.
         records: What is in the results file.
+        fingerprint: Of the engine that measures now.
     """
     if cell.evaluations is None or "racing" in cell.settings:
         return None
@@ -29,6 +31,7 @@ def known_of(cell: Cell, records: Iterable[Mapping[str, Any]]) -> Mapping[str, A
         if (
             record["stopped"] == _ENDED_BY_ITSELF
             and record["evaluations"] <= cell.evaluations
+            and record["environment"]["fingerprint"] == fingerprint
             and _apart_from_budget(record) == _of_cell(cell)
         ):
             return record

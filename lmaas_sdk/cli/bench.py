@@ -54,9 +54,9 @@ def _run(args: argparse.Namespace) -> int:
         if not args.dry_run:
             _print(args, BenchReport.of(read_results(args.out), with_paper=args.paper))
         return code
-    seconds_of(args)
+    seconds_of(args)  # a limit that is none is told before anything is read or opened
+    budget_of(args)
     plan = plan_of(args)
-    budget_of(args)  # a limit that is none is told before anything is opened
     return asyncio.run(_dry_run(args, plan) if args.dry_run else _session(args, plan))
 
 
