@@ -26,7 +26,7 @@ from lmaas_sdk.cli.bench_options import Plan, add_bench_options, plan_of, record
 from lmaas_sdk.cli.exit_codes import BUDGET_ENDED, DONE, INTERRUPTED, UNAVAILABLE, USAGE, exit_code_of
 from lmaas_sdk.cli.run_options import budget_of, opened_cache, opened_ledger
 from lmaas_sdk.cli.session import stopping_on_signals
-from lmaas_sdk.errors import BudgetExceeded
+from lmaas_sdk.errors import BudgetExceeded, Unsupported
 from lmaas_sdk.registry import load_backend
 from lmaas_sdk.traffic.retry import RetryPolicy
 
@@ -172,9 +172,16 @@ def _exit_code(ended: Sequence[CellEnded], left: Sequence[Cell], *, was_asked: b
     for one in ended:
         if one.error is None:
             continue
-        if (code := exit_code_of(one.error)) is None:
+        if (code := _exit_code_of(one, one.error)) is None:
             raise one.error
-        codes |= {BUDGET_ENDED if one.ends_all and isinstance(one.error, BudgetExceeded) else code}
+        codes.add(code)
     if was_asked:
         return INTERRUPTED
     return next((code for code in (UNAVAILABLE, USAGE) if code in codes), BUDGET_ENDED)
+
+
+def _exit_code_of(one: CellEnded, error: Exception) -> int | None:
+    """What a failed cell says: a backend that is as it should be, and cannot do what was asked, is not unavailable."""
+    if isinstance(error, BudgetExceeded):
+        return BUDGET_ENDED if one.ends_all else USAGE
+    return USAGE if isinstance(error, Unsupported) else exit_code_of(error)
