@@ -38,13 +38,15 @@ class SideThread:
         self._name = name
         self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._is_over = False
         self._tickets = _Tickets(self._put)
 
     def run(self, function: Callable[[], _T]) -> asyncio.Future[_T]:
         """The function's result, once the thread has come to it; cancelled before that, it is not begun.
 
         Raises:
-            RuntimeError: The function raised StopIteration, which no future can carry: nobody would ever hear of it.
+            RuntimeError: The thread was ended; or, awaited, the function raised StopIteration, which no future can
+                carry, so that nobody would ever hear of it.
         """
         loop = asyncio.get_running_loop()
         if has_own_executor_calls(loop):
@@ -55,6 +57,7 @@ class SideThread:
 
     def end(self) -> None:
         """Ends the thread once it has done what it was given; nothing is waited for."""
+        self._is_over = True
         self._queue.put(None)
 
     def __enter__(self) -> Self:
@@ -64,10 +67,13 @@ class SideThread:
         self.end()
 
     def _put(self, work: Callable[[], None]) -> None:
-        self._queue.put(work)
+        if self._is_over:
+            raise RuntimeError(f"the thread {self._name!r} was ended: make another one")
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+            thread.start()
+            self._thread = thread
+        self._queue.put(work)
 
     def _work(self) -> None:
         while (work := self._queue.get()) is not None:

@@ -120,6 +120,6 @@ async def test_the_command_serves_the_bundled_model_until_sigterm(tmp_path: Path
     logged = (tmp_path / "stderr").read_text()
 
     assert (started["model"], told["logits"]["shape"], code) == ("roberta-tiny", [1, 1, 2], 0)
-    assert documented == [200] * 3
+    assert documented == [200] * 4
     assert "ann POST /v1/score 200" in logged
     assert not any(word in logged for word in ("key-of", "fine film", "Traceback"))

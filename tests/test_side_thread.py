@@ -109,3 +109,26 @@ def test_it_ends_when_it_is_left() -> None:
             thread.join(60)
     assert ["awaited", "given"] == done
     assert "ends" not in [thread.name for thread in threading.enumerate()]
+
+
+async def test_one_that_was_ended_says_so() -> None:
+    """Else whoever asks would wait for ever."""
+    one = SideThread("over")
+    assert 7 == await one.run(lambda: 7)
+    one.end()
+    with pytest.raises(RuntimeError, match="the thread 'over' was ended"):
+        await one.run(lambda: 8)
+
+
+async def test_a_thread_that_could_not_be_started_is_started_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine had too many of them for a moment."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with SideThread("later") as one:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(RuntimeError, match="can't start"):
+                await one.run(lambda: 7)
+        assert 8 == await one.run(lambda: 8)

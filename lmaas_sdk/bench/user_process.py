@@ -42,9 +42,9 @@ def main() -> int:
     try:
         report = asyncio.run(_done(job, lines))
     except (LmaasError, ValueError) as error:
-        _tell({"error": {"type": type(error).__name__, "message": str(error)}})
+        _say({"error": {"type": type(error).__name__, "message": str(error)}})
         return _EXIT_FAILED
-    _tell({"report": report.to_wire()})
+    _say({"report": report.to_wire()})
     return 0
 
 
@@ -64,7 +64,7 @@ def _lines_of_parent() -> queue.SimpleQueue[bytes]:
     return lines
 
 
-def _tell(line: dict[str, Any]) -> None:
+def _say(line: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()
 
@@ -84,7 +84,7 @@ async def _measured(job: UserJob, backend: Backend, budget: Budget, *, lines: qu
     predictor = await method.fit(job.train, job.dev)
     training_time_s = time.perf_counter() - began_s
     peak_after_fit = await asyncio.to_thread(peak_of_this_process)
-    _tell({"fitted": True})
+    _say({"fitted": True})
     await asyncio.to_thread(lines.get)
     found = await predictor.evaluate(job.test)
     peak = await asyncio.to_thread(peak_of_this_process)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from lmaas_sdk.errors import JournalCorrupt, JournalError, JournalMismatch
 from lmaas_sdk.planning.surrogate import Points
 from lmaas_sdk.tuning.duplicates import digest_of
+from lmaas_sdk.tuning.generation import as_sent
 from lmaas_sdk.tuning.journal_file import Record, records_of
 from lmaas_sdk.tuning.optimizer import MakeOptimizer, Optimizer
 from lmaas_sdk.tuning.past import UNUSABLE
@@ -178,7 +179,7 @@ def _replayed(path: Path, search: Optimizer, records: _Records, *, extra: int) -
     for generation in range(len(records.told)):
         told = records.told.get(generation)
         batch = search.ask(extra)
-        asked = batch.X.astype(np.float32)
+        asked = as_sent(batch)
         if told is None or (told.asked and told.asked != digest_of(asked)):
             raise _other_search(path, generation)
         search.tell(generation, told.values)

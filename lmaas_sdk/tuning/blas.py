@@ -34,6 +34,9 @@ class _Shared:
                 self._take_control()
                 self._limiter = self._controller.limit(limits=1, user_api="blas")
                 self._limiter.__enter__()
+            else:  # with OpenMP the setting is each thread's own
+                self._take_control()
+                self._controller.limit(limits=1, user_api="blas")
             self._inside += 1
         try:
             yield

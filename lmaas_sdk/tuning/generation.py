@@ -27,7 +27,7 @@ from lmaas_sdk.tuning.scoreboard import Scoreboard
 from lmaas_sdk.tuning.told import Told
 from lmaas_sdk.tuning.volley import Volley
 
-__all__ = ["GenerationScorer", "Outcome"]
+__all__ = ["GenerationScorer", "Outcome", "as_sent"]
 
 _T = TypeVar("_T")
 
@@ -39,11 +39,13 @@ class Outcome:
     Args:
         told: What the optimiser is told.
         at: Where the run stood when that was known.
+        Z: (n_candidates, d) float32, as they were sent; the optimiser may have its own for the next ones by now.
         keys: Of all that was sent for it, for the journal; None: the journal has it, or there is none.
     """
 
     told: Told
     at: Moment
+    Z: NDArray[np.float32]
     keys: Sequence[str] | None = None
 
 
@@ -87,19 +89,19 @@ class GenerationScorer:
             LmaasError: The generation could not be scored; what was sent is booked.
             JournalMismatch: The journal is of a search that had asked for other candidates.
         """
-        journal, Z = self.scheduler.journal, batch.X.astype(np.float32)
+        journal, Z = self.scheduler.journal, as_sent(batch)
         known = None if journal is None else journal.past.told.pop(batch.generation, None)
         if known is not None:
             self._check_same_search(known[0], Z, batch.generation)
             self.duplicates.learn(Z, known[0])
-            return Outcome(*known)
+            return Outcome(*known, Z)
         one = _OneGeneration(self, Z, needs, generation=batch.generation)
         told = await one.score()
         self.duplicates.learn(Z, told)
         if journal is None:
-            return Outcome(told, moment())
+            return Outcome(told, moment(), Z)
         keys = list(dict.fromkeys([*one.keys, *sorted(journal.past.keys_of(batch.generation))]))
-        return Outcome(replace(told, asked=self.duplicates.digest(Z)), moment(), keys)
+        return Outcome(replace(told, asked=self.duplicates.digest(Z)), moment(), Z, keys)
 
     async def tell(self, generation: int, outcome: Outcome, tell: Callable[[], _T], thread: SideThread) -> _T:
         """Has the optimiser told of an outcome on its thread, once the journal has it; what `tell` returns.
@@ -247,6 +249,11 @@ class _OneGeneration:
         # One that the optimiser must have is no exception: with one call in twenty slow, a generation in ten would wait
         # for one of TPA's two points. Told as the other's equal, it is a generation without news for the step size.
         return len(candidates) - len(unanswered) >= max(wanted, needs.min_tell)
+
+
+def as_sent(batch: Batch) -> NDArray[np.float32]:
+    """A copy of the candidates, (n_candidates, d), row by row in memory."""
+    return np.array(batch.X, dtype=np.float32, order="C")
 
 
 def _copy(known: dict[int, _T], twins: Mapping[int, int]) -> None:

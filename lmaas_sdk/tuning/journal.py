@@ -23,7 +23,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
@@ -42,7 +44,8 @@ from lmaas_sdk.tuning.told import Told
 
 __all__ = ["FORMAT", "Durability", "Journal", "Moment", "Past", "check_durability", "header_of"]
 
-FORMAT = "lmaas-journal/1"
+FORMAT = "lmaas-journal/2"
+_THREAD, _LOOK_S = "lmaas-journal", 0.005
 Durability = Literal["generation", "always", "never"]
 """When a journal waits for the disk: after each generation that is told, after every record, or never."""
 _Values = NDArray[np.float64] | NDArray[np.float32]
@@ -70,7 +73,7 @@ class Journal:
     """
 
     def __init__(self, file: JournalFile, durability: Durability, thread: SideThread) -> None:
-        self._file, self._durability, self.thread = file, durability, thread
+        self._file, self._durability, self._thread = file, durability, thread
         self._ledger: Ledger | None = None
         self._waiting: list[tuple[dict[str, Any], bool]] = []
         self._writing = asyncio.Lock()
@@ -112,18 +115,33 @@ class Journal:
     @classmethod
     async def _opened(cls, path: Path, durability: Durability, *, exists: bool) -> Journal:
         check_durability(durability)
-        thread = SideThread("lmaas-journal")
+        thread = SideThread(_THREAD)
         opening = thread.run(lambda: JournalFile(path, exists=exists))
         try:
             return cls(await _done(opening), durability, thread)
         except BaseException:
             if opening.exception() is None:  # it was opened, and nobody wants it any more
-                await _done(thread.run(opening.result().close))
+                try:
+                    await _done(thread.run(opening.result().close))
+                finally:
+                    thread.end()
             thread.end()
             raise
 
     def _read(self) -> None:
         self.past = read_past(self._file)
+
+    @contextmanager
+    def lending(self) -> Iterator[SideThread]:
+        """The journal's thread, for a search that is told in the turn in which that is written.
+
+        Afterwards the journal has another one: whatever the search may still be doing, nobody waits for it.
+        """
+        with self._thread as lent:
+            try:
+                yield lent
+            finally:
+                self._thread = SideThread(_THREAD)
 
     def follow(self, ledger: Ledger) -> None:
         """Writes nothing of what calls cost before the ledger has it.
@@ -183,13 +201,7 @@ class Journal:
         record = {"kind": "told", "generation": generation, "keys": list(keys), **paid.to_record()}
         self._wait_for(record | told.to_record() | at.to_record(), durable=self._durability != "never")
         async with self._writing:
-            write = self._taken()
-
-            def write_and_tell() -> _T:
-                write.append()
-                return tell()
-
-            return await self._on_thread(write_and_tell)
+            return await self._taken().then(tell, self._thread)
 
     async def looked(self, generation: int, at: Moment) -> None:
         """The dev set was looked at."""
@@ -206,8 +218,10 @@ class Journal:
             with contextlib.suppress(JournalError, LedgerError):  # said before, to whoever wrote
                 await self._write_waiting()
         finally:
-            await self._on_thread(self._file.close)
-            self.thread.end()
+            try:
+                await self._on_thread(self._file.close)
+            finally:
+                self._thread.end()
 
     async def _write(self, record: dict[str, Any], *, durable: bool = False) -> None:
         """Adds a record; those that come while one is being written are written together."""
@@ -235,7 +249,7 @@ class Journal:
         return _Write(self._file, records, durable=any(durable for _, durable in waiting), ledger=ledger)
 
     async def _on_thread(self, work: Callable[[], _T]) -> _T:
-        return await _done(self.thread.run(work))
+        return await _done(self._thread.run(work))
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,11 +274,41 @@ class _Write:
         """Whether it is nothing for the event loop's thread."""
         return self.durable or self.ledger is not None
 
+    async def then(self, work: Callable[[], _T], thread: SideThread) -> _T:
+        """Adds them on a thread and does `work` there; what that returns.
+
+        Who is cancelled waits until they are added, and no longer: the work may be anybody's, and take its time.
+        """
+        added = threading.Event()
+
+        def add_and_work() -> _T:
+            try:
+                self.append()
+            finally:
+                added.set()
+            return work()
+
+        working = thread.run(add_and_work)
+        try:
+            return await asyncio.shield(working)
+        except asyncio.CancelledError:
+            working.add_done_callback(_heard)
+            while not (added.is_set() or working.done()):
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([working], timeout=_LOOK_S)
+            raise
+
     def append(self) -> None:
         """Adds them."""
         if self.ledger is not None:
             self.ledger.wait_until_booked()
         self.file.append(self.records, durable=self.durable)
+
+
+def _heard(work: asyncio.Future[Any]) -> None:
+    """What nobody waits for any more may fail."""
+    if not work.cancelled():
+        work.exception()
 
 
 async def _done(work: asyncio.Future[_T]) -> _T:

@@ -75,6 +75,8 @@ class Optimizer(Protocol):
     def ask(self, extra: int = 0) -> Batch:
         """The candidates of the next generation; the same batch until it is told, whatever `extra` is then.
 
+        A run asks as soon as it has told, also for a generation that it will not come to.
+
         Args:
             extra: So many more than the population are wanted, so that the slowest need not be waited for. A search
                 that cannot give more leaves them out: count the batch.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 from collections.abc import Callable, Coroutine
-from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
+from contextlib import AbstractContextManager, AsyncExitStack
 from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -125,7 +125,7 @@ class Run:
     def _thread(self) -> AbstractContextManager[SideThread]:
         """The optimiser's: the journal's, where there is one, as what it is told is written down just before."""
         journal = self._scheduler.journal
-        return SideThread("lmaas-optimizer") if journal is None else nullcontext(journal.thread)
+        return SideThread("lmaas-optimizer") if journal is None else journal.lending()
 
     async def _generations_until_the_end(self, thread: SideThread, optimizer: Optimizer) -> Stopped:
         try:
@@ -214,17 +214,16 @@ class Run:
             check_over_ask(optimizer, batch, self._scorer.scheduling.over_ask)
         needs = Needs(optimizer.population_size, optimizer.min_tell, optimizer.must_have)
         outcome = await self._scored(batch, needs, is_new=is_new)
-        told, at = outcome.told, outcome.at
-        learn = partial(self._learn, optimizer, batch, told)
+        learn = partial(self._learn, optimizer, batch, outcome.told)
         mean, sigma, self._asked = await self._scorer.tell(batch.generation, outcome, learn, thread)
         self._generation += 1
         if is_new:
             self._outlook.saw(self.elapsed_s - began_s)
-        self._record(batch, told, mean, at=at, sigma=sigma, is_new=is_new)
+        self._record(batch.generation, outcome, mean, sigma=sigma, is_new=is_new)
         if self._generation % self._preset.dev_every == 0:
             await self._look()
-            await self._repeat(batch, told)
-        self._judge(told)
+            await self._repeat(batch.generation, outcome)
+        self._judge(outcome.told)
 
     async def _scored(self, batch: Batch, needs: Needs, *, is_new: bool) -> Outcome:
         if not is_new:
@@ -258,15 +257,15 @@ class Run:
             return error
 
     def _record(
-        self, batch: Batch, told: Told, mean: NDArray[np.float64], *, at: Moment, sigma: float, is_new: bool
+        self, generation: int, outcome: Outcome, mean: NDArray[np.float64], *, sigma: float, is_new: bool
     ) -> None:
-        scored, generation = told.scored, batch.generation
+        told, at, scored = outcome.told, outcome.at, outcome.told.scored
         best = min(scored, key=scored.__getitem__)
-        choice = Choice(generation, "best", batch.X[best].astype(np.float32), scored[best])
+        choice = Choice(generation, "best", outcome.Z[best].copy(), scored[best])
         self._last = choice, Choice(generation, "mean", mean.astype(np.float32), None)
         self.selection.saw_train(choice)
         self.selection.saw_mean(self._last[1], average_loss=statistics.fmean(scored.values()))
-        self.losses.append(tuple(scored.get(index) for index in range(len(batch))))
+        self.losses.append(tuple(scored.get(index) for index in range(len(outcome.Z))))
         self._lowest = min(self._lowest, scored[best])
         self.evaluations += told.evaluations
         done = GenerationDone(
@@ -315,13 +314,12 @@ class Run:
         except (*_ENDS, Interrupted) as end:
             self.warnings.add(f"the last look at dev was not made: {str(end) or 'the run was stopped'}")
 
-    async def _repeat(self, batch: Batch, told: Told) -> None:
+    async def _repeat(self, generation: int, outcome: Outcome) -> None:
         """Scores one candidate again where answers may differ: the last one, which nothing was picked by."""
         if self._scheduler.client.backend.card.capabilities.deterministic:
             return
-        index, loss = list(told.scored.items())[-1]
-        z = batch.X[index].astype(np.float32)
-        await self._unless_stopped(self._looks.repeat(z, loss, generation=batch.generation))
+        index, loss = list(outcome.told.scored.items())[-1]
+        await self._unless_stopped(self._looks.repeat(outcome.Z[index].copy(), loss, generation=generation))
         self.evaluations += 1
 
     async def _compare_precisely(self, stopped: Stopped) -> None:

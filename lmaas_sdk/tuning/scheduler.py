@@ -153,17 +153,22 @@ class Scheduler:
         parts = self.parts(scorable, Z, purpose, label=label)
         return await self.send(parts, await self.open(parts, label=label))
 
-    async def open(self, parts: Sequence[Part], *, label: object) -> list[Reservation | None]:
+    async def open(self, parts: Sequence[Part], *, label: object, late: bool = True) -> list[Reservation | None]:
         """Reserves and journals calls before any of them goes out.
 
         None stands for one whose answer the journal has, and for one that is reserved as it goes out.
+
+        Args:
+            parts: The calls.
+            label: What tells them from others of the run.
+            late: Whether one that goes out by itself may be reserved then; else who asks hears now that it cannot be.
 
         Raises:
             BudgetExceeded: They do not fit together.
             JournalError: The journal cannot be written.
         """
         unasked = [part for part in parts if not (self._is_known(part) or self.is_known_useless(part))]
-        if len(unasked) == 1 and self.client.reserves_late:
+        if late and len(unasked) == 1 and self.client.reserves_late:
             await self._note_sent(unasked, label)
             return [None] * len(parts)
         holds = await self.client.hold([part.call for part in unasked])

@@ -141,7 +141,7 @@ class Volley:
         label = f"{self._label}/{why} {part.span}"
         other = self._scheduler.under_another_key(part, label)
         self.keys.append(other.call.key)
-        (hold,) = await self._scheduler.open([other], label=label)
+        (hold,) = await self._scheduler.open([other], label=label, late=False)
         if hold is not None:
             self._unclaimed.add(hold)
         return other, hold
