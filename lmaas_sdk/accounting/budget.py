@@ -281,7 +281,7 @@ class Budget:
         except BaseException:
             self.ledger.count_held(self._opened.account, -len(transfers))
             raise
-        return self._reservations(transfers, requests, sent)
+        return self._reservations(transfers, requests, sent=sent)
 
     def check(self, amounts: Amounts) -> None:
         """Raises what `reserve(amounts)` would raise, as far as this process knows, and takes nothing.
@@ -343,7 +343,7 @@ class Budget:
         self.ledger.count_held(account, len(transfers))
         return transfers
 
-    def _reservations(self, transfers: list[Transfer], requests: Sequence[Amounts], sent: bool) -> list[Reservation]:
+    def _reservations(self, transfers: list[Transfer], requests: Sequence[Amounts], *, sent: bool) -> list[Reservation]:
         within = self._log_passed if self._logging else None
         after = self._warn if self._warns else None
         return [

@@ -27,6 +27,7 @@ from lmaas_sdk.accounting.quantities import NO_LIMITS, Limits, Quantities, as_am
 from lmaas_sdk.accounting.recovery import Recovery
 from lmaas_sdk.accounting.transfers import Transfer
 from lmaas_sdk.errors import BudgetExceeded, LedgerConflict, LedgerError
+from lmaas_sdk.settled import settled
 
 __all__ = ["SqliteLedger", "Synchronous", "open_ledger"]
 
@@ -100,9 +101,9 @@ class SqliteLedger(Ledger):
             await asyncio.shield(opening)
         except asyncio.CancelledError:
             # Left open, its owner would seem alive for as long as the process is.
-            await _ended(opening)
+            await settled(opening)
             if opening.exception() is None:
-                await _ended(asyncio.get_running_loop().run_in_executor(None, self._close, True))
+                await settled(asyncio.get_running_loop().run_in_executor(None, self._close, True))
             raise
         return self
 
@@ -365,13 +366,6 @@ class SqliteLedger(Ledger):
             with suppress(sqlite3.Error):  # the checkpoint can be done by whoever opens it next
                 self._rows.close()
             self._lock_file.drop(remove=is_whole)
-
-
-async def _ended(work: asyncio.Future[None]) -> None:
-    """Waits for the end of something, however often it is cancelled meanwhile."""
-    while not work.done():
-        with suppress(asyncio.CancelledError):
-            await asyncio.wait([work])
 
 
 def _is_on_loop() -> bool:

@@ -54,8 +54,7 @@ class Spend:
         for spend in {id(spend): spend for spend in spends}.values():
             sum_of.attempts += spend.attempts
             sum_of._unknown |= spend._unknown
-            for purpose, amounts in spend.by_purpose.items():
-                sum_of.by_purpose[purpose] = sum_of.by_purpose.get(purpose, Amounts()) + amounts
+            sum_of.add_all(spend)
         return sum_of
 
     @property

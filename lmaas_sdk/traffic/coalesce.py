@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Generic, TypeVar
+
+from lmaas_sdk.settled import settled
 
 __all__ = ["Coalescer"]
 
@@ -117,6 +118,4 @@ async def _end_of(shared: _Shared[T]) -> None:
 async def _end(task: asyncio.Task[T]) -> None:
     """Cancels a task and waits for its end, through further cancellations of the one who waits."""
     task.cancel()
-    while not task.done():
-        with contextlib.suppress(asyncio.CancelledError):  # the first one is raised, once nothing is left behind
-            await asyncio.wait([task])
+    await settled(task)  # who was cancelled raises that, once nothing is left behind

@@ -30,13 +30,10 @@ class _Shared:
         with self._lock:
             if self._controller is None:  # one scan of the loaded libraries; a fresh one costs 1.9 ms a time
                 self._controller = ThreadpoolController()
+            self._take_control()
+            limiter = self._controller.limit(limits=1, user_api="blas")  # each: with OpenMP it is the thread's own
             if not self._inside:
-                self._take_control()
-                self._limiter = self._controller.limit(limits=1, user_api="blas")
-                self._limiter.__enter__()
-            else:  # with OpenMP the setting is each thread's own
-                self._take_control()
-                self._controller.limit(limits=1, user_api="blas")
+                self._limiter = limiter
             self._inside += 1
         try:
             yield

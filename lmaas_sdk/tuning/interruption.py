@@ -7,6 +7,8 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+from lmaas_sdk.settled import settled
+
 __all__ = ["Interrupted", "Stop", "Stoppable", "ended", "unless_stopped"]
 
 GRACE_S = 10.0
@@ -91,11 +93,5 @@ async def ended(*tasks: asyncio.Task[Any]) -> None:
     """Cancels tasks and waits for their end, through further cancellations of the one who waits."""
     for task in tasks:
         task.cancel()
-    was_cancelled = False
-    while not all(task.done() for task in tasks):
-        try:
-            await asyncio.wait(tasks)
-        except asyncio.CancelledError:
-            was_cancelled = True
-    if was_cancelled:
+    if await settled(*tasks):
         raise asyncio.CancelledError

@@ -37,6 +37,7 @@ from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.ledger import Ledger
 from lmaas_sdk.accounting.spend import Taken
 from lmaas_sdk.errors import JournalError, LedgerError
+from lmaas_sdk.settled import settled
 from lmaas_sdk.side_thread import SideThread
 from lmaas_sdk.tuning.journal_file import JournalFile, first_record
 from lmaas_sdk.tuning.past import Moment, Past, Spans, read_past
@@ -313,13 +314,7 @@ def _heard(work: asyncio.Future[Any]) -> None:
 
 async def _done(work: asyncio.Future[_T]) -> _T:
     """What the work returns. What was begun is done: who is cancelled meanwhile waits for its end all the same."""
-    was_cancelled = False
-    while not work.done():
-        try:
-            await asyncio.wait([work])
-        except asyncio.CancelledError:
-            was_cancelled = True
-    if was_cancelled:
+    if await settled(work):
         raise asyncio.CancelledError
     return work.result()
 
