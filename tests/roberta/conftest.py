@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import pytest_asyncio
 import torch
 import transformers
 from numpy.typing import NDArray
 
 from lmaas_backends.roberta.engine import Engine
+from lmaas_backends.roberta.in_process import InProcessBackend
 from lmaas_backends.roberta.model import LoadedModel, load_model
 from lmaas_sdk.texts import MASK, LabelWords, Piece, Text, TextSet
 
@@ -103,6 +106,44 @@ def write_bert(folder: Path) -> None:
         initializer_range=0.2,
     )
     transformers.BertForMaskedLM(config).save_pretrained(folder)
+
+
+def write_roberta(folder: Path) -> None:
+    """A small RoBERTa with random weights and the bundled model's tokenizer."""
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(TINY / name, folder)
+    torch.manual_seed(11)
+    config = transformers.RobertaConfig(
+        vocab_size=12288,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=98,
+        type_vocab_size=1,
+        initializer_range=0.2,
+    )
+    transformers.RobertaForMaskedLM(config).save_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def roberta_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "small-roberta"
+    folder.mkdir()
+    write_roberta(folder)
+    return folder
+
+
+@pytest.fixture(params=["roberta-tiny", "small-roberta", "small-bert"])
+def name(request: pytest.FixtureRequest, roberta_folder: Path, bert_folder: Path) -> str:
+    """Each model in turn: a name, or a folder."""
+    return {"small-roberta": str(roberta_folder), "small-bert": str(bert_folder)}.get(request.param, request.param)
+
+
+@pytest_asyncio.fixture
+async def backend(name: str) -> AsyncIterator[InProcessBackend]:
+    async with InProcessBackend(name, threads=1) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session", autouse=True)

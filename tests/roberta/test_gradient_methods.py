@@ -17,8 +17,8 @@ import pytest_asyncio
 import torch
 import transformers
 from predictor_process import told
-from roberta.conftest import write_bert
-from roberta.test_methods import PROGRAM, TASK, TEST, TRAIN, write_roberta
+from roberta.conftest import write_bert, write_roberta
+from roberta.test_methods import PROGRAM, TASK, TEST, TRAIN
 
 from lmaas_backends.roberta.in_process import InProcessBackend
 from lmaas_backends.roberta.training import Training
@@ -50,26 +50,6 @@ def write_large(folder: Path, family: str) -> None:
         config.update({"intermediate_size": 3072, "max_position_embeddings": 512})
     config.initializer_range = 0.02
     transformers.AutoModelForMaskedLM.from_config(config).save_pretrained(folder)
-
-
-@pytest.fixture(scope="module")
-def roberta_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "small-roberta"
-    folder.mkdir()
-    write_roberta(folder)
-    return folder
-
-
-@pytest.fixture(params=["roberta-tiny", "small-roberta", "small-bert"])
-def name(request: pytest.FixtureRequest, roberta_folder: Path, bert_folder: Path) -> str:
-    """Each model in turn: a name, or a folder."""
-    return {"small-roberta": str(roberta_folder), "small-bert": str(bert_folder)}.get(request.param, request.param)
-
-
-@pytest_asyncio.fixture
-async def backend(name: str) -> AsyncIterator[InProcessBackend]:
-    async with InProcessBackend(name, threads=1) as opened:
-        yield opened
 
 
 @pytest_asyncio.fixture

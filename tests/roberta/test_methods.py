@@ -6,12 +6,10 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 import torch
 import transformers
 from predictor_process import told
@@ -68,44 +66,6 @@ def reviews(count: int, start: int = 0) -> Dataset:
 
 
 TRAIN, TEST = reviews(40), reviews(12, start=200)
-
-
-def write_roberta(folder: Path) -> None:
-    """A small RoBERTa with random weights and the bundled model's tokenizer."""
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(TINY / name, folder)
-    torch.manual_seed(11)
-    config = transformers.RobertaConfig(
-        vocab_size=12288,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=64,
-        max_position_embeddings=98,
-        type_vocab_size=1,
-        initializer_range=0.2,
-    )
-    transformers.RobertaForMaskedLM(config).save_pretrained(folder)
-
-
-@pytest.fixture(scope="module")
-def roberta_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "small-roberta"
-    folder.mkdir()
-    write_roberta(folder)
-    return folder
-
-
-@pytest.fixture(params=["roberta-tiny", "small-roberta", "small-bert"])
-def name(request: pytest.FixtureRequest, roberta_folder: Path, bert_folder: Path) -> str:
-    """Each model in turn: a name, or a folder."""
-    return {"small-roberta": str(roberta_folder), "small-bert": str(bert_folder)}.get(request.param, request.param)
-
-
-@pytest_asyncio.fixture
-async def backend(name: str) -> AsyncIterator[InProcessBackend]:
-    async with InProcessBackend(name, threads=1) as opened:
-        yield opened
 
 
 def methods(backend: Backend) -> list[Method]:
