@@ -84,15 +84,18 @@ class ModelTuning:
         """
         task, client = task_of(train, dev), self._connection.client()
         self.descent.check_data(train, dev)
-        texts = train.text_set
-        async with spending(client):
-            counted = await client.register(texts)
-            training = await self._model.training(texts, train.labels, learning_rate=self.descent.learning_rate)
-            weights, record = await self.descent.run(
-                training, train, dev, tokens=counted.token_counts, budget=client.budget
-            )
+        weights, record = await self._learned(train, dev, client)
         tuned = await asyncio.to_thread(self._model.with_weights, weights)  # digested: seconds, of a large model
         return ModelTuningPredictor(client.with_backend(tuned), task, weights, record)
+
+    async def _learned(self, train: Dataset, dev: Dataset | None, client: Client) -> tuple[Learned, TrainingRecord]:
+        """Trains, and drops the training, which is several times as large as the model, before another is made."""
+        async with spending(client):
+            counted = await client.register(train.text_set)
+            training = await self._model.training(
+                train.text_set, train.labels, learning_rate=self.descent.learning_rate
+            )
+            return await self.descent.run(training, train, dev, tokens=counted.token_counts, budget=client.budget)
 
 
 class ModelTuningPredictor(MethodPredictor):

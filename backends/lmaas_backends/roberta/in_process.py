@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from lmaas_backends.roberta.memory import give_memory_back
 from lmaas_sdk.backend import FeatureQuery, FeatureReply, ModelCard, Registration, ScoreQuery, ScoreReply
 from lmaas_sdk.errors import BackendError
 from lmaas_sdk.texts import TextSet
@@ -152,6 +153,7 @@ class InProcessBackend:
         tuned = InProcessBackend(self._model)
         tuned._card, tuned._load = self._engine.tuned_card(weights), partial(self._engine.tuned, weights)
         self._tuned.add(tuned)
+        give_memory_back()  # of the training that the weights come from, which is over by now
         return tuned
 
     async def aclose(self) -> None:

@@ -7,6 +7,7 @@ gradients add up to that of the batch: memory does not grow with the batch. Adam
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -111,6 +112,9 @@ class Training:
         self._learner, self._texts, self._frame, self._encode = learner, texts, frame, encode
         self._labels, self._label_ids = torch.tensor(labels), label_ids
         self._adam = torch.optim.Adam(learner.parameters.values(), lr=learning_rate)
+        # The first optimizer of a process has torch import its compiler, and errors that are caught there hold on to
+        # every frame below, with this training in it, until they are collected.
+        gc.collect()
 
     @within_memory
     def step(self, rows: Sequence[int]) -> float:
