@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -86,8 +86,35 @@ def review(field: str) -> Text:
     return (Piece("field", field), Piece("template", " . It was "), MASK, Piece("template", " ."))
 
 
-def write_bert(folder: Path) -> None:
-    """A small BERT with random weights, so large that logits differ, and a WordPiece vocabulary of 1,600 tokens."""
+@dataclass(frozen=True)
+class Shape:
+    """A model with random weights.
+
+    Args:
+        family: Of the architecture.
+        seed: Of the weights.
+        sizes: Of its configuration; the vocabulary is that of a small tokenizer.
+    """
+
+    family: Literal["roberta", "bert"]
+    seed: int
+    sizes: Mapping[str, float]
+
+    def write(self, folder: Path) -> None:
+        """The model and its tokenizer, as transformers keeps them."""
+        torch.manual_seed(self.seed)
+        if self.family == "roberta":
+            for name in ("tokenizer.json", "tokenizer_config.json"):
+                shutil.copy(TINY / name, folder)
+            config = transformers.RobertaConfig(vocab_size=12288, type_vocab_size=1, **self.sizes)
+            transformers.RobertaForMaskedLM(config).save_pretrained(folder)
+            return
+        config = transformers.BertConfig(vocab_size=_write_word_pieces(folder), **self.sizes)
+        transformers.BertForMaskedLM(config).save_pretrained(folder)
+
+
+def _write_word_pieces(folder: Path) -> int:
+    """A WordPiece tokenizer, and how many tokens it has: about 1,600."""
     signs = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
     pieces = [*LETTERS, *"0123456789", *(f"##{sign}" for sign in LETTERS + "0123456789"), "##ing", "great", "bad"]
     syllables = [a + b + c for a in "bcdfglmnprst" for b in "aeiou" for c in LETTERS]
@@ -95,49 +122,66 @@ def write_bert(folder: Path) -> None:
     vocabulary = folder / "vocab.txt"
     vocabulary.write_text("\n".join(words) + "\n", "utf-8")
     transformers.BertTokenizer(vocab=str(vocabulary)).save_pretrained(folder)
-    torch.manual_seed(7)
-    config = transformers.BertConfig(
-        vocab_size=len(words),
-        hidden_size=32,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        intermediate_size=64,
-        max_position_embeddings=96,
-        initializer_range=0.2,
-    )
-    transformers.BertForMaskedLM(config).save_pretrained(folder)
+    return len(words)
 
 
-def write_roberta(folder: Path) -> None:
-    """A small RoBERTa with random weights and the bundled model's tokenizer."""
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(TINY / name, folder)
-    torch.manual_seed(11)
-    config = transformers.RobertaConfig(
-        vocab_size=12288,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=64,
-        max_position_embeddings=98,
-        type_vocab_size=1,
-        initializer_range=0.2,
-    )
-    transformers.RobertaForMaskedLM(config).save_pretrained(folder)
+# Of the small ones the weights are so large that logits differ.
+_NARROW = {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64, "initializer_range": 0.2}
+_WIDE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
+SHAPES = {
+    "small-roberta": Shape("roberta", 11, {**_NARROW, "num_hidden_layers": 2, "max_position_embeddings": 98}),
+    "small-bert": Shape("bert", 7, {**_NARROW, "num_hidden_layers": 3, "max_position_embeddings": 96}),
+    "roberta-large": Shape("roberta", 3, {**_WIDE, "max_position_embeddings": 514}),
+    "bert-base": Shape("bert", 3, {}),  # transformers' defaults are its shape
+}
+SMALL_SHAPES = ("roberta-tiny", "small-roberta", "small-bert")
+LARGE_SHAPES = ("roberta-large", "bert-base")  # the paper's, of which the tests that are marked `long` take a few steps
 
 
-@pytest.fixture(scope="module")
-def roberta_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "small-roberta"
-    folder.mkdir()
-    write_roberta(folder)
-    return folder
+@pytest.fixture(scope="session")
+def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Path]]:
+    """Writes a model when it is first asked for; all go at the end, as the large ones take gigabytes."""
+    root = tmp_path_factory.mktemp("models")
+
+    def written(shape: str) -> Path:
+        folder = root / shape
+        if not folder.exists():
+            folder.mkdir()
+            SHAPES[shape].write(folder)
+        return folder
+
+    yield written
+    shutil.rmtree(root)
 
 
-@pytest.fixture(params=["roberta-tiny", "small-roberta", "small-bert"])
-def name(request: pytest.FixtureRequest, roberta_folder: Path, bert_folder: Path) -> str:
-    """Each model in turn: a name, or a folder."""
-    return {"small-roberta": str(roberta_folder), "small-bert": str(bert_folder)}.get(request.param, request.param)
+@pytest.fixture(scope="session")
+def roberta_folder(folder_of: Callable[[str], Path]) -> Path:
+    return folder_of("small-roberta")
+
+
+@pytest.fixture(scope="session")
+def bert_folder(folder_of: Callable[[str], Path]) -> Path:
+    return folder_of("small-bert")
+
+
+@pytest.fixture(params=[*SMALL_SHAPES, *(pytest.param(one, marks=pytest.mark.long) for one in LARGE_SHAPES)])
+def shape(request: pytest.FixtureRequest) -> str:
+    """Each model in turn."""
+    found: str = request.param
+    return found
+
+
+@pytest.fixture
+def name(shape: str, folder_of: Callable[[str], Path]) -> str:
+    """What opens it: a name, or a folder."""
+    return str(folder_of(shape)) if shape in SHAPES else shape
+
+
+@pytest.fixture
+def passing_folder(tmp_path: Path) -> Iterator[Path]:
+    """For files that may take gigabytes; it goes with the test."""
+    yield tmp_path
+    shutil.rmtree(tmp_path)
 
 
 @pytest_asyncio.fixture
@@ -152,14 +196,6 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="session")
-def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "small-bert"
-    folder.mkdir()
-    write_bert(folder)
-    return folder
 
 
 def _reference(name: str, folder: Path, words: tuple[str, ...]) -> Reference:

@@ -15,10 +15,9 @@ import numpy as np
 import pytest
 import pytest_asyncio
 import torch
-import transformers
 from predictor_process import told
-from roberta.conftest import write_bert, write_roberta
-from roberta.test_methods import PROGRAM, TASK, TEST, TRAIN
+from roberta.conftest import LARGE_SHAPES
+from roberta.test_methods import FEW, PROGRAM, TASK, TEST, TRAIN
 
 from lmaas_backends.roberta.in_process import InProcessBackend
 from lmaas_backends.roberta.training import Training
@@ -34,22 +33,6 @@ from lmaas_sdk.methods import (
 )
 
 SMALL = TRAIN.subset(np.arange(8))
-
-
-def write_large(folder: Path, family: str) -> None:
-    """Random weights in the shape of roberta-large or bert-base, with the vocabulary of a small model."""
-    write_small = {"roberta": write_roberta, "bert": write_bert}[family]
-    write_small(folder)
-    config = transformers.AutoConfig.from_pretrained(folder)
-    torch.manual_seed(3)
-    if family == "roberta":
-        config.update({"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16})
-        config.update({"intermediate_size": 4096, "max_position_embeddings": 514})
-    else:
-        config.update({"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12})
-        config.update({"intermediate_size": 3072, "max_position_embeddings": 512})
-    config.initializer_range = 0.02
-    transformers.AutoModelForMaskedLM.from_config(config).save_pretrained(folder)
 
 
 @pytest_asyncio.fixture
@@ -69,27 +52,35 @@ def model_tuning(backend: Backend, **options: Any) -> ModelTuning:
 METHODS = [prompt_tuning, model_tuning]
 
 
-async def test_they_learn_and_are_used_as_any_predictor(backend: InProcessBackend, tmp_path: Path) -> None:
+async def test_they_learn_and_are_used_as_any_predictor(
+    shape: str, name: str, backend: InProcessBackend, passing_folder: Path
+) -> None:
     """The loss falls; what the record says of dev is what a call answers; a fresh process predicts the same bits."""
-    methods = [*(make(backend) for make in METHODS), prompt_tuning(backend, layout="cat")]
-    predictors = [await method.fit(SMALL, TEST) for method in methods]
+    train, dev = FEW if shape in LARGE_SHAPES else (SMALL, TEST)
+    methods = [
+        prompt_tuning(backend, budget=Budget(calls=3)),
+        model_tuning(backend, budget=Budget(calls=3), learning_rate=1e-6 if shape in LARGE_SHAPES else 2e-4),
+        prompt_tuning(backend, budget=Budget(calls=3), layout="cat"),
+    ]
+    predictors = [await method.fit(train, dev) for method in methods]
     for predictor in predictors:
         record = predictor.training
         assert record is not None
         assert record.dev is not None
         assert (record.epochs, record.steps, len(record.losses), record.stopped) == (3, 3, 3, "done")
         assert record.losses[-1] < record.losses[0]
-        found = await predictor.evaluate(TEST)
+        found = await predictor.evaluate(dev)
         assert (found.value, found.cross_entropy) == (
             record.dev.value,
             pytest.approx(record.dev.cross_entropy, abs=1e-4),
         )
-        assert predictor.spend.by_purpose.keys() == {"test"}
-    files = [predictor.save(tmp_path / f"{number}.predictor") for number, predictor in enumerate(predictors)]
+    files = [predictor.save(passing_folder / f"{number}.predictor") for number, predictor in enumerate(predictors)]
     done = subprocess.run(  # noqa: ASYNC221  (nothing else is under way)
-        [sys.executable, PROGRAM, str(backend._model), *files], capture_output=True, text=True, check=True
+        [sys.executable, PROGRAM, name, *files], capture_output=True, text=True, check=True
     )
     expected = [await told(predictor) for predictor in predictors]
+    for predictor in predictors:
+        assert {what: paid.calls for what, paid in predictor.spend.by_purpose.items()} == {"test": 1, "predict": 1}
     assert json.loads(done.stdout) == expected
     assert len({str(one["logits"]) for one in expected}) == len(predictors)
 
@@ -116,6 +107,34 @@ async def test_the_model_itself_stays_as_it_is(tiny: InProcessBackend, make: Any
     predictor = await make(tiny).fit(SMALL)
     assert (await manual.logits(TEST.fields)).tobytes() == before.tobytes()
     assert (await predictor.logits(TEST.fields)).tobytes() != before.tobytes()
+
+
+def test_a_training_is_gone_when_its_fit_is_over() -> None:
+    """From the first in a process on, without Python's own garbage collection: it is several times the model."""
+    done = subprocess.run([sys.executable, "-c", _FIRST_TRAININGS], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", "0"]
+
+
+_FIRST_TRAININGS = """
+import asyncio, gc
+
+from lmaas_backends.roberta.in_process import InProcessBackend
+from lmaas_backends.roberta.training import Training
+from lmaas_sdk import Task
+from lmaas_sdk.methods import ModelTuning, PromptTuning
+
+async def main():
+    gc.disable()
+    task = Task("x", template="{S} <mask> .", labels=["no", "yes"], words=["bad", "great"])
+    train = task.examples([("a dull film", 0), ("a fine film", 1)])
+    async with InProcessBackend(threads=1) as backend:
+        for make in (PromptTuning, ModelTuning):
+            predictor = await make(backend, epochs=1).fit(train)
+            await backend.register(train.text_set)  # the thread that trained has gone on to something else
+            print(sum(isinstance(one, Training) for one in gc.get_objects()))
+
+asyncio.run(main())
+"""
 
 
 @pytest.mark.parametrize("make", METHODS)
@@ -211,18 +230,3 @@ async def test_a_tuned_model_is_tuned_on_and_closed_with_its_backend(tiny: InPro
     for one in (predictor, again):
         with pytest.raises(BackendError, match="is closed"):
             await one.predict(["a fine film"])
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("family", ["roberta", "bert"])
-async def test_large_shapes_take_a_step(family: str, tmp_path: Path) -> None:
-    """A prompt on roberta-large's and bert-base's shape, all weights on bert-base's; calls answer as training does."""
-    folder = tmp_path / family
-    folder.mkdir()
-    write_large(folder, family)
-    async with InProcessBackend(str(folder), threads=1) as backend:
-        for make in METHODS if family == "bert" else METHODS[:1]:
-            predictor = await make(backend, epochs=1, batch_size=16).fit(TRAIN.subset(np.arange(16)), TEST)
-            assert (await predictor.evaluate(TEST)).cross_entropy == pytest.approx(
-                predictor.training.dev.cross_entropy, abs=1e-4
-            )

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import shutil
+import math
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
-import transformers
 from predictor_process import told
+from roberta.conftest import LARGE_SHAPES, SMALL_SHAPES
 
+import lmaas_sdk.methods
 from lmaas_backends.roberta.in_process import InProcessBackend
 from lmaas_sdk import (
     PRESETS,
@@ -22,6 +23,7 @@ from lmaas_sdk import (
     Dataset,
     DeepSubspace,
     Predictor,
+    Preset,
     Task,
     TextSet,
     Tuner,
@@ -42,19 +44,20 @@ from lmaas_sdk.methods import (
     InContextLearning,
     ManualPrompt,
     Method,
+    MethodPredictor,
     PromptEnsemble,
+    SequentialRandomEmbeddings,
     choose_template,
     choose_words,
-    load_predictor,
 )
 from lmaas_sdk.methods.demonstrations import joined, written_out
 from lmaas_sdk.methods.features import input_texts
 from lmaas_sdk.texts import Text
 
-TINY = Path(__file__).resolve().parents[2] / "backends" / "lmaas_backends" / "roberta" / "tiny"
 PROGRAM = Path(__file__).resolve().parents[1] / "predictor_process.py"
 TASK = Task("sst2", template="{S} . It was <mask> .", labels=["negative", "positive"], words=["bad", "great"])
 SMALL = replace(PRESETS["small-model"], d=20, prompt_tokens=4, layout="cat", population=6)  # BERT here has 1,600 words
+LAYERS = {"roberta-tiny": 4, "small-roberta": 2, "small-bert": 3, "roberta-large": 24, "bert-base": 12}
 DEEP = replace(SMALL, layout="add", projection="normal", scale=0.5)
 
 
@@ -68,30 +71,83 @@ def reviews(count: int, start: int = 0) -> Dataset:
 TRAIN, TEST = reviews(40), reviews(12, start=200)
 
 
-def methods(backend: Backend) -> list[Method]:
-    """Every method, with and without its options."""
+FEW, UNSEEN = (reviews(4), reviews(2, start=200)), reviews(3, start=300)
+
+
+def splits(shape: str) -> tuple[Dataset, Dataset]:
+    """To fit on and to choose by; of a large model few texts, as it takes a second for some."""
+    return FEW if shape in LARGE_SHAPES else (TRAIN, TEST)
+
+
+def spaces(shape: str) -> tuple[Preset, Preset]:
+    """How to search one prompt, and one in every layer; of a large model in spaces of the paper's size."""
+    sizes = {"d": 500, "prompt_tokens": 50} if shape in LARGE_SHAPES else {}
+    return replace(SMALL, **sizes), replace(DEEP, **sizes)
+
+
+def methods(backend: Backend, preset: Preset = SMALL, deep: Preset = DEEP) -> list[Method]:
+    """Every method that needs no gradients, with and without its options; each may spend two generations."""
+
+    def budget() -> Budget:
+        return Budget(evaluations=2 * preset.population, calls=100)
+
     return [
-        ManualPrompt(backend),
-        ManualPrompt(backend, calibration="prior"),
-        InContextLearning(backend, shots=0, instruction="Is it good or bad?"),
-        InContextLearning(backend, shots=1),
-        InContextLearning(backend, calibration="contextual", draw="balanced"),
-        FeatureLinear(backend, epochs=3),
-        FeatureLinear(backend, epochs=3, template=True),
-        FeatureBiLSTM(backend, epochs=3, width=16),
-        BlackBoxTuning(backend, budget=Budget(evaluations=12), preset=SMALL),
-        BlackBoxTuning(backend, budget=Budget(evaluations=12), preset=SMALL, calibration="prior"),
-        PromptEnsemble(backend, budget=Budget(evaluations=24), preset=SMALL, members=2, best=2),
-        DeepBlackBoxTuning(backend, budget=Budget(evaluations=24), preset=DEEP),
+        ManualPrompt(backend, budget=budget()),
+        ManualPrompt(backend, budget=budget(), calibration="prior"),
+        InContextLearning(backend, budget=budget(), shots=0, instruction="Is it good or bad?"),
+        InContextLearning(backend, budget=budget(), shots=1),
+        InContextLearning(backend, budget=budget(), calibration="contextual", draw="balanced"),
+        FeatureLinear(backend, budget=budget(), epochs=3),
+        FeatureLinear(backend, budget=budget(), epochs=3, template=True),
+        FeatureBiLSTM(backend, budget=budget(), epochs=3, width=16),
+        BlackBoxTuning(backend, budget=budget(), preset=preset),
+        BlackBoxTuning(backend, budget=budget(), preset=preset, calibration="prior"),
+        SequentialRandomEmbeddings(backend, budget=budget(), preset=preset, rounds=2),
+        PromptEnsemble(backend, budget=budget(), preset=preset, members=2, best=2),
+        DeepBlackBoxTuning(backend, budget=budget(), preset=deep),
     ]
 
 
-async def test_saved_predictors_of_all_methods_predict_the_same_in_a_fresh_process(
-    name: str, backend: InProcessBackend, tmp_path: Path
+SENT_BY_FIT: dict[str, set[str]] = {
+    "manual": set(),
+    "in-context": set(),
+    "feature-linear": {"features"},
+    "feature-bilstm": {"features"},
+    "black-box": {"train", "dev"},
+    "sequential-embeddings": {"train", "dev"},
+    "ensemble": {"train", "dev"},
+    "deep-black-box": {"features", "train", "dev"},
+}
+
+
+async def check_books(method: Method, predictor: MethodPredictor) -> None:
+    """What is judged is finite, and every call is booked for what it was sent for, within the budget."""
+    found = await predictor.evaluate(UNSEEN)
+    assert (math.isfinite(found.value), math.isfinite(found.cross_entropy)) == (True, True)
+    calibrated = getattr(method, "calibration", None) is not None
+    spent = predictor.spend
+    assert spent.by_purpose.keys() == SENT_BY_FIT[method.name] | ({"probe"} if calibrated else set()) | {"test"}
+    assert spent.total.evaluations == (2 * SMALL.population if "train" in spent.by_purpose else 0)
+    assert spent.total.calls <= 100
+
+
+def test_every_method_is_among_them() -> None:
+    """But for those that take gradients."""
+    public = vars(lmaas_sdk.methods).values()
+    known = {one.name for one in public if isinstance(one, type) and hasattr(one, "fit") and one is not Method}
+    assert known - {"prompt-tuning", "model-tuning"} == SENT_BY_FIT.keys()
+
+
+async def test_every_method_pays_for_what_it_does_and_its_file_predicts_the_same_in_a_fresh_process(
+    shape: str, name: str, backend: InProcessBackend, passing_folder: Path
 ) -> None:
     """To the last bit, and each has logits of its own."""
-    predictors = [await method.fit(TRAIN, TEST) for method in methods(backend)]
-    files = [predictor.save(tmp_path / f"{number}.predictor") for number, predictor in enumerate(predictors)]
+    train, dev = splits(shape)
+    predictors = []
+    for method in methods(backend, *spaces(shape)):
+        predictors.append(await method.fit(train, dev))
+        await check_books(method, predictors[-1])
+    files = [predictor.save(passing_folder / f"{number}.predictor") for number, predictor in enumerate(predictors)]
     done = subprocess.run(  # noqa: ASYNC221  (nothing else is under way)
         [sys.executable, PROGRAM, name, *files], capture_output=True, text=True, check=True
     )
@@ -100,46 +156,49 @@ async def test_saved_predictors_of_all_methods_predict_the_same_in_a_fresh_proce
     assert len({str(one["logits"]) for one in expected}) == len(predictors)
 
 
-async def test_words_are_chosen_from_what_the_model_would_say(backend: InProcessBackend) -> None:
+async def test_words_are_chosen_from_what_the_model_would_say(shape: str, backend: InProcessBackend) -> None:
     """Each is one token of its vocabulary, and the manual prompt with them does better than with its own on the way."""
-    choice = await choose_words(backend, TRAIN, TEST)
+    train, dev = splits(shape)
+    choice = await choose_words(backend, train, dev, budget=Budget(evaluations=2))
     own = next(one for one in choice.tried if one.task == TASK)
     assert choice.tried[0].cross_entropy < own.cross_entropy
     for one in choice.tried:
         assert (await backend.register(one.task.examples([("a thing", 0)]).text_set)).shortened == 0  # or it is refused
     predictor = Predictor.manual(backend, choice.task)
-    found = await predictor.evaluate(choice.asked(TRAIN))
+    found = await predictor.evaluate(choice.asked(train))
     assert found.cross_entropy == pytest.approx(choice.tried[0].train.cross_entropy, rel=1e-5)
     assert choice.spend.by_purpose["train"].evaluations == 2
 
 
-async def test_a_template_is_chosen(backend: InProcessBackend) -> None:
+async def test_a_template_is_chosen(shape: str, backend: InProcessBackend) -> None:
     """Of those for opinions, by what the manual prompt says under it."""
-    choice = await choose_template(backend, TRAIN, TEST)
+    train, dev = splits(shape)
+    choice = await choose_template(backend, train, dev, budget=Budget(evaluations=9))
     assert len(choice.tried) == choice.spend.by_purpose["train"].evaluations == 9
-    assert await Predictor.manual(backend, choice.task).evaluate(choice.asked(TRAIN)) == choice.tried[0].train
+    assert await Predictor.manual(backend, choice.task).evaluate(choice.asked(train)) == choice.tried[0].train
 
 
-async def test_methods_are_what_they_wrap(backend: InProcessBackend) -> None:
+async def test_methods_are_what_they_wrap(shape: str, backend: InProcessBackend) -> None:
     """The manual prompt and no shots: the template alone; black-box tuning: the tuner."""
-    plain = await Predictor.manual(backend, TASK).logits(TEST.fields)
+    train, dev = splits(shape)
+    plain = await Predictor.manual(backend, TASK).logits(dev.fields)
     for method in (ManualPrompt(backend), InContextLearning(backend, shots=0)):
-        assert (await (await method.fit(TRAIN)).logits(TEST.fields)).tobytes() == plain.tobytes()
-    tuned = await BlackBoxTuning(backend, budget=Budget(evaluations=12), preset=SMALL, seed=5).fit(TRAIN)
-    run = await Tuner(backend, budget=Budget(evaluations=12), preset=SMALL, seed=5).fit(TRAIN)
+        assert (await (await method.fit(train)).logits(dev.fields)).tobytes() == plain.tobytes()
+    tuned = await BlackBoxTuning(backend, budget=Budget(evaluations=12), preset=SMALL, seed=5).fit(train)
+    run = await Tuner(backend, budget=Budget(evaluations=12), preset=SMALL, seed=5).fit(train)
     assert tuned.prompt.to_bytes() == run.prompt.to_bytes()
 
 
 async def test_as_many_demonstrations_stand_before_a_text_as_the_model_has_room_for(backend: InProcessBackend) -> None:
     """No word is lost, what was counted is what is billed, and none that is left out would have fitted."""
     predictor = await InContextLearning(backend).fit(TRAIN)
-    evaluation = await predictor.evaluate(TEST)
-    assert evaluation.shortened == 0
-    shown = await predictor._packing.chosen(TASK.texts(TEST.fields))
+    asked = TASK.examples([("fine", 1), *((row.fields, row.label) for row in TEST)])
+    assert (await predictor.evaluate(asked)).shortened == 0
+    shown = await predictor._packing.chosen(TASK.texts(asked.fields))
     assert 0 < max(map(len, shown))
     assert len({len(one) for one in shown}) > 1
     demonstrations = [written_out(TASK, example) for example in predictor.demonstrations]
-    for text, chosen in zip(TASK.texts(TEST.fields), shown, strict=True):
+    for text, chosen in zip(TASK.texts(asked.fields), shown, strict=True):
         for other in set(range(len(demonstrations))) - set(chosen):
             crowded = joined([*(demonstrations[index] for index in (*chosen, other)), text], " ")
             assert (await backend.register(TextSet((crowded,)))).shortened == 1
@@ -171,6 +230,7 @@ async def test_a_server_answers_as_the_model_in_this_process_does() -> None:
         assert words[0].to_dict()["tried"] == words[1].to_dict()["tried"]
 
 
+@pytest.mark.parametrize("shape", SMALL_SHAPES, indirect=True)
 @pytest.mark.parametrize(("kind", "epochs"), [(FeatureLinear, 200), (FeatureBiLSTM, 30)])
 async def test_a_head_learns_from_the_features_of_real_models(
     kind: type[FeatureLinear] | type[FeatureBiLSTM], epochs: int, backend: InProcessBackend
@@ -209,38 +269,6 @@ async def test_features_over_http_are_paid_by_the_ledgers_count(tmp_path: Path) 
     assert budget.posted.nanousd == tokens * 500_000
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("kind", [FeatureLinear, FeatureBiLSTM])
-@pytest.mark.parametrize("shape", ["roberta-large", "bert-base"])
-async def test_heads_on_models_of_the_papers_size(
-    shape: str, kind: type[FeatureLinear] | type[FeatureBiLSTM], bert_folder: Path, tmp_path: Path
-) -> None:
-    """Random weights in the shapes of roberta-large and bert-base: fitted, saved, and the same from the file."""
-    folder = tmp_path / shape
-    folder.mkdir()
-    write_large(shape, folder, bert_folder)
-    async with InProcessBackend(str(folder), threads=1) as large:
-        predictor = await kind(large, epochs=3).fit(TRAIN, TEST)
-        loaded = load_predictor(predictor.save(tmp_path / "a.predictor"), large)
-        assert (await loaded.logits(TEST.fields)).tobytes() == (await predictor.logits(TEST.fields)).tobytes()
-        assert predictor.spend.total.calls == 1
-
-
-def write_large(shape: str, folder: Path, bert_folder: Path) -> None:
-    """A large model with random weights and a small vocabulary."""
-    torch.manual_seed(3)
-    if shape == "roberta-large":
-        for name in ("tokenizer.json", "tokenizer_config.json"):
-            shutil.copy(TINY / name, folder)
-        sizes = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
-        config = transformers.RobertaConfig(vocab_size=12288, max_position_embeddings=514, type_vocab_size=1, **sizes)
-        transformers.RobertaForMaskedLM(config).save_pretrained(folder)
-        return
-    tokenizer = transformers.AutoTokenizer.from_pretrained(bert_folder)
-    tokenizer.save_pretrained(folder)
-    transformers.BertForMaskedLM(transformers.BertConfig(vocab_size=len(tokenizer))).save_pretrained(folder)
-
-
 async def test_the_calibrated_manual_prompt_is_above_chance_on_real_reviews(real_data: Path) -> None:
     """By more than two standard errors of the larger class's share, at each seed, where the plain prompt is not."""
     task = get_task("sst2")
@@ -257,32 +285,18 @@ async def test_the_calibrated_manual_prompt_is_above_chance_on_real_reviews(real
             assert plain.value < bar < calibrated.value
 
 
-async def test_deep_tuning_lowers_the_loss_in_every_layer(name: str, backend: InProcessBackend) -> None:
-    """Each layer has had its turns, and its prompt is not nothing; what is chosen is better than the manual prompt."""
-    method = DeepBlackBoxTuning(backend, budget=Budget(evaluations=96), preset=DEEP, seed=1)
-    predictor = await method.fit(TRAIN)
+async def test_deep_tuning_lowers_the_loss_in_every_layer(shape: str, backend: InProcessBackend) -> None:
+    """Each layer has had its turns, and its prompt is not nothing; what is chosen is better than no prompts there."""
+    preset = replace(DEEP, population=4)  # 96 evaluations are a generation for each of roberta-large's 24 layers
+    method = DeepBlackBoxTuning(backend, budget=Budget(evaluations=96), preset=preset, seed=1)
+    train, _ = splits(shape)
+    predictor = await method.fit(train)
     assert predictor.result is not None
     space = predictor.prompt.subspace
     assert isinstance(space, DeepSubspace)
+    assert [part.layers for part in space.parts] == [(layer,) for layer in range(LAYERS[shape])]
     assert all(predictor.prompt.z[block].any() for block in space.blocks)
-    manual = await (await ManualPrompt(backend).fit(TRAIN)).evaluate(TRAIN, purpose="dev")
+    nothing = replace(predictor.prompt, z=np.zeros_like(predictor.prompt.z))
+    begun = await Predictor(predictor.client, TASK, nothing).evaluate(train, purpose="dev")
     assert predictor.result.choice.train_loss is not None
-    assert predictor.result.choice.train_loss < manual.cross_entropy
-
-
-@pytest.mark.long
-@pytest.mark.parametrize(("shape", "layers"), [("roberta-large", 24), ("bert-base", 12)])
-async def test_deep_tuning_at_full_size(shape: str, layers: int, bert_folder: Path, tmp_path: Path) -> None:
-    """Random weights in the shapes of roberta-large and bert-base: every layer has a turn, and the file predicts."""
-    folder = tmp_path / shape
-    folder.mkdir()
-    write_large(shape, folder, bert_folder)
-    preset = replace(DEEP, d=30, prompt_tokens=5, population=4)
-    async with InProcessBackend(str(folder), threads=1) as opened:
-        method = DeepBlackBoxTuning(opened, budget=Budget(evaluations=4 * layers), preset=preset)
-        predictor = await method.fit(reviews(4))
-        assert isinstance(predictor.prompt.subspace, DeepSubspace)
-        assert [(layer,) for layer in range(layers)] == [part.layers for part in predictor.prompt.subspace.parts]
-        loaded = load_predictor(predictor.save(tmp_path / "x.predictor"), opened)
-        fields = TEST.fields[:2]
-        assert (await loaded.logits(fields)).tobytes() == (await predictor.logits(fields)).tobytes()
+    assert predictor.result.choice.train_loss < begun.cross_entropy
