@@ -106,9 +106,9 @@ def _published(tasks: Sequence[str]) -> list[tuple[str, ...]]:
 
 def spent_table(table: AccuracyTable) -> Table:
     """What each cell stands for: evaluations allowed (and done, where searches ended early), seeds, test rows."""
-    columns = (Column("method"), *_task_columns(table))
+    columns = (Column("method"), *(Column(column.title, is_prose=True) for column in _task_columns(table)))
     rows = ((row.title, *(spent_words(row.scores.get(task)) for task in table.tasks)) for row in table.rows)
-    return Table("Budget, seeds and test rows of each cell", columns, tuple(rows))
+    return Table("Budget, seeds and test rows of each cell", columns, tuple(rows), is_compared=True)
 
 
 def chance_table(found: Comparisons) -> Table:
