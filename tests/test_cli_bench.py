@@ -206,6 +206,7 @@ def test_deployment_is_measured_once(
     for _ in range(2):
         assert deployment("sst2:47") == 0
     assert asked == [(["manual", "black-box:sep-tpa@60"], "sst2", 47, 1)]
+    assert {record["environment"]["jobs"] for record in read_results(folder / "bench.jsonl")} == {1}
     assert (
         "**Deployment on SST-2, at most 47 tokens a text: mock, seed 1, 6 training rows, 9 test rows**"
         in capsys.readouterr().out

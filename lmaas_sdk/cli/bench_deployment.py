@@ -16,9 +16,11 @@ from lmaas_sdk.bench.configurations import get_configuration
 from lmaas_sdk.bench.deployment import DeploymentRow, measure_deployment
 from lmaas_sdk.bench.results import DEPLOYMENT
 from lmaas_sdk.bench.store import ResultsFile
+from lmaas_sdk.bench.surroundings import environment_of
 from lmaas_sdk.canonical import digest
 from lmaas_sdk.cli.bench_options import lengths_of, names_of, reader_of, recorded, seconds_of, seeds_of
 from lmaas_sdk.cli.exit_codes import BUDGET_ENDED, DONE
+from lmaas_sdk.registry import load_backend
 from lmaas_sdk.tasks import get_task
 
 __all__ = ["run_deployment"]
@@ -121,10 +123,12 @@ async def _measured(
 ) -> None:
     """Measures rows of one task and seed, until it is over."""
     keys, first = {row.configuration: row.key for row in rows}, rows[0]
+    async with load_backend(args.model) as backend:
+        environment = await asyncio.to_thread(environment_of, backend.card, jobs=1)
 
     def keep(row: DeploymentRow) -> None:
         record: dict[str, Any] = {"kind": DEPLOYMENT, "status": "done", "key": keys[row.configuration]}
-        results.add(record | {"row": row.to_dict()})
+        results.add(record | {"row": row.to_dict(), "environment": environment})
         print(f"{first.task}, {row.configuration}, seed {first.seed}: measured", file=sys.stderr, flush=True)
 
     await measure_deployment(
