@@ -1,4 +1,4 @@
-"""Prompt tuning and model tuning on real models: the bundled one, and small random ones of both families."""
+"""Prompt tuning and model tuning on the real models of `test_methods`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every method on real models: the bundled one, and small random ones of both families."""
+"""Every method on real models: the bundled one, and random ones of both families, small and of the papers' size."""
 
 from __future__ import annotations
 
@@ -69,8 +69,6 @@ def reviews(count: int, start: int = 0) -> Dataset:
 
 
 TRAIN, TEST = reviews(40), reviews(12, start=200)
-
-
 FEW, UNSEEN = (reviews(4), reviews(2, start=200)), reviews(3, start=300)
 
 
