@@ -49,6 +49,8 @@ from lmaas_sdk.methods import (
     SequentialRandomEmbeddings,
     choose_template,
     choose_words,
+    learn_projection,
+    load_predictor,
 )
 from lmaas_sdk.methods.demonstrations import joined, written_out
 from lmaas_sdk.methods.features import input_texts
@@ -185,6 +187,25 @@ async def test_methods_are_what_they_wrap(shape: str, backend: InProcessBackend)
     tuned = await BlackBoxTuning(backend, budget=Budget(evaluations=12), preset=SMALL, seed=5).fit(train)
     run = await Tuner(backend, budget=Budget(evaluations=12), preset=SMALL, seed=5).fit(train)
     assert tuned.prompt.to_bytes() == run.prompt.to_bytes()
+
+
+async def test_a_search_starts_where_others_ended(shape: str, backend: InProcessBackend, tmp_path: Path) -> None:
+    """From the prompt of one, along the axes of both; what they cost stands apart, and the file has what it needs."""
+    train, dev = splits(shape)
+    preset, _ = spaces(shape)
+    sources = [
+        await Tuner(backend, budget=Budget(evaluations=12), preset=preset, seed=seed).fit(train, dev) for seed in (1, 2)
+    ]
+    axes = await learn_projection(backend, sources, d=2)
+    method = BlackBoxTuning(backend, budget=Budget(evaluations=12), preset=preset, base=sources[0], projection=axes)
+    predictor = await method.fit(train, dev)
+    await check_books(method, predictor)
+    assert predictor.result is not None
+    paid = {what: spend.total.evaluations for what, spend in predictor.result.sources.items() if spend is not None}
+    assert paid == {"base": 12, "projection": 24}
+    assert predictor.prompt.subspace.d == 2
+    loaded = load_predictor(predictor.save(tmp_path / "a.predictor"), backend)
+    assert (await loaded.logits(UNSEEN.fields)).tobytes() == (await predictor.logits(UNSEEN.fields)).tobytes()
 
 
 async def test_as_many_demonstrations_stand_before_a_text_as_the_model_has_room_for(backend: InProcessBackend) -> None:
