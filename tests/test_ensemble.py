@@ -17,6 +17,7 @@ from lmaas_sdk import (
     BudgetTooSmall,
     GroupResult,
     PaymentRequired,
+    Price,
     ScoreQuery,
     ScoreReply,
     Task,
@@ -184,6 +185,26 @@ async def test_a_budget_for_fewer_members_has_fewer() -> None:
     with pytest.raises(BudgetTooSmall):
         await PromptEnsemble(backend, budget=Budget(evaluations=7), preset=SMALL).fit(TRAIN, DEV)
     assert backend.book.attempts == 0
+
+
+@pytest.mark.parametrize("limits", [{}, {"usd": "5.00"}, None])
+@pytest.mark.parametrize("is_kept", [False, True])
+async def test_all_members_share_the_default(limits: dict[str, str] | None, is_kept: bool, tmp_path: Path) -> None:
+    """8000 evaluations in all, where a budget limits nothing that is charged; with journals, also when gone on with."""
+    preset, journals = replace(SMALL, population=500), tmp_path / "runs" if is_kept else None
+    for _ in range(2 if is_kept else 1):
+        budget = None if limits is None else Budget(**limits)  # type: ignore[arg-type]
+        ensemble = await PromptEnsemble(mock(), budget=budget, preset=preset, members=4, journals=journals).fit(TRAIN)
+        assert ensemble.spend.by_purpose["train"].evaluations == 8000
+        assert budget is None or budget.posted.evaluations == 8000
+
+
+async def test_money_for_fewer_evaluations_than_the_default_binds() -> None:
+    """Where the model has a price: as long as the money goes, and not a cent more."""
+    backend, budget = mock(price=Price(1_000_000_000)), Budget(usd="0.50", warn_at=())
+    ensemble = await PromptEnsemble(backend, budget=budget, preset=SMALL, members=2).fit(TRAIN)
+    assert 0 < budget.posted.nanousd <= 500_000_000
+    assert ensemble.spend.by_purpose["train"].evaluations % 8 == 0
 
 
 class RefusesTopics(MockBackend):

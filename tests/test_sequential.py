@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tuning_cases import DEV, SMALL, TEST, TRAIN, mock
 
-from lmaas_sdk import Budget, BudgetTooSmall, Price, Tuner, open_ledger
+from lmaas_sdk import Budget, BudgetTooSmall, JournalMismatch, Price, Tuner, open_ledger
 from lmaas_sdk.errors import BackendUnavailable
 from lmaas_sdk.methods import BlackBoxPredictor, SequentialRandomEmbeddings, load_predictor
 from lmaas_sdk.methods.black_box import SearchOptions
+from lmaas_sdk.tuning.events import Event, GenerationDone
 from lmaas_sdk.tuning.selection import dev_rank
 
 METHOD = SequentialRandomEmbeddings
@@ -74,18 +77,57 @@ async def test_every_limit_is_shared_out() -> None:
     assert budget.posted.tokens == backend.book.tokens
 
 
-async def test_a_budget_without_limits_is_that_of_one_search() -> None:
-    """8000 evaluations, in rounds."""
-    method = METHOD(mock(), budget=Budget(), rounds=100, preset=SMALL)
-    assert 80 == method._part(0).limits["evaluations"]
+@pytest.mark.parametrize("limits", [{}, {"usd": "5.00"}])
+@pytest.mark.parametrize("is_kept", [False, True])
+async def test_all_rounds_share_the_default(limits: dict[str, str], is_kept: bool, tmp_path: Path) -> None:
+    """8000 evaluations in all, where a budget limits nothing that is charged; with journals, also when gone on with."""
+    many = replace(SMALL, population=500)
+    for _ in range(2 if is_kept else 1):
+        budget = Budget(**limits)  # type: ignore[arg-type]
+        method = METHOD(mock(), budget=budget, preset=many, journals=tmp_path / "runs" if is_kept else None)
+        predictor = await method.fit(TRAIN)
+        assert [2000] * 4 == [one.evaluations for one in predictor.rounds]
+        assert 8000 == budget.posted.evaluations
 
 
-async def test_a_part_below_a_generation_is_refused() -> None:
-    """Before anything is sent."""
-    backend = mock()
-    with pytest.raises(BudgetTooSmall):
-        await METHOD(backend, budget=Budget(evaluations=20), rounds=3, preset=SMALL).fit(TRAIN)
+async def test_time_alone_is_shared_out_without_a_default() -> None:
+    """A round ends with its part of the seconds."""
+    method = METHOD(mock(), budget=Budget(wall_s=0.2), rounds=2, preset=SMALL)
+    predictor = await method.fit(TRAIN)
+    assert [(0.1, None)] * 2 == [(one.budget["wall_s"], one.budget["evaluations"]) for one in predictor.rounds]
+
+
+@pytest.mark.parametrize(("evaluations", "rounds"), [(8, 1), (15, 1), (20, 2), (31, 3), (32, 4), (1000, 4)])
+async def test_a_budget_for_fewer_generations_has_fewer_rounds(evaluations: int, rounds: int) -> None:
+    """Each has a generation at least, and the whole budget is used as far as it pays for generations."""
+    budget = Budget(evaluations=evaluations, warn_at=())
+    predictor = await METHOD(mock(), budget=budget, preset=SMALL).fit(TRAIN, DEV)
+    assert rounds == len(predictor.rounds)
+    assert evaluations // 8 * 8 == budget.posted.evaluations
+
+
+async def test_what_dev_takes_counts_too() -> None:
+    """A generation and its look at dev are two calls here: five pay for two rounds."""
+    predictor = await METHOD(mock(), budget=Budget(calls=5), preset=SMALL).fit(TRAIN, DEV)
+    assert 2 == len(predictor.rounds)
+
+
+@pytest.mark.parametrize("limits", [{"evaluations": 7}, {"calls": 1}, {"usd": "0.000001"}, {"tokens": 100}])
+async def test_a_budget_below_a_generation_is_refused(limits: dict[str, int | str]) -> None:
+    """Before anything is sent, with what one generation takes."""
+    backend = mock(price=Price(1_000_000_000))
+    with pytest.raises(BudgetTooSmall, match=r"one generation, with the dev scoring .* does not fit"):
+        await METHOD(backend, budget=Budget(**limits), rounds=3, preset=SMALL).fit(TRAIN, DEV)  # type: ignore[arg-type]
     assert 0 == backend.book.attempts
+
+
+async def test_a_search_along_learned_axes_is_shared_out_too() -> None:
+    """What a generation takes is known before the axes are uploaded."""
+    axes = np.eye(32, 4, dtype=np.float32)
+    backend = mock(hidden_size=16)
+    preset = replace(SMALL, d=4)
+    predictor = await METHOD(backend, budget=Budget(evaluations=24), projection=axes, preset=preset).fit(TRAIN)
+    assert [8, 8, 8] == [one.evaluations for one in predictor.rounds]
 
 
 async def test_a_target_ends_the_rounds() -> None:
@@ -118,6 +160,48 @@ async def test_it_goes_on_in_a_ledger_file(tmp_path: Path) -> None:
             predictor = await method.fit(TRAIN, DEV)
             found.append((predictor.prompt.to_bytes(), budget.posted.evaluations))
     assert [(expected.prompt.to_bytes(), 192)] * 2 == found
+
+
+class Killed(Exception):
+    """What ends a program."""
+
+
+async def test_fewer_rounds_stay_as_many_when_a_program_goes_on(tmp_path: Path) -> None:
+    """Five where eight are asked for, although less is free when it goes on in the second."""
+    seen: list[GenerationDone] = []
+    expected = await fitted(40, rounds=8)
+    assert 5 == len(expected.rounds)
+
+    def listen(event: Event) -> None:
+        if isinstance(event, GenerationDone):
+            seen.append(event)
+            if 2 == len(seen):
+                raise Killed
+
+    async def again() -> tuple[BlackBoxPredictor, Budget]:
+        async with open_ledger(tmp_path / "spend.ledger") as ledger:
+            budget = Budget(evaluations=40, ledger=ledger, warn_at=())
+            method = METHOD(mock(), budget=budget, rounds=8, preset=SMALL, seed=3, journals=tmp_path / "journals")
+            return await method.fit(TRAIN, DEV, on_event=listen), budget
+
+    with pytest.raises(Killed):
+        await again()
+    predictor, budget = await again()
+    assert [one.core.to_bytes() for one in expected.rounds] == [one.core.to_bytes() for one in predictor.rounds]
+    assert (expected.prompt.to_bytes(), 40) == (predictor.prompt.to_bytes(), budget.posted.evaluations)
+
+
+async def test_journals_of_another_number_of_rounds_are_refused(tmp_path: Path) -> None:
+    """Those of no known number are gone on with; a file that was never sent from is begun anew."""
+    (tmp_path / "round-1.journal").touch()
+    await fitted(20, rounds=4, journals=tmp_path)
+    with pytest.raises(JournalMismatch, match="are of 4 rounds, and this is of 3: give rounds=4, or another folder"):
+        await fitted(20, rounds=3, journals=tmp_path)
+    plain = Tuner(mock(), budget=Budget(evaluations=64), preset=SMALL, seed=3, journal=tmp_path / "old.journal")
+    await plain.fit(TRAIN, DEV)
+    (tmp_path / "older").mkdir()
+    (tmp_path / "old.journal").rename(tmp_path / "older" / "round-1.journal")
+    assert 3 == len((await fitted(rounds=3, journals=tmp_path / "older")).rounds)
 
 
 async def test_its_predictor_loads_anywhere(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.accounting.spend import Spend
 from lmaas_sdk.backend import Backend, Limits
+from lmaas_sdk.client import Client
 from lmaas_sdk.errors import BudgetTooSmall
 from lmaas_sdk.methods.black_box import BlackBoxPredictor
 from lmaas_sdk.methods.calibrating import Calibrating, Calibration, checked_calibration
@@ -26,6 +27,7 @@ from lmaas_sdk.traffic.retry import RetryPolicy
 from lmaas_sdk.tuning.group import TunerGroup
 from lmaas_sdk.tuning.group_result import GroupResult
 from lmaas_sdk.tuning.plan import DEFAULT_EVALUATIONS
+from lmaas_sdk.tuning.preparation import costs_beforehand, effective_budget
 from lmaas_sdk.tuning.presets import DEFAULT_PRESET, Preset, get_preset
 from lmaas_sdk.tuning.result import TuningResult
 from lmaas_sdk.tuning.tuner import Tuner
@@ -38,8 +40,8 @@ class PromptEnsemble:
 
     Args:
         backend: The model.
-        budget: What all members together may spend, shared as in a `TunerGroup`; None: 8000 evaluations. Where it is
-            too small for a generation of each, there are fewer members.
+        budget: What all members together may spend, shared as in a `TunerGroup`; None, or where it limits nothing that
+            is charged: 8000 evaluations. Where it is too small for a generation of each, there are fewer members.
         members: How many runs; their seeds are `seed`, `seed + 1` and so on.
         best: How many prompts of each run, the best on dev: they go out in one call.
         templates: Of the members in turn; empty: the task's own.
@@ -98,16 +100,18 @@ class PromptEnsemble:
         templates = self.templates or (task.template,)
         tasks = [asked_otherwise(task, template=templates[n % len(templates)]) for n in range(self.members)]
         data = [(asked_as(one, train), None if dev is None else asked_as(one, dev)) for one in tasks]
+        budget = await self._shared(*data[0])
         while True:
             try:
-                return await self._fitted(task, data)
+                return await self._fitted(task, data, budget)
             except BudgetTooSmall:
                 if len(data) == 1:
                     raise
                 data = data[:-1]
 
-    async def _fitted(self, task: Task, data: Sequence[tuple[Dataset, Dataset | None]]) -> EnsemblePredictor:
-        budget = self._connection.budget or Budget(evaluations=DEFAULT_EVALUATIONS, warn_at=())
+    async def _fitted(
+        self, task: Task, data: Sequence[tuple[Dataset, Dataset | None]], budget: Budget
+    ) -> EnsemblePredictor:
         group = TunerGroup(budget=budget, journals=self.journals)
         async with AsyncExitStack() as stack:
             finish: dict[str, _Finish] = {}
@@ -118,6 +122,21 @@ class PromptEnsemble:
             result = await group.fit()
             members = [one for name, run in result.items() for one in await finish[name].members(run)]
         return EnsemblePredictor(members, task, beside=_spent_by_others(result))
+
+    async def _shared(self, train: Dataset, dev: Dataset | None) -> Budget:
+        """What all members together may spend; 8000 evaluations, where nothing limits what a member takes."""
+        to, given = self._connection, self._connection.budget
+        if given is None:
+            return Budget(evaluations=DEFAULT_EVALUATIONS, warn_at=())
+        await given.ready()
+        costs = await costs_beforehand(
+            Client(to.backend, Budget(), quotas=to.quotas),
+            self.preset,
+            {"train": train, "dev": dev},
+            seed=self.seed,
+            given=given,
+        )
+        return effective_budget(given, costs, self.preset.population, unique=self.journals is None)
 
     async def _finish(self, stack: AsyncExitStack, budget: Budget, train: Dataset, seed: int) -> _Finish:
         """What becomes of a run; what its calibration costs is set aside until the stack ends."""
