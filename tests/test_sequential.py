@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tuning_cases import DEV, SMALL, TEST, TRAIN, mock
 
-from lmaas_sdk import Budget, BudgetTooSmall, JournalMismatch, Price, Tuner, open_ledger
+from lmaas_sdk import Backend, Budget, BudgetTooSmall, JournalMismatch, Price, Tuner, open_ledger
 from lmaas_sdk.errors import BackendUnavailable
 from lmaas_sdk.methods import BlackBoxPredictor, SequentialRandomEmbeddings, load_predictor
 from lmaas_sdk.methods.black_box import SearchOptions
@@ -20,29 +20,34 @@ from lmaas_sdk.tuning.selection import dev_rank
 METHOD = SequentialRandomEmbeddings
 
 
-async def fitted(evaluations: int = 192, **options: object) -> BlackBoxPredictor:
-    method = METHOD(mock(), budget=Budget(evaluations=evaluations), preset=SMALL, seed=3, **options)  # type: ignore[arg-type]
+@pytest.fixture
+def backend() -> Backend:
+    return mock()
+
+
+async def fitted(backend: Backend, evaluations: int = 192, **options: object) -> BlackBoxPredictor:
+    method = METHOD(backend, budget=Budget(evaluations=evaluations), preset=SMALL, seed=3, **options)  # type: ignore[arg-type]
     return await method.fit(TRAIN, DEV)
 
 
-async def test_each_round_searches_anew_around_the_best_so_far() -> None:
+async def test_each_round_searches_anew_around_the_best_so_far(backend: Backend) -> None:
     """The first is the plain search; the others start from the best prompt before, in subspaces of their own."""
-    predictor = await fitted(rounds=3)
+    predictor = await fitted(backend, rounds=3)
     first, second, third = predictor.rounds
-    plain = await Tuner(mock(), budget=Budget(evaluations=64), preset=SMALL, seed=3).fit(TRAIN, DEV)
+    plain = await Tuner(backend, budget=Budget(evaluations=64), preset=SMALL, seed=3).fit(TRAIN, DEV)
     assert plain.core.to_bytes() == first.core.to_bytes()
     assert first.prompt.subspace.base is None
     assert 3 == len({one.prompt.subspace.seed for one in predictor.rounds})
     from_first = await Tuner(
-        mock(), budget=Budget(evaluations=64), preset=SMALL, seed=second.prompt.subspace.seed, base=first
+        backend, budget=Budget(evaluations=64), preset=SMALL, seed=second.prompt.subspace.seed, base=first
     ).fit(TRAIN, DEV)
     assert from_first.core.to_bytes() == second.core.to_bytes()
     assert third.prompt.subspace.base is not None
 
 
-async def test_the_best_of_all_rounds_is_used() -> None:
+async def test_the_best_of_all_rounds_is_used(backend: Backend) -> None:
     """By dev; the spend is that of all."""
-    predictor = await fitted(rounds=3)
+    predictor = await fitted(backend, rounds=3)
     ranks = [dev_rank(one.choice.dev, "metric") for one in predictor.rounds if one.choice.dev]
     assert predictor.result is predictor.rounds[ranks.index(max(ranks))]
     assert predictor.prompt is predictor.result.prompt
@@ -51,9 +56,9 @@ async def test_the_best_of_all_rounds_is_used() -> None:
     assert predictor.spend.by_purpose["test"].calls == 1
 
 
-async def test_without_dev_the_lowest_train_loss_decides() -> None:
+async def test_without_dev_the_lowest_train_loss_decides(backend: Backend) -> None:
     """Over the rounds as within one."""
-    predictor = await METHOD(mock(), budget=Budget(evaluations=96), rounds=3, preset=SMALL).fit(TRAIN)
+    predictor = await METHOD(backend, budget=Budget(evaluations=96), rounds=3, preset=SMALL).fit(TRAIN)
     losses = [one.choice.train_loss for one in predictor.rounds]
     assert predictor.result is not None
     assert min(loss for loss in losses if loss is not None) == predictor.result.choice.train_loss
@@ -61,9 +66,9 @@ async def test_without_dev_the_lowest_train_loss_decides() -> None:
 
 async def test_what_a_round_leaves_goes_to_those_after_it() -> None:
     """100 evaluations in three rounds of whole generations of eight: 32 of 33, 32 of 34, 32 of 36."""
-    predictor = await fitted(100, rounds=3)
+    predictor = await fitted(mock(), 100, rounds=3)
     assert [32, 32, 32] == [one.evaluations for one in predictor.rounds]
-    predictor = await fitted(104, rounds=3)
+    predictor = await fitted(mock(), 104, rounds=3)
     assert [32, 32, 40] == [one.evaluations for one in predictor.rounds]
 
 
@@ -137,22 +142,30 @@ async def test_a_target_ends_the_rounds() -> None:
     assert ["target"] == [one.stopped for one in predictor.rounds]
 
 
-async def test_the_same_program_goes_on_after_a_kill(tmp_path: Path) -> None:
+async def test_the_same_program_goes_on_after_a_kill(backend: Backend, tmp_path: Path) -> None:
     """What has a journal is not paid again, and the prompt is that of an undisturbed run."""
-    expected = await fitted(rounds=3)
-    await fitted(rounds=3, journals=tmp_path)
+    expected = await fitted(backend, rounds=3)
+    await fitted(backend, rounds=3, journals=tmp_path)
     (tmp_path / "round-3.journal").unlink()
-    backend, budget = mock(), Budget(evaluations=192)
+    budget = Budget(evaluations=192)
     again = METHOD(backend, budget=budget, rounds=3, preset=SMALL, seed=3, journals=tmp_path)
     predictor = await again.fit(TRAIN, DEV)
     assert expected.prompt.to_bytes() == predictor.prompt.to_bytes()
-    assert 192 == budget.posted.evaluations
+    assert 192 == budget.posted.evaluations == predictor.spend.total.evaluations
+
+
+async def test_what_has_a_journal_is_not_asked_again(tmp_path: Path) -> None:
+    """The backend bills the last round alone."""
+    await fitted(mock(), rounds=3, journals=tmp_path)
+    (tmp_path / "round-3.journal").unlink()
+    backend = mock()
+    predictor = await fitted(backend, rounds=3, journals=tmp_path)
     assert predictor.rounds[2].spent.tokens == backend.book.tokens
 
 
 async def test_it_goes_on_in_a_ledger_file(tmp_path: Path) -> None:
     """Each round's budget is there with the limits that it had; nothing is posted again."""
-    expected, found = await fitted(rounds=3), []
+    expected, found = await fitted(mock(), rounds=3), []
     for _ in range(2):
         async with open_ledger(tmp_path / "spend.ledger") as ledger:
             budget = Budget(evaluations=192, ledger=ledger)
@@ -169,7 +182,7 @@ class Killed(Exception):
 async def test_fewer_rounds_stay_as_many_when_a_program_goes_on(tmp_path: Path) -> None:
     """Five where eight are asked for, although less is free when it goes on in the second."""
     seen: list[GenerationDone] = []
-    expected = await fitted(40, rounds=8)
+    expected = await fitted(mock(), 40, rounds=8)
     assert 5 == len(expected.rounds)
 
     def listen(event: Event) -> None:
@@ -194,19 +207,19 @@ async def test_fewer_rounds_stay_as_many_when_a_program_goes_on(tmp_path: Path) 
 async def test_journals_of_another_number_of_rounds_are_refused(tmp_path: Path) -> None:
     """Those of no known number are gone on with; a file that was never sent from is begun anew."""
     (tmp_path / "round-1.journal").touch()
-    await fitted(20, rounds=4, journals=tmp_path)
+    await fitted(mock(), 20, rounds=4, journals=tmp_path)
     with pytest.raises(JournalMismatch, match="are of 4 rounds, and this is of 3: give rounds=4, or another folder"):
-        await fitted(20, rounds=3, journals=tmp_path)
+        await fitted(mock(), 20, rounds=3, journals=tmp_path)
     plain = Tuner(mock(), budget=Budget(evaluations=64), preset=SMALL, seed=3, journal=tmp_path / "old.journal")
     await plain.fit(TRAIN, DEV)
     (tmp_path / "older").mkdir()
     (tmp_path / "old.journal").rename(tmp_path / "older" / "round-1.journal")
-    assert 3 == len((await fitted(rounds=3, journals=tmp_path / "older")).rounds)
+    assert 3 == len((await fitted(mock(), rounds=3, journals=tmp_path / "older")).rounds)
 
 
 async def test_its_predictor_loads_anywhere(tmp_path: Path) -> None:
     """The frozen part of the prompt is in the file."""
-    predictor = await fitted(rounds=3)
+    predictor = await fitted(mock(), rounds=3)
     loaded = load_predictor(predictor.save(tmp_path / "things.predictor"), mock())
     texts = ["a lovely thing", "an awful thing"]
     assert (await predictor.logits(texts)).tobytes() == (await loaded.logits(texts)).tobytes()

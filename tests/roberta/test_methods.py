@@ -8,12 +8,15 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import transformers
 from predictor_process import told
 
+import lmaas_sdk.methods
+from lmaas_backends.mock import MockBackend
 from lmaas_backends.roberta.in_process import InProcessBackend
 from lmaas_sdk import (
     PRESETS,
@@ -37,14 +40,20 @@ from lmaas_sdk.cli.demo import demo_splits
 from lmaas_sdk.methods import (
     BlackBoxTuning,
     DeepBlackBoxTuning,
+    EnsemblePredictor,
     FeatureBiLSTM,
     FeatureLinear,
     InContextLearning,
     ManualPrompt,
     Method,
+    MethodPredictor,
+    ModelTuning,
     PromptEnsemble,
+    PromptTuning,
+    SequentialRandomEmbeddings,
     choose_template,
     choose_words,
+    learn_projection,
     load_predictor,
 )
 from lmaas_sdk.methods.demonstrations import joined, written_out
@@ -66,6 +75,7 @@ def reviews(count: int, start: int = 0) -> Dataset:
 
 
 TRAIN, TEST = reviews(40), reviews(12, start=200)
+OTHERS = ["<mask> : {S}", TASK.template]
 
 
 def methods(backend: Backend) -> list[Method]:
@@ -81,16 +91,43 @@ def methods(backend: Backend) -> list[Method]:
         FeatureBiLSTM(backend, epochs=3, width=16),
         BlackBoxTuning(backend, budget=Budget(evaluations=12), preset=SMALL),
         BlackBoxTuning(backend, budget=Budget(evaluations=12), preset=SMALL, calibration="prior"),
+        BlackBoxTuning(backend, budget=Budget(evaluations=12), preset=SMALL, calibration="contextual"),
+        SequentialRandomEmbeddings(backend, budget=Budget(evaluations=24), preset=SMALL, rounds=2, seed=3),
         PromptEnsemble(backend, budget=Budget(evaluations=24), preset=SMALL, members=2, best=2),
+        PromptEnsemble(
+            backend, budget=Budget(evaluations=12), preset=SMALL, members=2, templates=OTHERS, calibration="prior"
+        ),
         DeepBlackBoxTuning(backend, budget=Budget(evaluations=24), preset=DEEP),
     ]
+
+
+def tuner(backend: Backend, seed: int, **options: Any) -> Tuner:
+    return Tuner(backend, budget=Budget(evaluations=12), preset=SMALL, seed=seed, **options)
+
+
+async def fitted(backend: Backend) -> list[MethodPredictor]:
+    """A predictor of every method, and of what chooses how a task is asked or starts from another run."""
+    predictors = [await method.fit(TRAIN, TEST) for method in methods(backend)]
+    choices = [await choose_words(backend, TRAIN, TEST), await choose_template(backend, TRAIN, TEST)]
+    predictors += [await ManualPrompt(backend).fit(choice.asked(TRAIN)) for choice in choices]
+    sources = [await tuner(backend, seed).fit(TRAIN, TEST) for seed in (1, 2)]
+    axes = await learn_projection(backend, sources, 4)
+    started = BlackBoxTuning.of(tuner(backend, 3, base=sources[0], projection=axes))
+    return [*predictors, EnsemblePredictor(predictors[:3]), await started.fit(TRAIN, TEST)]
+
+
+def test_no_method_is_left_out() -> None:
+    """Every public one is in the list above, but for those that learn by gradients, which have tests of their own."""
+    public = {getattr(lmaas_sdk.methods, name) for name in lmaas_sdk.methods.__all__}
+    fits = {one for one in public - {Method} if isinstance(one, type) and hasattr(one, "fit")}
+    assert fits == {type(method) for method in methods(MockBackend())} | {PromptTuning, ModelTuning}
 
 
 async def test_saved_predictors_of_all_methods_predict_the_same_in_a_fresh_process(
     name: str, backend: InProcessBackend, tmp_path: Path
 ) -> None:
     """To the last bit, and each has logits of its own."""
-    predictors = [await method.fit(TRAIN, TEST) for method in methods(backend)]
+    predictors = await fitted(backend)
     files = [predictor.save(tmp_path / f"{number}.predictor") for number, predictor in enumerate(predictors)]
     done = subprocess.run(  # noqa: ASYNC221  (nothing else is under way)
         [sys.executable, PROGRAM, name, *files], capture_output=True, text=True, check=True
@@ -163,8 +200,7 @@ async def test_special_tokens_in_a_demonstration_are_plain_words(backend: InProc
 async def test_a_server_answers_as_the_model_in_this_process_does() -> None:
     """Over HTTP, where tokens are counted by the server: the same demonstrations and the same bits."""
     async with InProcessBackend(threads=1) as here, load_backend("roberta-tiny", threads=1) as there:
-        for number in range(len(methods(here))):
-            near, far = [await methods(backend)[number].fit(TRAIN, TEST) for backend in (here, there)]
+        for near, far in zip(await fitted(here), await fitted(there), strict=True):
             assert (await near.logits(TEST.fields)).tobytes() == (await far.logits(TEST.fields)).tobytes()
             assert near.saved().to_bytes() == far.saved().to_bytes()
         words = [await choose_words(backend, TRAIN, TEST) for backend in (here, there)]
