@@ -225,6 +225,23 @@ async def test_a_member_that_fails_is_left_out() -> None:
         await PromptEnsemble(RefusesTopics(), preset=SMALL, templates=[OTHER.template]).fit(TRAIN, DEV)
 
 
+class RefusesDev(MockBackend):
+    """Does not answer about the dev set."""
+
+    async def score(self, query: ScoreQuery, *, key: str) -> ScoreReply:
+        if query.texts == DEV.text_set:
+            raise PaymentRequired("no money for dev")
+        return await super().score(query, key=key)
+
+
+async def test_a_run_that_was_cut_short_before_dev_gives_what_it_has() -> None:
+    """One prompt, where several were wanted; what was paid for is not lost."""
+    backend, budget = RefusesDev(), Budget(evaluations=32)
+    ensemble = await PromptEnsemble(backend, budget=budget, preset=SMALL, members=2, best=3).fit(TRAIN, DEV)
+    assert len(ensemble.members) == 2
+    assert ensemble.spend.total.tokens == backend.book.tokens
+
+
 async def test_what_members_spent_that_failed_is_told() -> None:
     """Beside the spend of the others."""
     lost = GroupResult({}, {"b": PaymentRequired("late")}, {"a": Amounts(3), "b": Amounts(2, 1, 9)}, {}, 0.0)

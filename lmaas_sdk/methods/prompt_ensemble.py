@@ -43,7 +43,8 @@ class PromptEnsemble:
         budget: What all members together may spend, shared as in a `TunerGroup`; None, or where it limits nothing that
             is charged: 8000 evaluations. Where it is too small for a generation of each, there are fewer members.
         members: How many runs; their seeds are `seed`, `seed + 1` and so on.
-        best: How many prompts of each run, the best on dev: they go out in one call.
+        best: How many prompts of each run, the best on dev: they go out in one call. A run that was cut short before it
+            looked at dev gives one.
         templates: Of the members in turn; empty: the task's own.
         calibration: As of `BlackBoxTuning`, for each member by itself.
         preset, seed, journals: As of `TunerGroup`.
@@ -177,7 +178,7 @@ class _Finish:
 
     async def members(self, run: TuningResult) -> list[BlackBoxPredictor]:
         tuned = BlackBoxPredictor(run.predictor, run)
-        found = [tuned] if self.best == 1 else best_candidates(tuned, self.best)
+        found = best_candidates(tuned, self.best) if self.best > 1 and run.dev_scored else [tuned]
         if self.calibrating is None or self.aside is None:
             return found
         return [await self.calibrating.calibrated(one, self.aside) for one in found]
