@@ -10,7 +10,20 @@ import numpy as np
 import pytest
 from tuning_cases import DEV, SMALL, TEST, TRAIN, mock
 
-from lmaas_sdk import Backend, Budget, BudgetTooSmall, JournalMismatch, Price, Tuner, open_ledger
+from lmaas_backends.mock import MockBackend
+from lmaas_sdk import (
+    Backend,
+    Budget,
+    BudgetTooSmall,
+    JournalMismatch,
+    PaymentRequired,
+    Price,
+    RetryPolicy,
+    ScoreQuery,
+    ScoreReply,
+    Tuner,
+    open_ledger,
+)
 from lmaas_sdk.errors import BackendUnavailable
 from lmaas_sdk.methods import BlackBoxPredictor, SequentialRandomEmbeddings, load_predictor
 from lmaas_sdk.methods.black_box import SearchOptions
@@ -173,6 +186,33 @@ async def test_it_goes_on_in_a_ledger_file(tmp_path: Path) -> None:
             predictor = await method.fit(TRAIN, DEV)
             found.append((predictor.prompt.to_bytes(), budget.posted.evaluations))
     assert [(expected.prompt.to_bytes(), 192)] * 2 == found
+
+
+class GivesUp(MockBackend):
+    """Does not answer any more after some calls."""
+
+    def __init__(self, calls: int, error: Exception) -> None:
+        super().__init__()
+        self._left, self._error = calls, error
+
+    async def score(self, query: ScoreQuery, *, key: str) -> ScoreReply:
+        self._left -= 1
+        if self._left < 0:
+            raise self._error
+        return await super().score(query, key=key)
+
+
+@pytest.mark.parametrize("error", [PaymentRequired("no money"), BackendUnavailable("no backend")])
+async def test_what_ends_a_later_round_loses_none_before_it(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    """The second has no generation yet: the first is the result, and a warning says why it is alone."""
+    retry = RetryPolicy(attempts=1, patience_s=0.0, outage_s=0.0)
+    predictor = await METHOD(GivesUp(2, error), budget=Budget(evaluations=16), rounds=2, preset=SMALL, retry=retry).fit(
+        TRAIN, DEV
+    )
+    assert 1 == len(predictor.rounds)
+    assert f"the rounds end after 1: the next came to no generation ({type(error).__name__})" in caplog.text
+    with pytest.raises(type(error)):
+        await METHOD(GivesUp(0, error), budget=Budget(evaluations=16), preset=SMALL, retry=retry).fit(TRAIN, DEV)
 
 
 class Killed(Exception):

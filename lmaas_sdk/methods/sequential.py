@@ -8,6 +8,7 @@ those before are frozen at their best (their algorithm 1, with the scalar alpha 
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.accounting.money import usd
 from lmaas_sdk.backend import Backend
 from lmaas_sdk.client import Client
-from lmaas_sdk.errors import BudgetTooSmall, JournalMismatch
+from lmaas_sdk.errors import BackendError, BudgetExceeded, JournalMismatch, PaymentRequired, QuotaExceeded
+from lmaas_sdk.logs import log_event
 from lmaas_sdk.methods.black_box import BlackBoxPredictor, SearchOptions
 from lmaas_sdk.seeding import raw_words, whole_number
 from lmaas_sdk.tasks import Dataset
@@ -40,7 +42,9 @@ from lmaas_sdk.tuning.tuner import Tuner
 __all__ = ["SequentialRandomEmbeddings"]
 
 _CUT_SHORT = ("interrupted", "quota", "target")
+_ENDS = (BudgetExceeded, PaymentRequired, QuotaExceeded, BackendError)
 _SEED_BITS = 32
+_logger = logging.getLogger("lmaas_sdk.methods")
 
 
 class RoundOptions(TypedDict, total=False):
@@ -96,8 +100,7 @@ class SequentialRandomEmbeddings:
         """Tunes round by round, and predicts with the best prompt of all rounds.
 
         It is the best on dev, else the one with the lowest train loss; an earlier round's where they are equal. A
-        round that a quota, an outage or a target ends is the last, and so is one after which the budget pays for no
-        generation more.
+        round that a quota, an outage or a target ends is the last.
 
         Args:
             train, dev: Examples to tune on, and to choose by.
@@ -110,8 +113,8 @@ class SequentialRandomEmbeddings:
         Raises:
             BudgetTooSmall: The budget cannot pay for one generation; nothing was sent.
             JournalMismatch: The journals are of another number of rounds.
-            LmaasError: As of `Tuner.fit`, from the first round; a later one's ends the rounds only where its budget
-                does.
+            LmaasError: As of `Tuner.fit`, from the first round. Once a round is done, a budget, quota or backend that
+                ends before a generation of the next is no error: it ends the rounds, with a warning in the log.
         """
         results: list[TuningResult] = []
         parts = await self._parts(train, dev)
@@ -120,9 +123,10 @@ class SequentialRandomEmbeddings:
             tuner = await asyncio.to_thread(self._tuner, parts, number, base)
             try:
                 results.append(await tuner.fit(train, dev, **options))
-            except BudgetTooSmall:
+            except _ENDS as end:
                 if not results:
                     raise
+                _log_end(number, end)
                 break
             if results[-1].stopped in _CUT_SHORT:
                 break
@@ -252,6 +256,11 @@ def _most_parts(budget: Budget, generation: Amounts, most: int) -> int:
     needed = {unit: math.ceil(getattr(generation, unit)) for unit in UNITS}
     fits = [int(left / needed[unit]) for unit, left in free.items() if left is not None and needed[unit]]
     return max(1, min([most, *fits]))
+
+
+def _log_end(done: int, end: Exception) -> None:
+    message = "the rounds end after %(rounds)d: the next came to no generation (%(error)s)"
+    log_event(_logger, logging.WARNING, "rounds_ended", message, rounds=done, error=type(end).__name__)
 
 
 def _best(results: Sequence[TuningResult], rule: DevRule) -> TuningResult:
