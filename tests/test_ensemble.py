@@ -16,6 +16,7 @@ from lmaas_sdk import (
     BudgetExceeded,
     BudgetTooSmall,
     GroupResult,
+    JournalMismatch,
     PaymentRequired,
     Price,
     ScoreQuery,
@@ -23,6 +24,7 @@ from lmaas_sdk import (
     Task,
     TaskError,
     TextSet,
+    open_ledger,
 )
 from lmaas_sdk.methods import (
     BlackBoxPredictor,
@@ -205,6 +207,46 @@ async def test_money_for_fewer_evaluations_than_the_default_binds() -> None:
     ensemble = await PromptEnsemble(backend, budget=budget, preset=SMALL, members=2).fit(TRAIN)
     assert 0 < budget.posted.nanousd <= 500_000_000
     assert ensemble.spend.by_purpose["train"].evaluations % 8 == 0
+
+
+@pytest.mark.parametrize(
+    ("calls", "options", "seeds"),
+    [
+        (4, {}, [7, 8]),
+        (5, {}, [7, 8]),
+        (6, {}, [7, 8, 9]),
+        (10, {"best": 2, "calibration": "prior"}, [7, 7, 8, 8]),
+        (3, {"calibration": "prior"}, [7]),
+    ],
+)
+async def test_as_many_members_as_equal_parts_pay_for(calls: int, options: dict[str, object], seeds: list[int]) -> None:
+    """A generation and its look at dev are two calls, a calibration one: none fails for a part that is too small."""
+    preset = replace(SMALL, dev_every=1)
+    budget = Budget(calls=calls, warn_at=())
+    method = PromptEnsemble(mock(), budget=budget, preset=preset, members=3, seed=7, **options)  # type: ignore[arg-type]
+    ensemble = await method.fit(TRAIN, DEV)
+    assert [one.prompt.subspace.seed for one in ensemble.members if isinstance(one, BlackBoxPredictor)] == seeds
+    assert budget.posted.calls <= calls
+
+
+async def test_members_stay_as_many_when_a_program_goes_on(tmp_path: Path) -> None:
+    """In a ledger file, where less is free then; another number of them is refused."""
+    found = []
+    for _ in range(2):
+        async with open_ledger(tmp_path / "spend.ledger") as ledger:
+            budget = Budget(calls=5, ledger=ledger, warn_at=())
+            method = PromptEnsemble(mock(), budget=budget, preset=SMALL, members=3, journals=tmp_path / "runs")
+            found.append((await method.fit(TRAIN, DEV)).saved().to_bytes())
+    assert found[0] == found[1]
+    with pytest.raises(JournalMismatch, match="are of 3 members, and this is of 2: give members=3, or another folder"):
+        await PromptEnsemble(mock(), preset=SMALL, members=2, journals=tmp_path / "runs").fit(TRAIN, DEV)
+
+
+async def test_a_refusal_names_the_budget_that_was_given() -> None:
+    """And what one generation takes."""
+    method = PromptEnsemble(mock(), budget=Budget(calls=1, name="mine"), preset=SMALL)
+    with pytest.raises(BudgetTooSmall, match="budget 'mine' allows 1 calls: 0 posted, 0 pending, 2 more asked for"):
+        await method.fit(TRAIN, DEV)
 
 
 class RefusesTopics(MockBackend):

@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, TypedDict, Unpack
 
-from lmaas_sdk.accounting.amounts import UNITS, Amounts
 from lmaas_sdk.accounting.budget import Budget
-from lmaas_sdk.accounting.money import usd
 from lmaas_sdk.backend import Backend
 from lmaas_sdk.client import Client
-from lmaas_sdk.errors import BackendError, BudgetExceeded, JournalMismatch, PaymentRequired, QuotaExceeded
+from lmaas_sdk.errors import BackendError, BudgetExceeded, PaymentRequired, QuotaExceeded
 from lmaas_sdk.logs import log_event
 from lmaas_sdk.methods.black_box import BlackBoxPredictor, SearchOptions
+from lmaas_sdk.methods.parts import Parts, most_parts, noted_parts, recorded_parts
 from lmaas_sdk.seeding import raw_words, whole_number
 from lmaas_sdk.tasks import Dataset
 from lmaas_sdk.tuning.events import Listener
@@ -132,7 +129,7 @@ class SequentialRandomEmbeddings:
                 break
         return self._predictor(results)
 
-    async def _parts(self, train: Dataset, dev: Dataset | None) -> _Parts:
+    async def _parts(self, train: Dataset, dev: Dataset | None) -> Parts:
         """Into how many parts the budget goes; as many as at first, where there are journals of that.
 
         Raises:
@@ -151,32 +148,18 @@ class SequentialRandomEmbeddings:
         )
         budget = effective_budget(self._budget, costs, plain.preset.population, unique=self._journals is None)
         await budget.ready()
-        count = await asyncio.to_thread(self._recorded_count)
+        first = [] if (path := self._path(0)) is None else [path]
+        count = await asyncio.to_thread(recorded_parts, first, self.name, self.rounds, of="rounds")
         if count is None:
             plan_run(budget, costs)
-            count = _most_parts(budget, costs.total(1), self.rounds)
-        return _Parts(budget, count)
-
-    def _recorded_count(self) -> int | None:
-        """How many rounds an earlier process planned; None: it is not known. Blocking."""
-        path = self._path(0)
-        if path is None or not holds_run(path):
-            return None
-        noted = Recorded(path).options.get(self.name)
-        if noted is None:
-            return self.rounds
-        if noted["asked"] != self.rounds:
-            raise JournalMismatch(
-                f"the journals in {self._journals} are of {noted['asked']} rounds, and this is of {self.rounds}: give "
-                f"rounds={noted['asked']}, or another folder"
-            )
-        return int(noted["planned"])
+            count = most_parts(budget, costs.total(1), self.rounds)
+        return Parts(budget, count)
 
     def _path(self, number: int) -> Path | None:
         """Of a round's journal; None: it keeps none."""
         return None if self._journals is None else self._journals / f"round-{number + 1}.journal"
 
-    def _tuner(self, parts: _Parts, number: int, base: Base | None) -> Tuner:
+    def _tuner(self, parts: Parts, number: int, base: Base | None) -> Tuner:
         """The round of a number, counted from 0; blocking: it may read a journal or a prompt."""
         options: SearchOptions = {**self._options, "base": base}
         if number:
@@ -188,7 +171,7 @@ class SequentialRandomEmbeddings:
         path.parent.mkdir(parents=True, exist_ok=True)
         if holds_run(path):
             return self._resumed(path, parts.budget.child(name, Recorded(path).limits()), base)
-        noted = {self.name: {"asked": self.rounds, "planned": parts.count}}
+        noted = noted_parts(self.name, self.rounds, parts.count)
         options["options"] = {**(options.get("options") or {}), **noted}
         return Tuner(self._backend, budget=parts.budget.child(name, parts.part(number)), journal=path, **options)
 
@@ -221,41 +204,6 @@ class SequentialRandomEmbeddings:
         for result in results:
             client.spend.add_all(result.spend)
         return BlackBoxPredictor(Predictor(client, best.prompt.task, best.prompt), best, rounds=tuple(results))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Parts:
-    """A budget that is shared out.
-
-    Args:
-        budget: What all rounds together may spend.
-        count: How many there are.
-    """
-
-    budget: Budget
-    count: int
-
-    def part(self, number: int) -> Budget:
-        """A round's part of what is free now, in every unit that is limited."""
-        parts, wall_s = self.count - number, self.budget.limits["wall_s"]
-        free = {unit: self.budget.least_free(unit) for unit in UNITS}
-        part = {unit: None if left is None else int(left / parts) for unit, left in free.items()}
-        return Budget(
-            calls=part["calls"],
-            evaluations=part["evaluations"],
-            tokens=part["tokens"],
-            usd=None if part["nanousd"] is None else usd(part["nanousd"]),
-            wall_s=None if wall_s is None else float(wall_s) / self.count,
-            warn_at=(),
-        )
-
-
-def _most_parts(budget: Budget, generation: Amounts, most: int) -> int:
-    """As many equal parts, up to `most`, as pay for a generation each; one, where the whole pays for one."""
-    free = {unit: budget.least_free(unit) for unit in UNITS}
-    needed = {unit: math.ceil(getattr(generation, unit)) for unit in UNITS}
-    fits = [int(left / needed[unit]) for unit, left in free.items() if left is not None and needed[unit]]
-    return max(1, min([most, *fits]))
 
 
 def _log_end(done: int, end: Exception) -> None:
