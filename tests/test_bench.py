@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from lmaas_sdk import (
 )
 from lmaas_sdk.bench import Benchmark, BenchReport, Configuration, ResultsFile, Setup, black_box, open_results
 from lmaas_sdk.bench.measuring import unpacked
+from lmaas_sdk.errors import QuotaExceeded
 from lmaas_sdk.methods import FeatureLinear, ManualPredictor, ManualPrompt, TrainingRecord
 
 TIMES = {"wall_s", "cpu_s", "fit_s", "search_s", "began_at", "sessions", "environment", "key"}
@@ -204,6 +206,19 @@ async def test_a_failure_stops_nobody_else(tmp_path: Path, failure: Exception) -
     failing = False
     ended = await measured(tmp_path, mock(), [unlucky, MANUAL])
     assert [(one.cell.row, one.status) for one in ended] == [("unlucky", "done")]
+
+
+@pytest.mark.parametrize(("wait_s", "begun"), [(math.inf, 2), (60.0, 1)])
+async def test_a_call_that_no_quota_ever_admits_is_its_cells_own_failure(
+    tmp_path: Path, wait_s: float, begun: int
+) -> None:
+    """The others are measured; but where a quota is used up for now, none is begun."""
+
+    def make(setup: Setup) -> ManualPrompt:
+        raise QuotaExceeded("the call is too large", wait_s=wait_s)
+
+    large = Configuration("large", "Large", "large", make, is_seeded=False)
+    assert len(await measured(tmp_path, mock(), [large, MANUAL])) == begun
 
 
 async def test_a_backend_that_fails_for_good_leaves_the_journal(tmp_path: Path) -> None:

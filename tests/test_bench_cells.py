@@ -9,16 +9,19 @@ import pytest
 from bench_cases import CALIBRATED, DATA, MANUAL, SEARCH, TASK, cells
 from tuning_cases import SMALL, TEST, examples, mock
 
-from lmaas_sdk import PRESETS, Task
+from lmaas_sdk import PRESETS, Budget, Task
 from lmaas_sdk.bench import (
     CONFIGURATIONS,
     Configuration,
+    Setup,
     TaskData,
     black_box,
     folder_reader,
     get_configuration,
     read_task,
+    trained,
 )
+from lmaas_sdk.methods import FeatureLinear
 
 CARD = replace(mock().card, fingerprint="engine/1 threads=2 weights=abc")
 
@@ -89,6 +92,16 @@ def test_keys_stay_what_they_are() -> None:
 
 
 GOLDEN = ["4df6004dd888e6d9", "d901da5679df1848", "f6f332c1030d425a", "ecb3f9d11f3091af", "25f32ef312ff3477"]
+
+
+def test_options_of_a_method_are_settings_and_are_used() -> None:
+    """What is as it is by default is in no key."""
+    small = trained(FeatureLinear, "small", "Small", width=3, epochs=2)
+    assert small.settings(CARD) == {"width": 3, "epochs": 2}
+    assert get_configuration("feature-linear").settings(CARD) == {}
+    assert get_configuration("prompt-tuning").settings(CARD) == {"patience": 20}
+    with pytest.raises(ValueError, match="width"):
+        trained(FeatureLinear, "none", "None", width=0).make(Setup(mock(), Budget(), 1))
 
 
 def test_a_task_is_read_from_a_folder(tmp_path: Path) -> None:

@@ -8,13 +8,11 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks import deployment_table
 from lmaas_sdk import PRESETS, LmaasError, ModelLoadError, TaskError
 from lmaas_sdk.bench.configurations import CONFIGURATIONS
 from lmaas_sdk.bench.deployment import DeploymentRow, Traffic, measure_deployment
@@ -287,29 +285,3 @@ def test_what_refuses_the_api_is_measured_in_the_users_process(
     )
     assert ({}, 0) == (row.traffic, row.attempts)
     assert "user: VmHWM of /proc/PID/status; server: there is no server" == row.memory_source
-
-
-def test_the_benchmark_keeps_rows_and_prints_them(
-    rows: dict[str, DeploymentRow], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A row stands in the place of an older one like it; figures have their units, and a missing one is a dash."""
-    monkeypatch.setattr(sys, "argv", ["deployment_table", "--data", "FOLDER"])
-    path = tmp_path / "deployment.json"
-    for row in (*rows.values(), rows["manual"]):
-        deployment_table.keep(path, replace(row, test_metric=0.5, training_time_s=1.25, user_memory_bytes=2_000_000))
-    kept = deployment_table.known(path)
-    lines = deployment_table.table(kept).splitlines()
-
-    assert ["sst2@47 manual", f"sst2@47 {SEARCH}"] == list(kept)
-    assert {"python -m benchmarks.deployment_table --data FOLDER"} == {entry["command"] for entry in kept.values()}
-    assert lines[2].startswith("| sst2@20 | manual | yes | yes | 50.0 | 1.2 s | 2 MB | ")
-    assert lines[2].endswith(" MB | - | - |")
-    assert lines[3].endswith(" KB |")
-
-
-def test_a_search_has_its_evaluations_in_its_name() -> None:
-    """So that rows of different budgets stand beside each other; a budget of its own stays."""
-    names = ["manual", "black-box:paper", "black-box:paper@40"]
-    assert ["manual", "black-box:paper@8000", "black-box:paper@40"] == [
-        deployment_table.asked(name, 8000) for name in names
-    ]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from bench_cases import SEARCH, cells, done_record, measured, records
-from tuning_cases import SMALL, mock
+from tuning_cases import SMALL, TEST, mock
 
 from lmaas_sdk.bench import BenchReport, sweep_of
 from lmaas_sdk.bench.paper import PAPER_ACCURACY
@@ -201,10 +201,12 @@ async def test_a_sweep_shows_the_effect_of_one_setting(tmp_path: Path) -> None:
     assert [one.cell.row for one in ended] == ["black-box:small[d=10]@40"] * 2
     done = done_cells(await records(tmp_path))
     result = sweep.result(cells(mock().card, sweep.configurations), done)
-    report = BenchReport.of(await records(tmp_path), sweep=result)
-    found = lines(report, "Effect of the dimensions of the search, d")
+    report = BenchReport.of(await records(tmp_path), sweeps=[result])
+    found = lines(report, "Effect of the dimensions of the search, d, on black-box:small@40**")
     assert [row[0] for row in found[2:]] == ["10", "20"]
-    assert [row[2] for row in found[2:]] == ["2", "2"]
+    spent = lines(report, "Budget, seeds and test rows: the dimensions of the search, d, on black-box:small@40**")
+    assert [row[1] for row in spent[2:]] == [f"40 evaluations, 2 seeds, {len(TEST)} rows"] * 2
+    assert report.markdown().startswith("On mock.\n")
     assert [row.title for row in report.accuracy.rows] == ["Black-Box Tuning (small), 40 evaluations"]
     (panel,) = result.figure().panels
     assert [curve.x for curve in panel.curves] == [(10.0, 20.0)] * 3
@@ -213,7 +215,28 @@ async def test_a_sweep_shows_the_effect_of_one_setting(tmp_path: Path) -> None:
         [middle - down for middle, down in zip(mean, below, strict=True)]
     )
     written = await asyncio.to_thread(report.write, tmp_path / "report")
-    assert written[-1].name == "bench.png"
+    assert written[-1].name == "bench-sweep-d-black-box-small-40.png"
+
+
+async def test_sweeps_are_found_in_the_results_alone(tmp_path: Path) -> None:
+    """As they came to, by what was measured: also a value that is the preset's own and was part of no sweep."""
+    sweep = sweep_of("d", SMALL, [10, 20])
+    await measured(tmp_path, mock(), [SEARCH, *sweep.configurations])
+    await measured(tmp_path, mock(), sweep_of("loss", SMALL, ["hinge"]).configurations, seeds=[1])
+    found = await records(tmp_path)
+    asked = sweep.result(cells(mock().card, sweep.configurations), done_cells(found))
+    by_d, by_loss = BenchReport.of(found).sweeps
+    assert by_d == asked
+    assert (by_loss.name, by_loss.values) == ("loss", ("ce", "hinge"))
+    assert [[len(score.seeds) for score in scores.values()] for scores in by_loss.scores] == [[2], [1]]
+    assert "(1 of 2 seeds)" in BenchReport.of(found).markdown()
+
+
+def test_a_page_names_the_model_of_what_it_has() -> None:
+    """Of deployment alone, too; nothing measured is no model."""
+    record = {"kind": DEPLOYMENT, "status": "done", "key": "d", "row": DEPLOYED}
+    assert b"On roberta-tiny." in BenchReport.of([record]).html()
+    assert BenchReport.of([]).markdown() == "On no model yet.\n"
 
 
 def test_words_are_swept_as_well() -> None:
@@ -222,7 +245,7 @@ def test_words_are_swept_as_well() -> None:
     planned = cells(mock().card, sweep.configurations)
     result = sweep.result(planned, done_cells([]))
     assert result.figure().panels[0].x_label == "1: ce, 2: hinge, 3: metric"
-    assert [row[1] for row in result.table().rows] == ["missing"] * 3
+    assert [row[1] for row in result.tables()[0].rows] == ["missing"] * 3
     settings = [one.settings(mock().card).get("objective", "ce") for one in sweep.configurations]
     assert settings == ["ce", "hinge", "metric"]
 

@@ -33,8 +33,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def bench(*more: str, tasks: str = "sst2,mrpc") -> int:
-    return main(["bench", "--data", "data", "--tasks", tasks, *MORE, *more])
+def bench(*more: str, tasks: str | None = "sst2,mrpc") -> int:
+    on = () if tasks is None else ("--tasks", tasks)
+    return main(["bench", "--data", "data", *on, *MORE, *more])
+
+
+def deployment(*more: str) -> int:
+    return bench("--seeds", "1", "--deployment", *more, tasks=None)
 
 
 def test_a_plan_is_measured_and_printed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,6 +106,14 @@ def test_a_dry_run_lists_what_there_is_to_do(folder: Path, capsys: pytest.Captur
     assert [path.name for path in folder.iterdir()] == ["data"]
 
 
+def test_a_dry_run_tells_what_cannot_be_measured(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Beside what can be; it ends as the run itself would."""
+    assert bench("--dry-run", "--methods", "manual,black-box:sep-tpa@2", "--seeds", "1", tasks="sst2") == 2
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[:2] == ["sst2, manual", "sst2, black-box:sep-tpa@2, seed 1"]
+    assert "sst2, black-box:sep-tpa@2, seed 1: cannot be measured: " in printed.err
+
+
 def test_a_dry_run_leaves_everything_as_it_is(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Beside a slice that is under way, too; it makes no ledger and no cache."""
     assert bench("--methods", "manual", tasks="sst2") == 0
@@ -117,9 +130,15 @@ def test_a_sweep_is_measured_and_printed(folder: Path, capsys: pytest.CaptureFix
     command = ["--sweep", "d", "--values", "5,10", "--methods", "black-box:sep-tpa@40", "--report", "out"]
     assert bench(*command, tasks="sst2") == 0
     printed = capsys.readouterr().out
-    assert "**Effect of the dimensions of the search, d**" in printed
-    assert [line.split("|")[1].strip() for line in printed.splitlines() if line.startswith("| ")][2:] == ["5", "10"]
-    assert "bench.png" in [path.name for path in (folder / "out").iterdir()]
+    assert "**Effect of the dimensions of the search, d, on black-box:sep-tpa@40**" in printed
+    first = [line.split("|")[1].strip() for line in printed.splitlines() if line.startswith("| ")]
+    assert first == ["d", "---:", "5", "10"] * 2
+    assert "bench-sweep-d-black-box-sep-tpa-40.png" in [path.name for path in (folder / "out").iterdir()]
+    for more in ((), ("--sweep", "d")):
+        assert main(["bench", "--tables", *more]) == 0
+        assert capsys.readouterr().out == printed
+    assert main(["bench", "--tables", "--sweep", "L"]) == 2
+    assert "bench.jsonl has no sweep of L" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -138,7 +157,7 @@ def test_a_sweep_is_measured_and_printed(folder: Path, capsys: pytest.CaptureFix
         (["--minutes", "nan"], "0 or more, not nan"),
         (["--minutes", "inf"], "0 or more, not inf"),
         (["--budget-usd", "-1"], "not negative, not '-1'"),
-        (["--deployment", "sst2"], "--deployment takes TASK:TOKENS"),
+        (["--deployment", "sst2"], "so leave out --tasks"),
     ],
 )
 def test_what_makes_no_sense_is_refused(
@@ -185,12 +204,23 @@ def test_deployment_is_measured_once(
 
     monkeypatch.setattr(bench_deployment, "measure_deployment", measure)
     for _ in range(2):
-        assert bench("--deployment", "sst2:47") == 0
+        assert deployment("sst2:47") == 0
     assert asked == [(["manual", "black-box:sep-tpa@60"], "sst2", 47, 1)]
+    assert {record["environment"]["jobs"] for record in read_results(folder / "bench.jsonl")} == {1}
     assert (
         "**Deployment on SST-2, at most 47 tokens a text: mock, seed 1, 6 training rows, 9 test rows**"
         in capsys.readouterr().out
     )
+
+
+def test_deployment_is_measured_with_every_seed_given(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And with one where none is."""
+    assert deployment("sst2:47", "--seeds", "1,2", "--methods", "manual", "--dry-run") == 0
+    rows = [f"sst2 at 47 tokens, manual, seed {seed}" for seed in (1, 2)]
+    assert capsys.readouterr().out.splitlines() == rows
+    more = ("--data", "data", "--methods", "manual", "--model", "mock", "--dry-run")
+    assert main(["bench", "--deployment", "sst2:47", *more]) == 0
+    assert capsys.readouterr().out.splitlines() == ["sst2 at 47 tokens, manual, seed 13"]
 
 
 def test_a_dry_run_of_deployment_lists_its_rows(
@@ -202,14 +232,14 @@ def test_a_dry_run_of_deployment_lists_its_rows(
         raise AssertionError
 
     monkeypatch.setattr(bench_deployment, "measure_deployment", measure)
-    assert bench("--deployment", "sst2:47,mrpc:20", "--dry-run") == 0
+    assert deployment("sst2:47,mrpc:20", "--dry-run") == 0
     assert capsys.readouterr().out.splitlines() == [
         "sst2 at 47 tokens, manual, seed 1",
         "sst2 at 47 tokens, black-box:sep-tpa@60, seed 1",
         "mrpc at 20 tokens, manual, seed 1",
         "mrpc at 20 tokens, black-box:sep-tpa@60, seed 1",
     ]
-    assert bench("--deployment", "sst2:47", "--dry-run", "--json") == 0
+    assert deployment("sst2:47", "--dry-run", "--json") == 0
     assert [row["label"] for row in json.loads(capsys.readouterr().out)["missing"]] == [
         "sst2 at 47 tokens, manual, seed 1",
         "sst2 at 47 tokens, black-box:sep-tpa@60, seed 1",
@@ -233,9 +263,9 @@ def test_a_slice_of_deployment_ends_between_rows(
 
     monkeypatch.setattr(bench_deployment, "measure_deployment", measure)
     monkeypatch.setattr(bench_deployment, "monotonic", lambda: now_s)
-    command = ("--deployment", "sst2:47,mrpc:20", "--methods", "manual,in-context", "--minutes")
+    command = ("sst2:47,mrpc:20", "--methods", "manual,in-context", "--minutes")
     for minutes, code, measured in (("0", 3, 0), ("1", 3, 2), ("1", 0, 4)):
-        assert bench(*command, minutes) == code
+        assert deployment(*command, minutes) == code
         assert f"{measured} of 4 rows are measured, in bench.jsonl\n" in capsys.readouterr().err
         assert len(read_results(folder / "bench.jsonl")) == measured
 
@@ -249,6 +279,8 @@ def test_a_slice_of_deployment_ends_between_rows(
         (["--no-cache", "--quotas", "wudao-2021"], "so leave out --quotas, --no-cache"),
         (["--despite-changes"], "so leave out --despite-changes"),
         (["--sweep", "d"], "so leave out --sweep"),
+        (["--tasks", "sst2"], "so leave out --tasks"),
+        (["--deployment", "sst2"], "--deployment takes TASK:TOKENS"),
         (["--model", "http://127.0.0.1:8000"], "starts servers of its own, so --model is the name or the folder"),
         (["--minutes", "nan"], "--minutes is how long this slice may take, 0 or more, not nan"),
     ],
@@ -257,7 +289,7 @@ def test_what_deployment_has_no_use_for_is_refused(
     folder: Path, more: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Rather than passed over in silence; nothing is begun."""
-    assert bench("--deployment", "sst2:47", *more) == 2
+    assert deployment("sst2:47", *more) == 2
     assert complaint in capsys.readouterr().err.splitlines()[-1]
     assert [path.name for path in folder.iterdir()] == ["data"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lmaas_sdk import bench
-from lmaas_sdk.bench.sweeps import SETTINGS
+from lmaas_sdk.bench.sweep_settings import SETTINGS
 from lmaas_sdk.cli import main
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "bench.md").read_text("utf-8")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import paper_tables
 from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.cli import main
 
@@ -104,3 +105,8 @@ def test_the_extras_are_all_named() -> None:
 def test_the_architecture_fits_on_two_pages() -> None:
     """An overview that is too long is not read."""
     assert len((ROOT / "ARCHITECTURE.md").read_text("utf-8").splitlines()) <= 100
+
+
+def test_the_papers_tables_are_those_of_the_results() -> None:
+    """To the last digit; `python -m benchmarks.paper_tables --write` puts them there."""
+    assert paper_tables.tables() == paper_tables.written(README)

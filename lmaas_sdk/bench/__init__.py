@@ -6,7 +6,8 @@ from lmaas_sdk.bench.configurations import CONFIGURATIONS, Configuration, Setup,
 from lmaas_sdk.bench.deployment import DeploymentRow, measure_deployment
 from lmaas_sdk.bench.report import BenchReport
 from lmaas_sdk.bench.store import ResultsFile, open_results, read_results
-from lmaas_sdk.bench.sweeps import Sweep, SweepResult, sweep_of
+from lmaas_sdk.bench.sweep_results import SweepResult
+from lmaas_sdk.bench.sweeps import Sweep, sweep_of
 
 __all__ = [
     "CONFIGURATIONS",

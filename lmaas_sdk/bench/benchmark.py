@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -216,10 +217,11 @@ class Benchmark:
         return "done" if measured.stopped == "budget" and left < max(measured.generation, 1) else "cut"
 
     def _ends_all(self, status: Status, error: Exception | None) -> bool:
-        """Whether nothing is left for others: what its own budget refuses a cell is nobody else's."""
+        """Whether nothing is left for others: what its own budget refuses a cell is nobody else's, and neither is a
+        quota that would never admit a call of its."""
         if isinstance(error, BudgetExceeded):
             return error.budget in {budget.name for budget in self._budget.line()}
-        return status == "cut" or isinstance(error, QuotaExceeded)
+        return status == "cut" or (isinstance(error, QuotaExceeded) and math.isfinite(error.wait_s))
 
     def _earlier(self, cell: Cell, journal: Path) -> Mapping[str, Any]:
         """The record of the try that this one goes on with; its times hold those of the ones before it."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.backend import Backend
 from lmaas_sdk.bench.cells import Cell
 from lmaas_sdk.bench.configurations import Setup
+from lmaas_sdk.errors import BudgetTooSmall
 from lmaas_sdk.methods import BlackBoxTuning, DeepBlackBoxTuning
 
 __all__ = ["Expected", "expected_of"]
@@ -22,27 +23,33 @@ class Expected:
         tokens: Of their searches and of the test rows of these, expected.
         cost_usd: Likewise; None: the model has no price.
         unknown: Cells for which nothing can be told beforehand.
+        refused: Cells whose evaluations do not pay for one generation, and what is said of each.
     """
 
     tokens: float
     cost_usd: float | None
     unknown: int
+    refused: Mapping[Cell, BudgetTooSmall]
 
 
 async def expected_of(cells: Sequence[Cell], backend: Backend) -> Expected:
     """What measuring the cells is expected to take, as far as their methods can tell; texts are counted, which is free.
 
     Raises:
-        BudgetTooSmall: The evaluations of a search do not pay for one generation.
         TaskError: The data cannot be used.
     """
     tokens, cost, unknown = 0.0, 0.0, 0
+    refused: dict[Cell, BudgetTooSmall] = {}
     for cell in cells:
         method = cell.configuration.make(Setup(backend, Budget(evaluations=cell.evaluations, warn_at=()), cell.seed))
         if not isinstance(method, BlackBoxTuning | DeepBlackBoxTuning):
             unknown += 1
             continue
-        found = await method.tuner.estimate(cell.train, cell.dev, test=cell.test)
+        try:
+            found = await method.tuner.estimate(cell.train, cell.dev, test=cell.test)
+        except BudgetTooSmall as error:
+            refused[cell] = error
+            continue
         tokens += found.tokens.expected
         cost += 0.0 if found.cost_usd is None else float(found.cost_usd.expected)
-    return Expected(tokens, None if backend.card.price is None else cost, unknown)
+    return Expected(tokens, None if backend.card.price is None else cost, unknown, refused)

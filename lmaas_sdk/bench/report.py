@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ from lmaas_sdk.bench.accuracy import AccuracyTable, accuracy_of, of_one_setting
 from lmaas_sdk.bench.comparisons import Comparisons, comparisons_of
 from lmaas_sdk.bench.curves import dev_panels
 from lmaas_sdk.bench.results import DEPLOYMENT, CellResult, done_cells
-from lmaas_sdk.bench.sweeps import SweepResult, is_of_a_sweep
+from lmaas_sdk.bench.sweep_results import SweepResult, is_of_a_sweep, sweeps_in
 from lmaas_sdk.bench.tables import accuracy_table, chance_table, comparison_tables, deployment_tables, spent_table
 from lmaas_sdk.errors import MissingExtra
 from lmaas_sdk.reporting.markdown import markdown_table
-from lmaas_sdk.reporting.report_figures import Curve, Figure, Panel
+from lmaas_sdk.reporting.report_figures import Curve, Figure
 from lmaas_sdk.reporting.report_page import Section, page_of
 from lmaas_sdk.reporting.report_png import draw_png
 from lmaas_sdk.reporting.report_svg import draw_panel
@@ -36,7 +37,7 @@ class BenchReport:
         accuracy: The paper's first table.
         comparisons: What can be told of it.
         deployment: The rows of the paper's second table, as plain values.
-        sweep: The effect of one setting; None: it was not asked for.
+        sweeps: The effect of one setting each.
         with_paper: Whether what others published stands beside it, of another model.
         cells: What is done.
     """
@@ -44,7 +45,7 @@ class BenchReport:
     accuracy: AccuracyTable
     comparisons: Comparisons
     deployment: tuple[Mapping[str, Any], ...] = ()
-    sweep: SweepResult | None = None
+    sweeps: tuple[SweepResult, ...] = ()
     with_paper: bool = False
     cells: tuple[CellResult, ...] = field(default=(), repr=False)
 
@@ -54,7 +55,7 @@ class BenchReport:
         records: Iterable[Mapping[str, Any]],
         *,
         wanted: Mapping[tuple[str, str], int] | None = None,
-        sweep: SweepResult | None = None,
+        sweeps: Sequence[SweepResult] | None = None,
         with_paper: bool = False,
     ) -> BenchReport:
         """The report of a results file.
@@ -62,35 +63,56 @@ class BenchReport:
         Args:
             records: What `read_results` gives.
             wanted: As of `accuracy_of`: what is planned and missing is shown as missing.
-            sweep, with_paper: As above.
+            sweeps: Those to show; None: all that the file has.
+            with_paper: As above.
         """
         records = list(records)
-        done = [cell for cell in done_cells(records) if not is_of_a_sweep(str(cell.record["configuration"]))]
+        every = done_cells(records)
+        done = [cell for cell in every if not is_of_a_sweep(str(cell.record["configuration"]))]
         comparable, _ = of_one_setting(done)
         deployment = {one["key"]: one["row"] for one in records if one.get("kind") == DEPLOYMENT}
         return cls(
             accuracy_of(done, wanted=wanted),
             comparisons_of(comparable),
             tuple(deployment.values()),
-            sweep,
+            tuple(sweeps_in(every) if sweeps is None else sweeps),
             with_paper,
             tuple(comparable),
         )
 
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The names of what was measured."""
+        swept = (model for sweep in self.sweeps for model in sweep.models)
+        deployed = (str(row["model"]) for row in self.deployment)
+        return tuple(dict.fromkeys(chain((cell.model for cell in self.cells), swept, deployed)))
+
     def tables(self) -> list[Table]:
         """All tables, those that there is something for."""
-        tables = [self.sweep.table()] if self.sweep is not None else []
+        return [table for tables in self._groups().values() for table in tables]
+
+    def _groups(self) -> dict[str, list[Table]]:
+        """The tables under the headings of the page."""
+        accuracy, compared = list[Table](), comparison_tables(self.comparisons)
         if self.accuracy.rows:
-            tables += [accuracy_table(self.accuracy, with_paper=self.with_paper), spent_table(self.accuracy)]
+            accuracy = [accuracy_table(self.accuracy, with_paper=self.with_paper), spent_table(self.accuracy)]
         if self.comparisons.above_chance:
-            tables.append(chance_table(self.comparisons))
-        tables += comparison_tables(self.comparisons)
-        return tables + deployment_tables(self.deployment, with_paper=self.with_paper)
+            compared.insert(0, chance_table(self.comparisons))
+        return {
+            **{sweep.figure().title: sweep.tables() for sweep in self.sweeps},
+            "Methods and tasks": accuracy,
+            "Comparisons": compared,
+            "Deployment": deployment_tables(self.deployment, with_paper=self.with_paper),
+        }
 
     def markdown(self) -> str:
-        """The tables, and notes below them."""
+        """What was measured, the tables, and notes below them."""
         notes = [f"- {note}" for note in self._notes()]
-        return "\n\n".join([*map(markdown_table, self.tables()), *(["\n".join(notes)] if notes else [])]) + "\n"
+        parts = [self._subject(), *map(markdown_table, self.tables()), *(["\n".join(notes)] if notes else [])]
+        return "\n\n".join(parts) + "\n"
+
+    def _subject(self) -> str:
+        return f"On {', '.join(self.models) or 'no model yet'}."
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; of a cell all but every single prediction."""
@@ -98,7 +120,8 @@ class BenchReport:
             "accuracy": self.accuracy.to_dict(),
             "comparisons": self.comparisons.to_dict(),
             "deployment": [dict(row) for row in self.deployment],
-            "sweep": None if self.sweep is None else self.sweep.to_dict(),
+            "models": list(self.models),
+            "sweeps": [sweep.to_dict() for sweep in self.sweeps],
             "cells": [_without_predictions(cell.record) for cell in self.cells],
         }
 
@@ -108,16 +131,19 @@ class BenchReport:
         Raises:
             MissingExtra: jinja2 is not installed.
         """
-        model = next((str(cell.record["model"]["name"]) for cell in self.cells), "no model yet")
-        return page_of("Methods beside one another", (f"On {model}.",), self._sections(), made_by="bench")
+        return page_of("Methods beside one another", (self._subject(),), self._sections(), made_by="bench")
 
     def _sections(self) -> list[Section]:
-        sections = [Section(table.caption.partition(":")[0], tables=(table,)) for table in self.tables()]
-        if self.sweep is not None:
-            sections.insert(1, _pictured(self.sweep.figure()))
+        pictured = {sweep.figure().title: _pictures(sweep.figure()) for sweep in self.sweeps}
+        sections = [
+            replace(pictured.get(title, Section(title)), tables=tuple(tables))
+            for title, tables in self._groups().items()
+            if tables
+        ]
         panels, legend = dev_panels(self.cells)
         if panels:
-            sections.append(_pictures("Dev metric, the best so far, on average over seeds", panels, legend))
+            title = "Dev metric, the best so far, on average over seeds"
+            sections.append(_pictures(Figure("dev", title, panels), legend))
         notes = self._notes()
         return [*sections, *([Section("Notes", notes)] if notes else [])]
 
@@ -141,11 +167,11 @@ class BenchReport:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         content: dict[str, bytes] = {
-            "md": self.markdown().encode(),
-            "json": (json.dumps(self.to_dict(), indent=1) + "\n").encode(),
+            ".md": self.markdown().encode(),
+            ".json": (json.dumps(self.to_dict(), indent=1) + "\n").encode(),
             **self._with_extras(),
         }
-        paths = {folder / f"{stem}.{ending}": written for ending, written in content.items()}
+        paths = {folder / f"{stem}{ending}": written for ending, written in content.items()}
         for path, written in paths.items():
             path.write_bytes(written)
         return list(paths)
@@ -154,20 +180,19 @@ class BenchReport:
         """What can only be made where a package is installed; left out where it is not."""
         found: dict[str, bytes] = {}
         with contextlib.suppress(MissingExtra):
-            found["html"] = self.html()
-        if self.sweep is not None and any(panel.curves for panel in self.sweep.figure().panels):
-            with contextlib.suppress(MissingExtra):
-                found["png"] = draw_png(self.sweep.figure())
+            found[".html"] = self.html()
+        for figure in (sweep.figure() for sweep in self.sweeps):
+            if any(panel.curves for panel in figure.panels):
+                with contextlib.suppress(MissingExtra):
+                    found[f"-{figure.key}.png"] = draw_png(figure)
         return found
 
 
-def _pictured(figure: Figure) -> Section:
+def _pictures(figure: Figure, legend: tuple[Curve, ...] | None = None) -> Section:
+    """Its panels, those that have something; the legend is that of the first where nobody says."""
     panels = [panel for panel in figure.panels if panel.curves]
-    return _pictures(figure.title, panels, panels[0].curves if panels else ())
-
-
-def _pictures(title: str, panels: Sequence[Panel], legend: tuple[Curve, ...]) -> Section:
-    return Section(title, panels=tuple(draw_panel(title, panel) for panel in panels), legend=legend)
+    shown = panels[0].curves if legend is None and panels else legend or ()
+    return Section(figure.title, panels=tuple(draw_panel(figure.title, panel) for panel in panels), legend=shown)
 
 
 def _without_predictions(record: Mapping[str, Any]) -> dict[str, Any]:

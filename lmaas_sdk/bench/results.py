@@ -63,6 +63,11 @@ class CellResult:
         return str(self.record["task"])
 
     @property
+    def model(self) -> str:
+        """Its name."""
+        return str(self.record["model"]["name"])
+
+    @property
     def metric(self) -> str:
         return str(self.record["metric"])
 

@@ -20,6 +20,7 @@ __all__ = [
     "deployment_tables",
     "score_words",
     "spent_table",
+    "spent_words",
     "task_title",
 ]
 
@@ -52,6 +53,16 @@ def score_words(score: Score | None) -> str:
     spread = "" if score.std is None else f" +- {100 * score.std:.2f}"
     part = "" if score.is_whole else f" ({len(score.seeds)} of {score.wanted} seeds)"
     return f"{100 * score.mean:.2f}{spread}{part}"
+
+
+def spent_words(score: Score | None) -> str:
+    """`8,000 evaluations (1,200 done), 5 seeds, 872 rows`."""
+    if score is None:
+        return MISSING
+    done = "" if score.limit is None or score.evaluations == score.limit else f" ({score.evaluations:,.0f} done)"
+    budget = "no search" if score.limit is None else f"{score.limit:,} evaluations{done}"
+    seeds = "no seed" if not score.seeds else f"{len(score.seeds)} seed{'s' if len(score.seeds) > 1 else ''}"
+    return f"{budget}, {seeds}, {score.test_rows:,} rows"
 
 
 def accuracy_table(table: AccuracyTable, *, with_paper: bool = False) -> Table:
@@ -95,18 +106,9 @@ def _published(tasks: Sequence[str]) -> list[tuple[str, ...]]:
 
 def spent_table(table: AccuracyTable) -> Table:
     """What each cell stands for: evaluations allowed (and done, where searches ended early), seeds, test rows."""
-    columns = (Column("method"), *_task_columns(table))
-    rows = ((row.title, *(_spent(row.scores.get(task)) for task in table.tasks)) for row in table.rows)
-    return Table("Budget, seeds and test rows of each cell", columns, tuple(rows))
-
-
-def _spent(score: Score | None) -> str:
-    if score is None:
-        return MISSING
-    done = "" if score.limit is None or score.evaluations == score.limit else f" ({score.evaluations:,.0f} done)"
-    budget = "no search" if score.limit is None else f"{score.limit:,} evaluations{done}"
-    seeds = "no seed" if not score.seeds else f"{len(score.seeds)} seed{'s' if len(score.seeds) > 1 else ''}"
-    return f"{budget}, {seeds}, {score.test_rows:,} rows"
+    columns = (Column("method"), *(Column(column.title, is_prose=True) for column in _task_columns(table)))
+    rows = ((row.title, *(spent_words(row.scores.get(task)) for task in table.tasks)) for row in table.rows)
+    return Table("Budget, seeds and test rows of each cell", columns, tuple(rows), is_compared=True)
 
 
 def chance_table(found: Comparisons) -> Table:

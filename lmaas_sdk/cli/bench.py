@@ -16,7 +16,7 @@ from typing import Any
 from lmaas_sdk.backend import Backend, ModelCard
 from lmaas_sdk.bench.benchmark import Benchmark, CellEnded
 from lmaas_sdk.bench.cells import Cell, cells_of
-from lmaas_sdk.bench.expected import expected_of
+from lmaas_sdk.bench.expected import Expected, expected_of
 from lmaas_sdk.bench.missing import missing_of
 from lmaas_sdk.bench.report import BenchReport
 from lmaas_sdk.bench.results import done_cells
@@ -47,7 +47,7 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     if args.tables:
-        _print(args, BenchReport.of(read_results(args.out), with_paper=args.paper))
+        _print(args, _of_file(args))
         return DONE
     if args.deployment is not None:
         code = run_deployment(args)
@@ -69,8 +69,9 @@ async def _dry_run(args: argparse.Namespace, plan: Plan) -> int:
         despite = args.despite_changes
         missing = missing_of(cells, records, path=args.out, fingerprint=card.fingerprint, despite_changes=despite)
         _say(args, cells, missing)
-        _list(missing, await _costs(missing, backend), as_json=args.json)
-    return DONE
+        expected = await expected_of(missing, backend)
+    _list(missing, expected, as_json=args.json)
+    return USAGE if expected.refused else DONE
 
 
 def _planned(args: argparse.Namespace, plan: Plan, card: ModelCard) -> list[Cell]:
@@ -114,9 +115,19 @@ def _opened(args: argparse.Namespace, plan: Plan) -> AbstractAsyncContextManager
     return load_backend(args.model)
 
 
-async def _costs(missing: Sequence[Cell], backend: Backend) -> dict[str, Any]:
-    found = await expected_of(missing, backend)
-    return {"tokens": found.tokens, "cost_usd": found.cost_usd, "cells_without_estimate": found.unknown}
+def _of_file(args: argparse.Namespace) -> BenchReport:
+    """All that the results file has, or its sweeps of one setting.
+
+    Raises:
+        ValueError: It has none of that setting.
+    """
+    report = BenchReport.of(read_results(args.out), with_paper=args.paper)
+    if args.sweep is None:
+        return report
+    sweeps = tuple(sweep for sweep in report.sweeps if sweep.name == args.sweep)
+    if not sweeps:
+        raise ValueError(f"{args.out} has no sweep of {args.sweep}: leave out --tables to measure one")
+    return replace(report, sweeps=sweeps)
 
 
 def _report(
@@ -124,8 +135,8 @@ def _report(
 ) -> BenchReport:
     records = list(records)
     if plan.sweep is not None:
-        sweep = plan.sweep.result(cells, done_cells(records))
-        return BenchReport.of(records, sweep=sweep, with_paper=args.paper)
+        sweeps = [plan.sweep.result(cells, done_cells(records))]
+        return BenchReport.of(records, sweeps=sweeps, with_paper=args.paper)
     wanted = Counter((cell.row, cell.task.name) for cell in cells)
     return BenchReport.of(records, wanted=wanted, with_paper=args.paper)
 
@@ -150,14 +161,23 @@ def _tell(one: CellEnded) -> None:
     print(f"{one.cell.label}: {one.status} {said} ({one.record['wall_s']:.0f} s)", file=sys.stderr, flush=True)
 
 
-def _list(missing: Sequence[Cell], costs: Mapping[str, Any], *, as_json: bool) -> None:
+def _list(missing: Sequence[Cell], expected: Expected, *, as_json: bool) -> None:
+    for cell, error in expected.refused.items():
+        print(f"{cell.label}: cannot be measured: {error}", file=sys.stderr)
     if as_json:
-        print(json.dumps({"missing": [{"label": cell.label, "key": cell.key} for cell in missing], **costs}, indent=2))
+        told = {
+            "missing": [{"label": cell.label, "key": cell.key} for cell in missing],
+            "tokens": expected.tokens,
+            "cost_usd": expected.cost_usd,
+            "cells_without_estimate": expected.unknown,
+            "refused": {cell.label: str(error) for cell, error in expected.refused.items()},
+        }
+        print(json.dumps(told, indent=2))
         return
     for cell in missing:
         print(cell.label)
-    money = "" if costs["cost_usd"] is None else f" and ${costs['cost_usd']:,.2f}"
-    print(f"the searches are expected to take {costs['tokens']:,.0f} tokens{money}, test rows included")
+    money = "" if expected.cost_usd is None else f" and ${expected.cost_usd:,.2f}"
+    print(f"the searches are expected to take {expected.tokens:,.0f} tokens{money}, test rows included")
 
 
 def _exit_code(ended: Sequence[CellEnded], left: Sequence[Cell], *, was_asked: bool) -> int:

@@ -16,9 +16,11 @@ from lmaas_sdk.bench.configurations import get_configuration
 from lmaas_sdk.bench.deployment import DeploymentRow, measure_deployment
 from lmaas_sdk.bench.results import DEPLOYMENT
 from lmaas_sdk.bench.store import ResultsFile
+from lmaas_sdk.bench.surroundings import environment_of
 from lmaas_sdk.canonical import digest
-from lmaas_sdk.cli.bench_options import lengths_of, names_of, numbers_of, reader_of, recorded, seconds_of
+from lmaas_sdk.cli.bench_options import lengths_of, names_of, reader_of, recorded, seconds_of, seeds_of
 from lmaas_sdk.cli.exit_codes import BUDGET_ENDED, DONE
+from lmaas_sdk.registry import load_backend
 from lmaas_sdk.tasks import get_task
 
 __all__ = ["run_deployment"]
@@ -33,10 +35,12 @@ _OF_CELLS = {
     "no_cache": False,
     "max_wait_s": None,
     "despite_changes": False,
+    "tasks": None,
     "sweep": None,
     "values": None,
 }
 """Options that a row of this table has no use for, as they are where nobody gives them."""
+_SEED = "13"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +71,8 @@ def run_deployment(args: argparse.Namespace) -> int:
         return DONE
     end_s = math.inf if seconds is None else monotonic() + seconds
     with ResultsFile(args.out) as results:
-        for task in dict.fromkeys(row.task for row in planned):
-            rows = [row for row in _missing(planned, results.records) if row.task == task]
+        for alike in dict.fromkeys((row.task, row.seed) for row in planned):
+            rows = [row for row in _missing(planned, results.records) if (row.task, row.seed) == alike]
             if rows and monotonic() < end_s:
                 asyncio.run(_measured(args, results, rows, is_over=lambda: monotonic() >= end_s))
         left = _missing(planned, results.records)
@@ -81,8 +85,8 @@ def _check(args: argparse.Namespace) -> None:
     given = [f"--{name.replace('_', '-')}" for name, unused in _OF_CELLS.items() if getattr(args, name) != unused]
     if given:
         raise ValueError(
-            "--deployment measures one row after the other, each with a server and a user of its own, so leave out "
-            f"{', '.join(given)}"
+            "--deployment TASK:TOKENS,... measures one row after the other, each with a server and a user of its own, "
+            f"so leave out {', '.join(given)}"
         )
     if "://" in args.model:
         raise ValueError(
@@ -93,10 +97,10 @@ def _check(args: argparse.Namespace) -> None:
 
 def _planned(args: argparse.Namespace) -> list[_Planned]:
     names = [_with_budget(name, args.evaluations) for name in names_of(args)]
-    seed = numbers_of("--seeds", args.seeds)[0]
     return [
         _Planned(name, task, length, seed, _key(args, name, task, length=length, seed=seed))
         for task, length in lengths_of(args.deployment).items()
+        for seed in seeds_of(args, _SEED)
         for name in names
     ]
 
@@ -117,13 +121,15 @@ def _list(missing: Sequence[_Planned], *, as_json: bool) -> None:
 async def _measured(
     args: argparse.Namespace, results: ResultsFile, rows: Sequence[_Planned], *, is_over: Callable[[], bool]
 ) -> None:
-    """Measures rows of one task, until it is over."""
+    """Measures rows of one task and seed, until it is over."""
     keys, first = {row.configuration: row.key for row in rows}, rows[0]
+    async with load_backend(args.model) as backend:
+        environment = await asyncio.to_thread(environment_of, backend.card, jobs=1)
 
     def keep(row: DeploymentRow) -> None:
         record: dict[str, Any] = {"kind": DEPLOYMENT, "status": "done", "key": keys[row.configuration]}
-        results.add(record | {"row": row.to_dict()})
-        print(f"{first.task}, {row.configuration}: measured", file=sys.stderr, flush=True)
+        results.add(record | {"row": row.to_dict(), "environment": environment})
+        print(f"{first.task}, {row.configuration}, seed {first.seed}: measured", file=sys.stderr, flush=True)
 
     await measure_deployment(
         list(keys),

@@ -13,7 +13,8 @@ from typing import Any
 from lmaas_sdk.bench.cells import ReadSplit, TaskData, folder_reader, read_task
 from lmaas_sdk.bench.configurations import CONFIGURATIONS, Configuration, get_configuration
 from lmaas_sdk.bench.store import read_results
-from lmaas_sdk.bench.sweeps import SETTINGS, Sweep, sweep_of
+from lmaas_sdk.bench.sweep_settings import SETTINGS
+from lmaas_sdk.bench.sweeps import Sweep, sweep_of
 from lmaas_sdk.cli.run_options import add_budget_options, add_traffic_options
 from lmaas_sdk.tasks import PAPER_TASKS, get_task, read_hub
 from lmaas_sdk.tuning.presets import PRESETS
@@ -23,16 +24,17 @@ __all__ = [
     "add_bench_options",
     "lengths_of",
     "names_of",
-    "numbers_of",
     "plan_of",
     "reader_of",
     "recorded",
     "seconds_of",
+    "seeds_of",
 ]
 
 _METHODS = ",".join(name for name in CONFIGURATIONS if not name.startswith("black-box:") or name.endswith(":paper"))
 _BLACK_BOX = "black-box:"
 _SWEPT = "black-box:paper"
+_SEEDS = "13,21,42,87,100"
 _LENGTHS = "sst2:47,agnews:107"  # as in Sun et al. 2022, table 3
 
 
@@ -72,8 +74,8 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
         metavar="NAME,NAME,...",
         help=f"of {', '.join(CONFIGURATIONS)}; NAME@N gives one N evaluations (default: {_METHODS})",
     )
-    group.add_argument("--tasks", default=",".join(PAPER_TASKS), metavar="NAME,...", help="(default: %(default)s)")
-    group.add_argument("--seeds", default="13,21,42,87,100", metavar="N,N,...", help="(default: %(default)s)")
+    group.add_argument("--tasks", metavar="NAME,...", help=f"(default: {','.join(PAPER_TASKS)})")
+    group.add_argument("--seeds", metavar="N,N,...", help=f"(default: {_SEEDS})")
     group.add_argument("--evaluations", type=int, default=8000, metavar="N", help="of a search (default: %(default)s)")
     group.add_argument("--shots", type=int, default=16, help="examples a class, for train and for dev each")
     group.add_argument("--test-rows", type=int, default=1000, metavar="N", help="most rows to report on, by seed 0")
@@ -122,8 +124,8 @@ def plan_of(args: argparse.Namespace) -> Plan:
     """
     sweep = _sweep(args)
     configurations = tuple(map(get_configuration, names_of(args))) if sweep is None else sweep.configurations
-    seeds, read = tuple(numbers_of("--seeds", args.seeds)), reader_of(args)
-    tasks = tuple(dict.fromkeys(get_task(name).name for name in args.tasks.split(",")))
+    seeds, read = seeds_of(args), reader_of(args)
+    tasks = tuple(dict.fromkeys(get_task(name).name for name in (args.tasks or ",".join(PAPER_TASKS)).split(",")))
     data = tuple(read_task(read, get_task(name), shots=args.shots, test_rows=args.test_rows) for name in tasks)
     return Plan(configurations, data, seeds, sweep)
 
@@ -146,18 +148,19 @@ def reader_of(args: argparse.Namespace) -> ReadSplit:
     return folder_reader(args.data)
 
 
-def numbers_of(option: str, given: str) -> list[int]:
+def seeds_of(args: argparse.Namespace, default: str = _SEEDS) -> tuple[int, ...]:
     """Whole numbers with commas between them.
 
     Raises:
         ValueError: One is none, or there twice.
     """
+    given = args.seeds or default
     try:
-        numbers = [int(number) for number in given.split(",")]
+        numbers = tuple(int(number) for number in given.split(","))
     except ValueError as error:
-        raise ValueError(f"{option} are numbers with commas between them, not {given!r:.80}") from error
+        raise ValueError(f"--seeds are numbers with commas between them, not {given!r:.80}") from error
     if len(set(numbers)) < len(numbers):
-        raise ValueError(f"{option} has one of them twice: {given:.80}")
+        raise ValueError(f"--seeds has one of them twice: {given:.80}")
     return numbers
 
 

@@ -15,7 +15,7 @@ from lmaas_sdk.reporting.report_figures import Curve, Look, Panel
 __all__ = ["HEIGHT", "LEFT", "WIDTH", "DrawnCurve", "DrawnPanel", "Tick", "draw_panel", "span_of"]
 
 WIDTH, HEIGHT = 360, 232
-LEFT, _RIGHT, _TOP, _BOTTOM = 48, 338, 10, 184
+LEFT, _RIGHT, _TOP, _BOTTOM = 56, 338, 10, 184
 _MOST_X_TICKS, _MOST_Y_TICKS = 5, 6
 _ROOM = 0.06  # above and below the curves, as a part of their height
 _BARE = 1e-9

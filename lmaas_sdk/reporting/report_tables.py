@@ -74,7 +74,7 @@ class Table:
         caption: What it is.
         columns, rows: What is in it.
         is_long: Whether it scrolls up and down in a box of its own.
-        is_compared: Whether its columns are runs.
+        is_compared: Whether its columns are runs, or others of words, which wrap.
     """
 
     caption: str
