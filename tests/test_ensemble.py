@@ -195,10 +195,11 @@ async def test_all_members_share_the_default(limits: dict[str, str] | None, is_k
     """8000 evaluations in all, where a budget limits nothing that is charged; with journals, also when gone on with."""
     preset, journals = replace(SMALL, population=500), tmp_path / "runs" if is_kept else None
     for _ in range(2 if is_kept else 1):
-        budget = None if limits is None else Budget(**limits)  # type: ignore[arg-type]
-        ensemble = await PromptEnsemble(mock(), budget=budget, preset=preset, members=4, journals=journals).fit(TRAIN)
-        assert ensemble.spend.by_purpose["train"].evaluations == 8000
-        assert budget is None or budget.posted.evaluations == 8000
+        async with open_ledger(tmp_path / "spend.ledger") as ledger:
+            budget = None if limits is None else Budget(**limits, ledger=ledger)  # type: ignore[arg-type]
+            method = PromptEnsemble(mock(), budget=budget, preset=preset, members=4, journals=journals)
+            assert (await method.fit(TRAIN)).spend.by_purpose["train"].evaluations == 8000
+            assert budget is None or budget.posted.evaluations == 8000
 
 
 async def test_money_for_fewer_evaluations_than_the_default_binds() -> None:

@@ -99,13 +99,13 @@ async def test_every_limit_is_shared_out() -> None:
 @pytest.mark.parametrize("is_kept", [False, True])
 async def test_all_rounds_share_the_default(limits: dict[str, str], is_kept: bool, tmp_path: Path) -> None:
     """8000 evaluations in all, where a budget limits nothing that is charged; with journals, also when gone on with."""
-    many = replace(SMALL, population=500)
+    many, journals = replace(SMALL, population=500), tmp_path / "runs" if is_kept else None
     for _ in range(2 if is_kept else 1):
-        budget = Budget(**limits)  # type: ignore[arg-type]
-        method = METHOD(mock(), budget=budget, preset=many, journals=tmp_path / "runs" if is_kept else None)
-        predictor = await method.fit(TRAIN)
-        assert [2000] * 4 == [one.evaluations for one in predictor.rounds]
-        assert 8000 == budget.posted.evaluations
+        async with open_ledger(tmp_path / "spend.ledger") as ledger:
+            budget = Budget(**limits, ledger=ledger)  # type: ignore[arg-type]
+            predictor = await METHOD(mock(), budget=budget, preset=many, journals=journals).fit(TRAIN)
+            assert [2000] * 4 == [one.evaluations for one in predictor.rounds]
+            assert 8000 == budget.posted.evaluations
 
 
 async def test_time_alone_is_shared_out_without_a_default() -> None:
