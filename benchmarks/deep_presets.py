@@ -1,6 +1,6 @@
 """Which settings deep black-box tuning (BBTv2) has by default, on the bundled model.
 
-    python -m benchmarks.deep_presets --data FOLDER [--minutes 30]     # FOLDER/MR/train.tsv and dev.tsv
+    python -m benchmarks.deep_presets --data FOLDER [--minutes 30]    # FOLDER/MR/train.tsv and dev.tsv
     python -m benchmarks.deep_presets                                  # the table alone, from the results file
 
 Only MR is read, a task for choosing, whose sentences are those that SST-2 was made of, and of it the splits train and
@@ -37,10 +37,12 @@ EVALUATIONS = 2000
 _PAPER = Preset("deep", projection="normal", scale=0.5)
 _SIZED = replace(_PAPER, d=None, prompt_tokens=None)
 SETTINGS = {
-    "sized, alpha 1": replace(_SIZED, scale=1.0),
     "sized, alpha 0.5": _SIZED,
-    "L 50, d 500, alpha 0.5": _PAPER,
+    "sized, alpha 0.2": replace(_SIZED, scale=0.2),
+    "sized, alpha 0.1": replace(_SIZED, scale=0.1),
+    "sized, alpha 1": replace(_SIZED, scale=1.0),
     "sized, alpha 2": replace(_SIZED, scale=2.0),
+    "L 50, d 500, alpha 0.5": _PAPER,
     "L 50, d 500, alpha 0.2": replace(_PAPER, scale=0.2),
     "L 50, d 500, alpha 1": replace(_PAPER, scale=1.0),
 }
@@ -66,11 +68,12 @@ def _tell(one: CellEnded) -> None:
     print(one.cell.label, one.status, one.record["error"] or "", file=sys.stderr, flush=True)
 
 
-async def _measure(data: Path, minutes: float | None) -> None:
+async def _measure(data: Path, minutes: float | None, only: str) -> None:
     async with load_backend("roberta-tiny") as backend, open_results(RESULTS) as results:
         bench = Benchmark(backend, results, work=RESULTS.with_suffix(".work"), on_cell=_tell)
         task = await asyncio.to_thread(_read, data)
-        found = list(cells_of(configurations(), [task], SEEDS, card=backend.card, evaluations=EVALUATIONS))
+        wanted = [one for one in configurations() if one.name.startswith(only)]
+        found = list(cells_of(wanted, [task], SEEDS, card=backend.card, evaluations=EVALUATIONS))
         by_seed = sorted(found, key=lambda cell: cell.seed)  # an early stop leaves whole comparisons
         await bench.run(by_seed, seconds=None if minutes is None else 60 * minutes)
 
@@ -80,9 +83,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, metavar="FOLDER")
     parser.add_argument("--minutes", type=float)
+    parser.add_argument("--only", default="", help="settings whose names begin so")
     args = parser.parse_args()
     if args.data is not None:
-        asyncio.run(_measure(args.data, args.minutes))
+        asyncio.run(_measure(args.data, args.minutes, args.only))
     print(BenchReport.of(read_results(RESULTS)).markdown())
 
 

@@ -84,7 +84,7 @@ async def test_a_calibration_that_fails_leaves_the_prompt(caplog: pytest.LogCapt
         predictor = await method.fit(TRAIN)
     assert predictor.result is not None
     assert (predictor.result.stopped, predictor.prior) == ("budget", None)
-    assert "not calibrated: no money for so little" in caplog.text
+    assert "not calibrated: PaymentRequired" in caplog.text
 
 
 async def test_a_tuner_may_be_calibrated() -> None:

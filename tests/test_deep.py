@@ -292,9 +292,10 @@ def test_only_prompts_that_are_added_enter_deeper_layers() -> None:
 
 
 def test_the_preset_is_the_papers() -> None:
-    """BBTv2's d, L and population, a normal projection, prompts that are added."""
-    given = (DEEP_PRESET.d, DEEP_PRESET.prompt_tokens, DEEP_PRESET.population, DEEP_PRESET.projection)
-    assert (500, 50, 20, "normal", "add") == (*given, DEEP_PRESET.layout)
+    """BBTv2's d, L and population on a model as wide as its own, a normal projection, prompts that are added."""
+    preset = DEEP_PRESET.sized(replace(mock().card, hidden_size=1024))
+    given = (preset.d, preset.prompt_tokens, preset.population, preset.projection)
+    assert (500, 50, 20, "normal", "add") == (*given, preset.layout)
     assert DeepBlackBoxTuning(mock()).tuner.preset == DEEP_PRESET
     assert TASK.labels == ("negative", "positive")
 

@@ -16,12 +16,15 @@ from lmaas_sdk import (
     BudgetExceeded,
     BudgetTooSmall,
     GroupResult,
+    JournalMismatch,
     PaymentRequired,
+    Price,
     ScoreQuery,
     ScoreReply,
     Task,
     TaskError,
     TextSet,
+    open_ledger,
 )
 from lmaas_sdk.methods import (
     BlackBoxPredictor,
@@ -186,6 +189,67 @@ async def test_a_budget_for_fewer_members_has_fewer() -> None:
     assert backend.book.attempts == 0
 
 
+@pytest.mark.parametrize("limits", [{}, {"usd": "5.00"}, None])
+@pytest.mark.parametrize("is_kept", [False, True])
+async def test_all_members_share_the_default(limits: dict[str, str] | None, is_kept: bool, tmp_path: Path) -> None:
+    """8000 evaluations in all, where a budget limits nothing that is charged; with journals, also when gone on with."""
+    preset, journals = replace(SMALL, population=500), tmp_path / "runs" if is_kept else None
+    for _ in range(2 if is_kept else 1):
+        async with open_ledger(tmp_path / "spend.ledger") as ledger:
+            budget = None if limits is None else Budget(**limits, ledger=ledger)  # type: ignore[arg-type]
+            method = PromptEnsemble(mock(), budget=budget, preset=preset, members=4, journals=journals)
+            assert (await method.fit(TRAIN)).spend.by_purpose["train"].evaluations == 8000
+            assert budget is None or budget.posted.evaluations == 8000
+
+
+async def test_money_for_fewer_evaluations_than_the_default_binds() -> None:
+    """Where the model has a price: as long as the money goes, and not a cent more."""
+    backend, budget = mock(price=Price(1_000_000_000)), Budget(usd="0.50", warn_at=())
+    ensemble = await PromptEnsemble(backend, budget=budget, preset=SMALL, members=2).fit(TRAIN)
+    assert 0 < budget.posted.nanousd <= 500_000_000
+    assert ensemble.spend.by_purpose["train"].evaluations % 8 == 0
+
+
+@pytest.mark.parametrize(
+    ("calls", "options", "seeds"),
+    [
+        (4, {}, [7, 8]),
+        (5, {}, [7, 8]),
+        (6, {}, [7, 8, 9]),
+        (10, {"best": 2, "calibration": "prior"}, [7, 7, 8, 8]),
+        (3, {"calibration": "prior"}, [7]),
+    ],
+)
+async def test_as_many_members_as_equal_parts_pay_for(calls: int, options: dict[str, object], seeds: list[int]) -> None:
+    """A generation and its look at dev are two calls, a calibration one: none fails for a part that is too small."""
+    preset = replace(SMALL, dev_every=1)
+    budget = Budget(calls=calls, warn_at=())
+    method = PromptEnsemble(mock(), budget=budget, preset=preset, members=3, seed=7, **options)  # type: ignore[arg-type]
+    ensemble = await method.fit(TRAIN, DEV)
+    assert [one.prompt.subspace.seed for one in ensemble.members if isinstance(one, BlackBoxPredictor)] == seeds
+    assert budget.posted.calls <= calls
+
+
+async def test_members_stay_as_many_when_a_program_goes_on(tmp_path: Path) -> None:
+    """In a ledger file, where less is free then; another number of them is refused."""
+    found = []
+    for _ in range(2):
+        async with open_ledger(tmp_path / "spend.ledger") as ledger:
+            budget = Budget(calls=5, ledger=ledger, warn_at=())
+            method = PromptEnsemble(mock(), budget=budget, preset=SMALL, members=3, journals=tmp_path / "runs")
+            found.append((await method.fit(TRAIN, DEV)).saved().to_bytes())
+    assert found[0] == found[1]
+    with pytest.raises(JournalMismatch, match="are of 3 members, and this is of 2: give members=3, or another folder"):
+        await PromptEnsemble(mock(), preset=SMALL, members=2, journals=tmp_path / "runs").fit(TRAIN, DEV)
+
+
+async def test_a_refusal_names_the_budget_that_was_given() -> None:
+    """And what one generation takes."""
+    method = PromptEnsemble(mock(), budget=Budget(calls=1, name="mine"), preset=SMALL)
+    with pytest.raises(BudgetTooSmall, match="budget 'mine' allows 1 calls: 0 posted, 0 pending, 2 more asked for"):
+        await method.fit(TRAIN, DEV)
+
+
 class RefusesTopics(MockBackend):
     """Does not answer where the mask comes first."""
 
@@ -202,6 +266,23 @@ async def test_a_member_that_fails_is_left_out() -> None:
     assert [member.task for member in ensemble.members] == [TASK]
     with pytest.raises(PaymentRequired, match="no money for topics"):
         await PromptEnsemble(RefusesTopics(), preset=SMALL, templates=[OTHER.template]).fit(TRAIN, DEV)
+
+
+class RefusesDev(MockBackend):
+    """Does not answer about the dev set."""
+
+    async def score(self, query: ScoreQuery, *, key: str) -> ScoreReply:
+        if query.texts == DEV.text_set:
+            raise PaymentRequired("no money for dev")
+        return await super().score(query, key=key)
+
+
+async def test_a_run_that_was_cut_short_before_dev_gives_what_it_has() -> None:
+    """One prompt, where several were wanted; what was paid for is not lost."""
+    backend, budget = RefusesDev(), Budget(evaluations=32)
+    ensemble = await PromptEnsemble(backend, budget=budget, preset=SMALL, members=2, best=3).fit(TRAIN, DEV)
+    assert len(ensemble.members) == 2
+    assert ensemble.spend.total.tokens == backend.book.tokens
 
 
 async def test_what_members_spent_that_failed_is_told() -> None:

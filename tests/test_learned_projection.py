@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from tuning_cases import DEV, SMALL, TRAIN, mock
 
-from lmaas_sdk import Budget, Client, Tuner, TuningResult
+from lmaas_sdk import Backend, Budget, Client, Tuner, TuningResult
 from lmaas_sdk.methods import learn_projection, principal_projection
 from lmaas_sdk.tuning.learned_projection import moves_of
 
@@ -69,24 +69,35 @@ def test_prompts_that_do_not_do_are_refused(given: Array, d: int, message: str) 
         principal_projection(given, d)
 
 
-async def run(seed: int) -> TuningResult:
-    return await Tuner(mock(), budget=Budget(evaluations=80), preset=SMALL, seed=seed).fit(TRAIN, DEV)
+@pytest.fixture
+def backend() -> Backend:
+    return mock()
 
 
-async def test_runs_give_what_was_looked_at_on_dev() -> None:
-    """Three prompts of a short run: the chosen one, and best and mean of its only look; none of it costs anything."""
-    results, backend = [await run(1), await run(2)], mock()
+async def run(backend: Backend, seed: int) -> TuningResult:
+    return await Tuner(backend, budget=Budget(evaluations=80), preset=SMALL, seed=seed).fit(TRAIN, DEV)
+
+
+async def test_runs_give_what_was_looked_at_on_dev(backend: Backend) -> None:
+    """Three prompts of a short run: the chosen one, and best and mean of its only look."""
+    results = [await run(backend, 1), await run(backend, 2)]
     learned = await learn_projection(backend, results, 4)
     moves = [await moves_of(Client(backend, Budget()), result) for result in results]
-    assert ((128, 4), 6) == (learned.matrix.shape, learned.prompts)
+    assert ((2 * backend.card.hidden_size, 4), 6) == (learned.matrix.shape, learned.prompts)
     assert learned.spend is not None
     assert 160 == learned.spend.total.evaluations
     np.testing.assert_array_equal(learned.matrix, principal_projection(np.concatenate(moves), 4))
     assert 0.5 < learned.explained <= 1.0
+
+
+async def test_learning_axes_costs_nothing() -> None:
+    """Prompts are written out for free."""
+    result, backend = await run(mock(), 1), mock()
+    await learn_projection(backend, [result], 2)
     assert 0 == backend.book.attempts
 
 
-async def test_prompts_without_their_runs_tell_no_cost() -> None:
+async def test_prompts_without_their_runs_tell_no_cost(backend: Backend) -> None:
     """Each is one direction."""
-    learned = await learn_projection(mock(), [(await run(seed)).prompt for seed in (1, 2)], 2)
+    learned = await learn_projection(backend, [(await run(backend, seed)).prompt for seed in (1, 2)], 2)
     assert (2, None) == (learned.prompts, learned.spend)

@@ -15,7 +15,18 @@ import pytest
 from numpy.typing import NDArray
 from tuning_cases import DEV, SMALL, TASK, TEST, TRAIN, examples, mock
 
-from lmaas_sdk import Budget, Client, Predictor, Subspace, TunedPrompt, Tuner, TunerGroup, TuningResult, Unsupported
+from lmaas_sdk import (
+    Backend,
+    Budget,
+    Client,
+    Predictor,
+    Subspace,
+    TunedPrompt,
+    Tuner,
+    TunerGroup,
+    TuningResult,
+    Unsupported,
+)
 from lmaas_sdk.backend import Capabilities
 from lmaas_sdk.canonical import array_digest
 from lmaas_sdk.errors import JournalMismatch, PromptFileError
@@ -31,19 +42,40 @@ def array(*shape: int) -> Array:
     return np.random.default_rng(7).standard_normal(shape).astype(np.float32)
 
 
-async def source(seed: int = 5) -> TuningResult:
+@pytest.fixture
+def name() -> str:
+    """Of the model, for another process."""
+    return "mock"
+
+
+@pytest.fixture
+def backend() -> Backend:
+    return mock()
+
+
+def base_of(backend: Backend) -> Array:
+    """Two vectors of the model's width."""
+    return array(2, backend.card.hidden_size)
+
+
+def axes_of(backend: Backend, d: int = 20) -> Array:
+    """Axes of a prompt of two tokens."""
+    return array(2 * backend.card.hidden_size, d)
+
+
+async def source(backend: Backend, seed: int = 5) -> TuningResult:
     """A run on other texts."""
-    return await Tuner(mock(), budget=Budget(evaluations=80), preset=SMALL, seed=seed).fit(OTHER, DEV)
+    return await Tuner(backend, budget=Budget(evaluations=80), preset=SMALL, seed=seed).fit(OTHER, DEV)
 
 
-async def tuned(**options: object) -> TuningResult:
-    return await Tuner(mock(), **({"budget": Budget(evaluations=40), "preset": SMALL} | options)).fit(TRAIN, DEV)  # type: ignore[arg-type]
+async def tuned(backend: Backend, **options: object) -> TuningResult:
+    return await Tuner(backend, **({"budget": Budget(evaluations=40), "preset": SMALL} | options)).fit(TRAIN, DEV)  # type: ignore[arg-type]
 
 
-async def test_the_origin_of_the_new_search_is_the_source_prompt() -> None:
+async def test_the_origin_of_the_new_search_is_the_source_prompt(backend: Backend) -> None:
     """z = 0 has the logits that the source prompt has, whatever the new seed."""
-    found, backend = await source(), mock()
-    result = await tuned(base=found, seed=9)
+    found = await source(backend)
+    result = await tuned(backend, base=found, seed=9)
     there = replace(result.prompt, z=np.zeros_like(result.prompt.z))
     texts = ["a lovely thing", "an awful thing"]
     logits = [await Predictor.tuned(backend, prompt).logits(texts) for prompt in (there, found.prompt)]
@@ -51,49 +83,49 @@ async def test_the_origin_of_the_new_search_is_the_source_prompt() -> None:
     assert (result.prompt.subspace.seed, result.prompt.subspace.base) == (9, array_digest(result.prompt.arrays[0]))
 
 
-async def test_a_result_a_prompt_a_file_and_its_vectors_are_one_base(tmp_path: Path) -> None:
+async def test_a_result_a_prompt_a_file_and_its_vectors_are_one_base(backend: Backend, tmp_path: Path) -> None:
     """Whichever is given, the run is the same to the byte; only a result tells what it has cost."""
-    found = await source()
-    vectors = await prompt_vectors(Client(mock(), Budget()), found.prompt)
+    found = await source(backend)
+    vectors = await prompt_vectors(Client(backend, Budget()), found.prompt)
     path = found.prompt.save(tmp_path / "source.prompt")
-    results = [await tuned(base=base) for base in (found, found.prompt, path, str(path), vectors)]
+    results = [await tuned(backend, base=base) for base in (found, found.prompt, path, str(path), vectors)]
     assert 1 == len({result.core.to_bytes() for result in results})
     assert 1 == len({result.prompt.to_bytes() for result in results})
     assert [True, *[False] * 4] == ["base" in result.sources for result in results]
 
 
-async def test_what_the_source_has_cost_is_an_item_of_its_own() -> None:
+async def test_what_the_source_has_cost_is_an_item_of_its_own(backend: Backend) -> None:
     """It is in `sources`, as it was when the tuner was made, and in no figure of the run."""
-    found = await source()
+    found = await source(backend)
     spent = found.spend.to_dict()
-    tuner = Tuner(mock(), budget=Budget(evaluations=40), preset=SMALL, base=found)
+    tuner = Tuner(backend, budget=Budget(evaluations=40), preset=SMALL, base=found)
     await found.predict(["a text that is paid for later"])
     result = await tuner.fit(TRAIN, DEV)
     assert {"base": spent} == result.to_dict()["sources"]
     assert 40 == result.spent.evaluations
     assert f"spent before, on its base: {spent['total']['calls']} calls" in str(result)
-    assert {} == (await tuned()).to_dict()["sources"]
+    assert {} == (await tuned(backend)).to_dict()["sources"]
 
 
-async def test_the_run_searches_the_axes_it_is_given() -> None:
+async def test_the_run_searches_the_axes_it_is_given(backend: Backend) -> None:
     """d is that of the projection, and the prompt lies in its span."""
-    axes = array(128, 6)
-    result = await tuned(projection=axes)
+    axes = axes_of(backend, 6)
+    result = await tuned(backend, projection=axes)
     assert (6, array_digest(axes)) == (result.prompt.subspace.d, result.prompt.subspace.projection)
     np.testing.assert_array_equal(result.prompt.arrays[0], axes)
 
 
-async def test_learned_axes_tell_what_they_have_cost() -> None:
+async def test_learned_axes_tell_what_they_have_cost(backend: Backend) -> None:
     """The runs that they come from, together."""
-    learned = await learn_projection(mock(), [await source(5), await source(6)], 4)
-    result = await tuned(projection=learned)
+    learned = await learn_projection(backend, [await source(backend, 5), await source(backend, 6)], 4)
+    result = await tuned(backend, projection=learned)
     assert 160 == result.sources["projection"].total.evaluations
     assert ["projection"] == list(result.sources)
 
 
 async def test_registering_is_free() -> None:
     """A run with base and projection sends and costs what one without does."""
-    plain, backend = await tuned(), mock()
+    plain, backend = await tuned(mock()), mock()
     options = {"base": array(2, 64), "projection": array(128, 20)}
     result = await Tuner(backend, budget=Budget(evaluations=40), preset=SMALL, **options).fit(TRAIN, DEV)  # type: ignore[arg-type]
     assert plain.spend.to_dict() == result.spend.to_dict()
@@ -108,43 +140,51 @@ async def test_an_estimate_is_that_of_the_sizes() -> None:
     assert 0 == backend.book.attempts
 
 
-def in_a_fresh_process(path: Path) -> list[dict[str, str]]:
+def in_a_fresh_process(name: str, path: Path) -> list[dict[str, str]]:
     """What the predictor of a file tells there."""
-    command = [sys.executable, predictor_process.__file__, "mock", str(path)]
+    command = [sys.executable, predictor_process.__file__, name, str(path)]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found: list[dict[str, str]] = json.loads(told)
     return found
 
 
-async def test_the_file_of_a_prompt_carries_what_it_needs(tmp_path: Path) -> None:
+async def test_the_file_of_a_prompt_carries_what_it_needs(backend: Backend, name: str, tmp_path: Path) -> None:
     """In a fresh process, on a backend that has seen neither array, it predicts the same bits."""
-    result = await tuned(base=array(2, 64), projection=array(128, 20))
+    result = await tuned(backend, base=base_of(backend), projection=axes_of(backend))
     predictor = BlackBoxPredictor(result.predictor, result)
     path = predictor.save(tmp_path / "things.predictor")
     expected = await predictor.logits(predictor_process.TEXTS)
-    (told,) = await asyncio.to_thread(in_a_fresh_process, path)
+    (told,) = await asyncio.to_thread(in_a_fresh_process, name, path)
     assert expected.tobytes().hex() == told["logits"]
     loaded = TunedPrompt.load(result.prompt.save(tmp_path / "things.prompt"))
     assert loaded.to_bytes() == result.prompt.to_bytes()
 
 
-async def test_a_chain_of_bases_needs_the_last_alone() -> None:
+async def test_a_chain_of_bases_needs_the_last_alone(backend: Backend) -> None:
     """A prompt that started from a prompt is one base and one z."""
-    second = await tuned(base=await source())
-    third = await tuned(base=second)
+    second = await tuned(backend, base=await source(backend))
+    third = await tuned(backend, base=second)
     assert [1, 1] == [len(result.prompt.arrays) for result in (second, third)]
     assert {"base": second.spend.to_dict()} == third.to_dict()["sources"]
 
 
-async def test_a_run_that_ended_midway_goes_on_with_the_same_base(tmp_path: Path) -> None:
-    """On a backend that has never seen the arrays, to the same bytes as one that nobody interrupted."""
-    options = {"base": array(2, 64), "projection": array(128, 20)}
-    expected, path = await tuned(budget=Budget(evaluations=80), **options), tmp_path / "run.journal"
-    await Tuner(mock(), budget=Budget(evaluations=40), preset=SMALL, journal=path, **options).fit(TRAIN, DEV)  # type: ignore[arg-type]
-    tuner = Tuner.resume(path, mock(), budget=Budget(evaluations=80), **options)  # type: ignore[arg-type]
+async def test_a_run_that_ended_midway_goes_on_with_the_same_base(backend: Backend, tmp_path: Path) -> None:
+    """To the same bytes as one that nobody interrupted."""
+    options = {"base": base_of(backend), "projection": axes_of(backend)}
+    expected, path = await tuned(backend, budget=Budget(evaluations=80), **options), tmp_path / "run.journal"
+    await tuned(backend, journal=path, **options)
+    tuner = Tuner.resume(path, backend, budget=Budget(evaluations=80), **options)  # type: ignore[arg-type]
     result = await tuner.fit(TRAIN, DEV)
     assert expected.core.to_bytes() == result.core.to_bytes()
     assert expected.prompt.to_bytes() == result.prompt.to_bytes()
+
+
+async def test_a_run_goes_on_where_nobody_has_seen_its_arrays(tmp_path: Path) -> None:
+    """They are sent again."""
+    options = {"base": array(2, 64), "projection": array(128, 20)}
+    await tuned(mock(), journal=tmp_path / "run.journal", **options)
+    tuner = Tuner.resume(tmp_path / "run.journal", mock(), budget=Budget(evaluations=80), **options)  # type: ignore[arg-type]
+    assert 80 == (await tuner.fit(TRAIN, DEV)).evaluations
 
 
 @pytest.mark.parametrize("option", ["base", "projection"])
@@ -253,9 +293,8 @@ async def test_a_backend_that_cannot_is_named() -> None:
         Tuner(bare, preset=SMALL, base=array(2, 64))
 
 
-async def test_the_evaluation_on_test_is_under_the_learned_base() -> None:
+async def test_the_evaluation_on_test_is_under_the_learned_base(backend: Backend) -> None:
     """What `fit` tells of the test set is what its prompt comes to."""
-    result = await Tuner(mock(), budget=Budget(evaluations=40), preset=SMALL, base=array(2, 64)).fit(
-        TRAIN, DEV, test=TEST
-    )
-    assert result.test == await Predictor.tuned(mock(), result.prompt).evaluate(TEST)
+    tuner = Tuner(backend, budget=Budget(evaluations=40), preset=SMALL, base=base_of(backend))
+    result = await tuner.fit(TRAIN, DEV, test=TEST)
+    assert result.test == await Predictor.tuned(backend, result.prompt).evaluate(TEST)

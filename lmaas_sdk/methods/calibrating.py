@@ -114,7 +114,7 @@ class Calibrating:
             async with spending(paying):
                 logits, _ = await Predictor(paying, tuned.task, tuned.prompt).score(self.texts, "probe")
         except (BudgetExceeded, QuotaExceeded, BackendError) as end:
-            _log_none(str(end))
+            _log_none(type(end).__name__)  # no more of it: a backend's own words may quote what it was sent
             return tuned
         return tuned.with_prior(log_prior(logits))
 

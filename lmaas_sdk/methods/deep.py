@@ -19,8 +19,9 @@ from lmaas_sdk.tuning.tuner import Tuner
 
 __all__ = ["DEEP_PRESET", "DeepBlackBoxPredictor", "DeepBlackBoxTuning"]
 
-DEEP_PRESET = Preset("deep", projection="normal", scale=0.5)
-"""The paper's d, L and population; `scale` is alpha, times which prompts start as large as what enters their layer."""
+DEEP_PRESET = Preset("deep", d=None, prompt_tokens=None, projection="normal", scale=0.2)
+"""The paper's population, and its d and L on a model as wide as its own; `scale` is alpha, times which prompts start as
+large as what enters their layer. Chosen by benchmarks/deep_presets.py."""
 
 
 class DeepBlackBoxTuning(BlackBoxTuning):

@@ -8,26 +8,30 @@ those before are frozen at their best (their algorithm 1, with the scalar alpha 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, TypedDict, Unpack
 
-from lmaas_sdk.accounting.amounts import UNITS
 from lmaas_sdk.accounting.budget import Budget
-from lmaas_sdk.accounting.money import usd
 from lmaas_sdk.backend import Backend
 from lmaas_sdk.client import Client
-from lmaas_sdk.errors import BudgetTooSmall
+from lmaas_sdk.errors import BackendError, BudgetExceeded, PaymentRequired, QuotaExceeded
+from lmaas_sdk.logs import log_event
 from lmaas_sdk.methods.black_box import BlackBoxPredictor, SearchOptions
+from lmaas_sdk.methods.parts import Parts, most_parts, noted_parts, recorded_parts
 from lmaas_sdk.seeding import raw_words, whole_number
 from lmaas_sdk.tasks import Dataset
 from lmaas_sdk.tuning.events import Listener
+from lmaas_sdk.tuning.group_journals import holds_run
 from lmaas_sdk.tuning.options import check_kinds
-from lmaas_sdk.tuning.plan import DEFAULT_EVALUATIONS
+from lmaas_sdk.tuning.plan import plan_run
 from lmaas_sdk.tuning.predictor import Predictor
+from lmaas_sdk.tuning.preparation import costs_beforehand, effective_budget
 from lmaas_sdk.tuning.presets import DEFAULT_PRESET, get_preset
 from lmaas_sdk.tuning.result import TuningResult
 from lmaas_sdk.tuning.resumption import Recorded
+from lmaas_sdk.tuning.scheduling import Scheduling
 from lmaas_sdk.tuning.selection import DevRule, dev_rank
 from lmaas_sdk.tuning.start import Base
 from lmaas_sdk.tuning.tuner import Tuner
@@ -35,7 +39,9 @@ from lmaas_sdk.tuning.tuner import Tuner
 __all__ = ["SequentialRandomEmbeddings"]
 
 _CUT_SHORT = ("interrupted", "quota", "target")
+_ENDS = (BudgetExceeded, PaymentRequired, QuotaExceeded, BackendError)
 _SEED_BITS = 32
+_logger = logging.getLogger("lmaas_sdk.methods")
 
 
 class RoundOptions(TypedDict, total=False):
@@ -50,12 +56,13 @@ class SequentialRandomEmbeddings:
     """Black-box tuning in several rounds, each in a random subspace of its own around the best prompt so far.
 
     Every round is an ordinary run on its part of what is left of the budget: of 4 rounds the first gets a fourth of
-    each limit, the second a third of the rest, so that what one leaves goes to those after it.
+    each limit, the second a third of the rest, so that what one leaves goes to those after it. A budget that pays for
+    fewer generations than rounds is one of fewer rounds.
 
     Args:
         backend: The model; it stores arrays and writes prompts out.
-        budget: What all rounds together may spend.
-        rounds: How many.
+        budget: What all rounds together may spend; 8000 evaluations, where it limits nothing that is charged.
+        rounds: How many at most.
         journals: A folder, made if need be: every round keeps a journal there, and one that has a journal there goes
             on with it. So the same program, started again after a kill, goes on with what it was doing.
         options: As of `Tuner`; `seed` is the first round's, and those of the others follow from it.
@@ -82,7 +89,7 @@ class SequentialRandomEmbeddings:
         self._backend, self._budget, self._options = backend, budget, options
         self._journals = None if journals is None else Path(journals)
         self._rule: DevRule = get_preset(options.get("preset", DEFAULT_PRESET)).choose_by
-        Tuner(backend, **options)  # what is wrong with an option is said now
+        self._plain = Tuner(backend, **options)  # what is wrong with an option is said now
 
     async def fit(
         self, train: Dataset, dev: Dataset | None = None, **options: Unpack[RoundOptions]
@@ -90,8 +97,7 @@ class SequentialRandomEmbeddings:
         """Tunes round by round, and predicts with the best prompt of all rounds.
 
         It is the best on dev, else the one with the lowest train loss; an earlier round's where they are equal. A
-        round that a quota, an outage or a target ends is the last, and so is one after which the budget pays for no
-        generation more.
+        round that a quota, an outage or a target ends is the last.
 
         Args:
             train, dev: Examples to tune on, and to choose by.
@@ -102,47 +108,80 @@ class SequentialRandomEmbeddings:
             one whose prompt it uses.
 
         Raises:
-            BudgetTooSmall: The first round's part cannot pay for one generation; nothing was sent.
-            LmaasError: As of `Tuner.fit`, from the first round; a later one's ends the rounds only where its budget
-                does.
+            BudgetTooSmall: The budget cannot pay for one generation; nothing was sent.
+            JournalMismatch: The journals are of another number of rounds.
+            LmaasError: As of `Tuner.fit`, from the first round. Once a round is done, a budget, quota or backend that
+                ends before a generation of the next is no error: it ends the rounds, with a warning in the log.
         """
         results: list[TuningResult] = []
-        for number in range(self.rounds):
+        parts = await self._parts(train, dev)
+        for number in range(parts.count):
             base = _best(results, self._rule).prompt if results else self._options.get("base")
-            tuner = await asyncio.to_thread(self._tuner, number, base)
+            tuner = await asyncio.to_thread(self._tuner, parts, number, base)
             try:
                 results.append(await tuner.fit(train, dev, **options))
-            except BudgetTooSmall:
+            except _ENDS as end:
                 if not results:
                     raise
+                _log_end(number, end)
                 break
             if results[-1].stopped in _CUT_SHORT:
                 break
         return self._predictor(results)
 
-    def _tuner(self, number: int, base: Base | None) -> Tuner:
+    async def _parts(self, train: Dataset, dev: Dataset | None) -> Parts:
+        """Into how many parts the budget goes; as many as at first, where there are journals of that.
+
+        Raises:
+            BudgetTooSmall: It cannot pay for one generation.
+            JournalMismatch: The journals are of another number of rounds.
+        """
+        plain, scheduling, quotas = self._plain, self._options.get("scheduling"), self._options.get("quotas")
+        await self._budget.ready()
+        costs = await costs_beforehand(
+            Client(self._backend, Budget(), quotas=quotas),
+            plain.preset,
+            {"train": train, "dev": dev},
+            seed=plain.seed,
+            over_ask=(scheduling or Scheduling()).over_ask,
+            given=self._budget,
+        )
+        budget = effective_budget(self._budget, costs, plain.preset.population, unique=self._journals is None)
+        await budget.ready()
+        first = [] if (path := self._path(0)) is None else [path]
+        count = await asyncio.to_thread(recorded_parts, first, self.name, self.rounds, of="rounds")
+        if count is None:
+            plan_run(budget, costs)
+            count = most_parts(budget, costs.total(1), self.rounds)
+        return Parts(budget, count)
+
+    def _path(self, number: int) -> Path | None:
+        """Of a round's journal; None: it keeps none."""
+        return None if self._journals is None else self._journals / f"round-{number + 1}.journal"
+
+    def _tuner(self, parts: Parts, number: int, base: Base | None) -> Tuner:
         """The round of a number, counted from 0; blocking: it may read a journal or a prompt."""
         options: SearchOptions = {**self._options, "base": base}
         if number:
             words = raw_words(options.get("seed", 42), "sequential-embeddings/1", number)
             options["seed"] = int(words[-1]) >> _SEED_BITS
-        if self._journals is None:
-            budget = self._budget.child(f"round-{number + 1}", self._part(number), unique=True)
-            return Tuner(self._backend, budget=budget, **options)
-        self._journals.mkdir(parents=True, exist_ok=True)
-        path = self._journals / f"round-{number + 1}.journal"
-        if path.exists():
-            return self._resumed(path, number, base)
-        budget = self._budget.child(f"round-{number + 1}", self._part(number))
-        return Tuner(self._backend, budget=budget, journal=path, **options)
+        name, path = f"round-{number + 1}", self._path(number)
+        if path is None:
+            return Tuner(self._backend, budget=parts.budget.child(name, parts.part(number), unique=True), **options)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if holds_run(path):
+            return self._resumed(path, parts.budget.child(name, Recorded(path).limits()), base)
+        noted = noted_parts(self.name, self.rounds, parts.count)
+        options["options"] = {**(options.get("options") or {}), **noted}
+        return Tuner(self._backend, budget=parts.budget.child(name, parts.part(number)), journal=path, **options)
 
-    def _resumed(self, path: Path, number: int, base: Base | None) -> Tuner:
+    def _resumed(self, path: Path, budget: Budget, base: Base | None) -> Tuner:
         """The round of a journal. Its part is what it was at first, whatever of it is spent by now."""
         given = self._options
         return Tuner.resume(
             path,
             self._backend,
-            budget=self._budget.child(f"round-{number + 1}", Recorded(path).limits()),
+            budget=budget,
             optimizer=given.get("optimizer"),
             durability=given.get("durability", "generation"),
             retry=given.get("retry"),
@@ -150,23 +189,6 @@ class SequentialRandomEmbeddings:
             cache=given.get("cache", True),
             base=base,
             projection=given.get("projection"),
-        )
-
-    def _part(self, number: int) -> Budget:
-        """A round's part of what is free now, in every unit that is limited."""
-        parts = self.rounds - number
-        free = {unit: self._budget.least_free(unit) for unit in UNITS}
-        wall_s = self._budget.limits["wall_s"]
-        if wall_s is None and all(left is None for left in free.values()):
-            free["evaluations"] = DEFAULT_EVALUATIONS // self.rounds * parts
-        part = {unit: None if left is None else int(left / parts) for unit, left in free.items()}
-        return Budget(
-            calls=part["calls"],
-            evaluations=part["evaluations"],
-            tokens=part["tokens"],
-            usd=None if part["nanousd"] is None else usd(part["nanousd"]),
-            wall_s=None if wall_s is None else float(wall_s) / self.rounds,
-            warn_at=(),
         )
 
     def _predictor(self, results: Sequence[TuningResult]) -> BlackBoxPredictor:
@@ -182,6 +204,11 @@ class SequentialRandomEmbeddings:
         for result in results:
             client.spend.add_all(result.spend)
         return BlackBoxPredictor(Predictor(client, best.prompt.task, best.prompt), best, rounds=tuple(results))
+
+
+def _log_end(done: int, end: Exception) -> None:
+    message = "the rounds end after %(rounds)d: the next came to no generation (%(error)s)"
+    log_event(_logger, logging.WARNING, "rounds_ended", message, rounds=done, error=type(end).__name__)
 
 
 def _best(results: Sequence[TuningResult], rule: DevRule) -> TuningResult:

@@ -16,7 +16,7 @@ from lmaas_sdk.tuning.journal_place import JournalPlace
 from lmaas_sdk.tuning.past import read_past
 from lmaas_sdk.tuning.resumption import Recorded
 
-__all__ = ["Begun", "Journals"]
+__all__ = ["Begun", "Journals", "holds_run"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,7 +66,7 @@ class Journals:
             JournalError: It cannot be read, or another run has it open.
         """
         path = self._path(name)
-        if not _has_sent(path):
+        if not holds_run(path):
             return None
         with closing(JournalFile(path, exists=True)) as file:
             past = read_past(file)
@@ -90,7 +90,12 @@ class Journals:
         return self.folder / f"{name}.journal"
 
 
-def _has_sent(path: Path) -> bool:
+def holds_run(path: Path) -> bool:
+    """Whether there is a journal of a run that may have sent something; any other is begun anew. Blocking.
+
+    Raises:
+        JournalError: It cannot be read.
+    """
     if not path.exists():
         return False
     try:

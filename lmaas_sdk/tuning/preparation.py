@@ -28,6 +28,7 @@ from lmaas_sdk.tuning.selection import MOST_RESCORED
 __all__ = [
     "LabelledTexts",
     "check_comparison",
+    "costs_beforehand",
     "effective_budget",
     "given_datasets",
     "prepare",
@@ -182,6 +183,33 @@ def run_costs(
     )
 
 
+async def costs_beforehand(
+    client: Client,
+    preset: Preset,
+    datasets: Mapping[str, Dataset | None],
+    *,
+    seed: int,
+    given: Budget,
+    over_ask: int = 0,
+) -> RunCosts:
+    """The worst case of every step of a run that searches one prompt, before there is one; free.
+
+    Args:
+        client: As the run's.
+        preset, seed: The run's settings.
+        datasets: The sets, by name; None where there is none.
+        given: The budget that the run is given.
+        over_ask: Candidates beyond the population.
+
+    Raises:
+        EmptyClass, TaskError: As of `prepare`.
+    """
+    card = client.backend.card
+    data = await prepare(client, preset.subspace(card, seed), datasets=datasets)
+    racing = Racing() if will_race(client, preset, data["train"], given=given) else None
+    return run_costs(client.backend, preset, data, candidates=preset.population + over_ask, racing=racing)
+
+
 def worst_of_generation(
     scheduler: Scheduler,
     train: LabelledTexts,
@@ -198,15 +226,21 @@ def worst_of_generation(
     return sum((scheduler.worst(train.scorable, candidates, "train", rows=rows) for rows in steps), Amounts())
 
 
-def effective_budget(given: Budget | None, costs: RunCosts, population: int) -> Budget:
+def effective_budget(given: Budget | None, costs: RunCosts, population: int, *, unique: bool = True) -> Budget:
     """The budget of a run.
 
     Without one: 8000 evaluations and, where they cost anything, no more money than that. With one that limits nothing
     that is charged here (dollars on a free model, say) and no time: 8000 evaluations within it.
+
+    Args:
+        given: What it was given.
+        costs: Of its steps.
+        population: Candidates of a generation.
+        unique: Whether those 8000 are its own; else they are those of every run of the budget that is asked about so.
     """
     budget = given or _default_budget(costs, population)
     if not is_limited(budget, costs) and budget.limits["wall_s"] is None:
-        return budget.child("default", Budget(evaluations=DEFAULT_EVALUATIONS, warn_at=()), unique=True)
+        return budget.child("default", Budget(evaluations=DEFAULT_EVALUATIONS, warn_at=()), unique=unique)
     return budget
 
 

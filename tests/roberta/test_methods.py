@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from predictor_process import told
 from roberta.conftest import LARGE_SHAPES, SMALL_SHAPES
 
 import lmaas_sdk.methods
+from lmaas_backends.mock import MockBackend
 from lmaas_backends.roberta.in_process import InProcessBackend
 from lmaas_sdk import (
     PRESETS,
@@ -39,18 +41,20 @@ from lmaas_sdk.cli.demo import demo_splits
 from lmaas_sdk.methods import (
     BlackBoxTuning,
     DeepBlackBoxTuning,
+    EnsemblePredictor,
     FeatureBiLSTM,
     FeatureLinear,
     InContextLearning,
     ManualPrompt,
     Method,
     MethodPredictor,
+    ModelTuning,
     PromptEnsemble,
+    PromptTuning,
     SequentialRandomEmbeddings,
     choose_template,
     choose_words,
     learn_projection,
-    load_predictor,
 )
 from lmaas_sdk.methods.demonstrations import joined, written_out
 from lmaas_sdk.methods.features import input_texts
@@ -72,6 +76,7 @@ def reviews(count: int, start: int = 0) -> Dataset:
 
 TRAIN, TEST = reviews(40), reviews(12, start=200)
 FEW, UNSEEN = (reviews(4), reviews(2, start=200)), reviews(3, start=300)
+OTHERS = ["<mask> : {S}", TASK.template]
 
 
 def splits(shape: str) -> tuple[Dataset, Dataset]:
@@ -102,8 +107,10 @@ def methods(backend: Backend, preset: Preset = SMALL, deep: Preset = DEEP) -> li
         FeatureBiLSTM(backend, budget=budget(), epochs=3, width=16),
         BlackBoxTuning(backend, budget=budget(), preset=preset),
         BlackBoxTuning(backend, budget=budget(), preset=preset, calibration="prior"),
-        SequentialRandomEmbeddings(backend, budget=budget(), preset=preset, rounds=2),
+        BlackBoxTuning(backend, budget=budget(), preset=preset, calibration="contextual"),
+        SequentialRandomEmbeddings(backend, budget=budget(), preset=preset, rounds=2, seed=3),
         PromptEnsemble(backend, budget=budget(), preset=preset, members=2, best=2),
+        PromptEnsemble(backend, budget=budget(), preset=preset, members=2, templates=OTHERS, calibration="prior"),
         DeepBlackBoxTuning(backend, budget=budget(), preset=deep),
     ]
 
@@ -131,22 +138,37 @@ async def check_books(method: Method, predictor: MethodPredictor) -> None:
     assert spent.total.calls <= 100
 
 
-def test_every_method_is_among_them() -> None:
-    """But for those that take gradients."""
-    public = vars(lmaas_sdk.methods).values()
-    known = {one.name for one in public if isinstance(one, type) and hasattr(one, "fit") and one is not Method}
-    assert known - {"prompt-tuning", "model-tuning"} == SENT_BY_FIT.keys()
+def tuner(backend: Backend, seed: int, **options: Any) -> Tuner:
+    return Tuner(backend, budget=Budget(evaluations=12), preset=SMALL, seed=seed, **options)
+
+
+async def fitted(backend: Backend, shape: str = "roberta-tiny") -> list[MethodPredictor]:
+    """A predictor of every method, and of what chooses how a task is asked or starts from another run."""
+    train, dev = splits(shape)
+    predictors = []
+    for method in methods(backend, *spaces(shape)):
+        predictors.append(await method.fit(train, dev))
+        await check_books(method, predictors[-1])
+    choices = [await choose_words(backend, train, dev), await choose_template(backend, train, dev)]
+    predictors += [await ManualPrompt(backend).fit(choice.asked(train)) for choice in choices]
+    sources = [await tuner(backend, seed).fit(train, dev) for seed in (1, 2)]
+    axes = await learn_projection(backend, sources, 2)
+    started = BlackBoxTuning.of(tuner(backend, 3, base=sources[0], projection=axes))
+    return [*predictors, EnsemblePredictor(predictors[:3]), await started.fit(train, dev)]
+
+
+def test_no_method_is_left_out() -> None:
+    """Every public one is in the list above, but for those that learn by gradients, which have tests of their own."""
+    public = {getattr(lmaas_sdk.methods, name) for name in lmaas_sdk.methods.__all__}
+    fits = {one for one in public - {Method} if isinstance(one, type) and hasattr(one, "fit")}
+    assert fits == {type(method) for method in methods(MockBackend())} | {PromptTuning, ModelTuning}
 
 
 async def test_every_method_pays_for_what_it_does_and_its_file_predicts_the_same_in_a_fresh_process(
     shape: str, name: str, backend: InProcessBackend, passing_folder: Path
 ) -> None:
     """To the last bit, and each has logits of its own."""
-    train, dev = splits(shape)
-    predictors = []
-    for method in methods(backend, *spaces(shape)):
-        predictors.append(await method.fit(train, dev))
-        await check_books(method, predictors[-1])
+    predictors = await fitted(backend, shape)
     files = [predictor.save(passing_folder / f"{number}.predictor") for number, predictor in enumerate(predictors)]
     done = subprocess.run(  # noqa: ASYNC221  (nothing else is under way)
         [sys.executable, PROGRAM, name, *files], capture_output=True, text=True, check=True
@@ -189,25 +211,6 @@ async def test_methods_are_what_they_wrap(shape: str, backend: InProcessBackend)
     assert tuned.prompt.to_bytes() == run.prompt.to_bytes()
 
 
-async def test_a_search_starts_where_others_ended(shape: str, backend: InProcessBackend, tmp_path: Path) -> None:
-    """From the prompt of one, along the axes of both; what they cost stands apart, and the file has what it needs."""
-    train, dev = splits(shape)
-    preset, _ = spaces(shape)
-    sources = [
-        await Tuner(backend, budget=Budget(evaluations=12), preset=preset, seed=seed).fit(train, dev) for seed in (1, 2)
-    ]
-    axes = await learn_projection(backend, sources, d=2)
-    method = BlackBoxTuning(backend, budget=Budget(evaluations=12), preset=preset, base=sources[0], projection=axes)
-    predictor = await method.fit(train, dev)
-    await check_books(method, predictor)
-    assert predictor.result is not None
-    paid = {what: spend.total.evaluations for what, spend in predictor.result.sources.items() if spend is not None}
-    assert paid == {"base": 12, "projection": 24}
-    assert predictor.prompt.subspace.d == 2
-    loaded = load_predictor(predictor.save(tmp_path / "a.predictor"), backend)
-    assert (await loaded.logits(UNSEEN.fields)).tobytes() == (await predictor.logits(UNSEEN.fields)).tobytes()
-
-
 async def test_as_many_demonstrations_stand_before_a_text_as_the_model_has_room_for(backend: InProcessBackend) -> None:
     """No word is lost, what was counted is what is billed, and none that is left out would have fitted."""
     predictor = await InContextLearning(backend).fit(TRAIN)
@@ -241,8 +244,7 @@ async def test_special_tokens_in_a_demonstration_are_plain_words(backend: InProc
 async def test_a_server_answers_as_the_model_in_this_process_does() -> None:
     """Over HTTP, where tokens are counted by the server: the same demonstrations and the same bits."""
     async with InProcessBackend(threads=1) as here, load_backend("roberta-tiny", threads=1) as there:
-        for number in range(len(methods(here))):
-            near, far = [await methods(backend)[number].fit(TRAIN, TEST) for backend in (here, there)]
+        for near, far in zip(await fitted(here), await fitted(there), strict=True):
             assert (await near.logits(TEST.fields)).tobytes() == (await far.logits(TEST.fields)).tobytes()
             assert near.saved().to_bytes() == far.saved().to_bytes()
         words = [await choose_words(backend, TRAIN, TEST) for backend in (here, there)]
