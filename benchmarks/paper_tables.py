@@ -36,7 +36,10 @@ def main() -> None:
     if not parser.parse_args().write:
         print(tables())
         return
-    before, _, rest = README.read_text("utf-8").partition(BEGIN)
+    readme = README.read_text("utf-8")
+    if readme.count(BEGIN) != 1 or readme.count(END) != 1:
+        parser.error(f"{README} has no place for them: put {BEGIN.strip()} and {END.strip()} there, once each")
+    before, _, rest = readme.partition(BEGIN)
     README.write_text(f"{before}{BEGIN}\n{tables()}\n{END}{rest.partition(END)[2]}", "utf-8")
 
 

@@ -219,7 +219,7 @@ async def test_a_sweep_shows_the_effect_of_one_setting(tmp_path: Path) -> None:
 
 
 async def test_sweeps_are_found_in_the_results_alone(tmp_path: Path) -> None:
-    """As they came to, by what was measured: also a value that is the preset's own and was part of no sweep."""
+    """As they came to, and with what was measured of the preset's own value on the same tasks with the same seeds."""
     sweep = sweep_of("d", SMALL, [10, 20])
     await measured(tmp_path, mock(), [SEARCH, *sweep.configurations])
     await measured(tmp_path, mock(), sweep_of("loss", SMALL, ["hinge"]).configurations, seeds=[1])
@@ -228,8 +228,60 @@ async def test_sweeps_are_found_in_the_results_alone(tmp_path: Path) -> None:
     by_d, by_loss = BenchReport.of(found).sweeps
     assert by_d == asked
     assert (by_loss.name, by_loss.values) == ("loss", ("ce", "hinge"))
-    assert [[len(score.seeds) for score in scores.values()] for scores in by_loss.scores] == [[2], [1]]
-    assert "(1 of 2 seeds)" in BenchReport.of(found).markdown()
+    assert [[len(score.seeds) for score in scores.values()] for scores in by_loss.scores] == [[1], [1]]
+
+
+def test_a_presets_own_value_is_the_preset_wherever_it_is_measured() -> None:
+    """So that it is in every table, measured for a sweep or not."""
+    own, other = sweep_of("d", SMALL, [SMALL.d, 10]).configurations
+    assert (own.name, own.swept) == (SEARCH.name, None)
+    assert (other.name, other.swept) == ("black-box:small[d=10]", ("d", "black-box:small"))
+
+
+def swept(setting: str, value: object, **more: Any) -> dict[str, Any]:
+    """A record of a cell of a sweep of `black-box:paper`."""
+    field = {"d": "d", "projection": "projection"}[setting]
+    settings = {**more.pop("settings", {}), field: value}
+    name = f"black-box:paper[{setting}={value}]"
+    return done_record(name, settings=settings, sweep=[setting, "black-box:paper"], evaluations=8000, **more)
+
+
+def test_words_that_a_sweep_does_not_try_by_itself_come_last() -> None:
+    """Uploaded projections, say."""
+    (sweep,) = BenchReport.of([swept("projection", word, seed=1) for word in ("b1", "normal", "a1")]).sweeps
+    assert sweep.values == ("normal", "a1", "b1")
+
+
+def test_a_name_alone_makes_no_sweep() -> None:
+    """A preset may be called as its author likes."""
+    report = BenchReport.of([done_record("black-box:mine[v=2]", seed=1), done_record("other[d=3]", seed=1)])
+    assert (len(report.sweeps), len(report.accuracy.rows)) == (0, 2)
+
+
+def test_what_is_no_part_of_a_sweep_is_not_shown_in_it() -> None:
+    """The plain search with more seeds and on more tasks."""
+    plain = [done_record("black-box:paper", task=task, seed=seed, evaluations=8000) for task in ("sst2", "mrpc")
+             for seed in (1, 2)]  # fmt: skip
+    (sweep,) = BenchReport.of([*plain, swept("d", 50, seed=1)]).sweeps
+    assert (sweep.values, sweep.tasks) == ((50, 500), ("sst2",))
+    assert [[score.seeds for score in scores.values()] for scores in sweep.scores] == [[(1,)], [(1,)]]
+
+
+def test_each_model_has_a_sweep_of_its_own() -> None:
+    """And so have presets of one name with other settings; every one has its table and its picture."""
+    others: list[dict[str, Any]] = [{"model": {"name": "large"}}, {"settings": {"sigma0": 2.0}}]
+    report = BenchReport.of([swept("d", 50, seed=1), *(swept("d", 50, seed=1, note=str(o), **o) for o in others)])
+    assert [sweep.models for sweep in report.sweeps] == [("roberta-tiny",), ("large",), ("roberta-tiny",)]
+    assert report.markdown().count("**Effect of the dimensions of the search, d") == 3
+    assert 3 == len([name for name in report._with_extras() if name.endswith(".png")])
+
+
+def test_tables_over_several_models_say_so() -> None:
+    """Which tasks were measured on which."""
+    large = done_record(task="rte", model={"name": "large"})
+    assert (
+        "measured on 2 models: sst2 on roberta-tiny; rte on large" in BenchReport.of([done_record(), large]).markdown()
+    )
 
 
 def test_a_page_names_the_model_of_what_it_has() -> None:

@@ -107,11 +107,14 @@ def test_a_dry_run_lists_what_there_is_to_do(folder: Path, capsys: pytest.Captur
 
 
 def test_a_dry_run_tells_what_cannot_be_measured(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Beside what can be; it ends as the run itself would."""
-    assert bench("--dry-run", "--methods", "manual,black-box:sep-tpa@2", "--seeds", "1", tasks="sst2") == 2
+    """Too few evaluations, or no weights to train, beside what can be; it ends as the run itself would."""
+    methods = ("--methods", "manual,model-tuning,black-box:sep-tpa@2", "--seeds", "1")
+    assert bench("--dry-run", *methods, tasks="sst2") == 2
     printed = capsys.readouterr()
-    assert printed.out.splitlines()[:2] == ["sst2, manual", "sst2, black-box:sep-tpa@2, seed 1"]
-    assert "sst2, black-box:sep-tpa@2, seed 1: cannot be measured: " in printed.err
+    labels = ["sst2, manual", "sst2, model-tuning, seed 1", "sst2, black-box:sep-tpa@2, seed 1"]
+    assert printed.out.splitlines()[:3] == labels
+    for label in labels[1:]:
+        assert f"{label}: cannot be measured: " in printed.err
 
 
 def test_a_dry_run_leaves_everything_as_it_is(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,6 +150,8 @@ def test_a_sweep_is_measured_and_printed(folder: Path, capsys: pytest.CaptureFix
         (["--methods", "majority"], "a configuration is one of manual, "),
         (["--seeds", "1,x"], "--seeds are numbers with commas between them, not '1,x'"),
         (["--seeds", "1,1"], "--seeds has one of them twice"),
+        (["--seeds", ""], "--seeds are numbers with commas between them, not ''"),
+        (["--tasks", ""], "no task ''"),
         (["--tasks", "imdb"], "no task 'imdb'"),
         (["--shots", "20"], "20 shots take 40 examples of each class"),
         (["--values", "1"], "--values are of a setting: say which by --sweep"),
@@ -281,6 +286,8 @@ def test_a_slice_of_deployment_ends_between_rows(
         (["--sweep", "d"], "so leave out --sweep"),
         (["--tasks", "sst2"], "so leave out --tasks"),
         (["--deployment", "sst2"], "--deployment takes TASK:TOKENS"),
+        (["--deployment", "sst2:0"], "--deployment takes TASK:TOKENS"),
+        (["--deployment", "sst2:9,SST-2:8"], "takes one length of a task at a time"),
         (["--model", "http://127.0.0.1:8000"], "starts servers of its own, so --model is the name or the folder"),
         (["--minutes", "nan"], "--minutes is how long this slice may take, 0 or more, not nan"),
     ],

@@ -307,6 +307,22 @@ async def test_journals_let_a_program_go_on(tmp_path: Path) -> None:
     assert (attempts[0] > 0, attempts[1]) == (True, 0)
 
 
+async def test_no_member_is_dropped_to_calibrate_the_others_when_it_goes_on(tmp_path: Path) -> None:
+    """What all calibrations take has to be free again, since no journal has them; nothing is sent where it is not."""
+
+    def ensemble(backend: MockBackend, calls: int) -> PromptEnsemble:
+        budget = Budget(calls=calls)
+        return PromptEnsemble(
+            backend, budget=budget, preset=SMALL, members=3, calibration="prior", journals=tmp_path / "runs"
+        )
+
+    assert 3 == len((await ensemble(mock(), 9).fit(TRAIN)).members)
+    later = mock()
+    with pytest.raises(BudgetTooSmall, match="what calibration takes"):
+        await ensemble(later, 1).fit(TRAIN)
+    assert 0 == later.book.attempts
+
+
 async def test_each_member_is_calibrated_by_itself() -> None:
     """From what was set aside: the search leaves enough."""
     backend, budget = mock(), Budget(calls=24)
@@ -328,6 +344,7 @@ async def test_each_member_is_calibrated_by_itself() -> None:
         ({"calibration": "more"}, ValueError, "'prior', 'contextual' or None, not 'more'"),
         ({"preset": "none"}, ValueError, "preset is one of"),
         ({"budget": 5}, TypeError, "budget is a Budget"),
+        ({"journals": 5}, TypeError, "journals is the path of a folder"),
     ],
 )
 def test_options_are_checked_when_they_are_given(

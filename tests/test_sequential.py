@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from lmaas_sdk import (
     Backend,
     Budget,
     BudgetTooSmall,
+    JournalError,
     JournalMismatch,
     PaymentRequired,
     Price,
@@ -191,8 +193,8 @@ async def test_it_goes_on_in_a_ledger_file(tmp_path: Path) -> None:
 class GivesUp(MockBackend):
     """Does not answer any more after some calls."""
 
-    def __init__(self, calls: int, error: Exception) -> None:
-        super().__init__()
+    def __init__(self, calls: int, error: Exception, **options: Any) -> None:
+        super().__init__(**options)
         self._left, self._error = calls, error
 
     async def score(self, query: ScoreQuery, *, key: str) -> ScoreReply:
@@ -255,6 +257,32 @@ async def test_journals_of_another_number_of_rounds_are_refused(tmp_path: Path) 
     (tmp_path / "older").mkdir()
     (tmp_path / "old.journal").rename(tmp_path / "older" / "round-1.journal")
     assert 3 == len((await fitted(mock(), rounds=3, journals=tmp_path / "older")).rounds)
+
+
+@pytest.mark.parametrize("other", [{"seed": 4}, {"preset": replace(SMALL, sigma0=0.5)}])
+async def test_journals_of_another_seed_or_preset_are_refused(other: SearchOptions, tmp_path: Path) -> None:
+    """Rather than gone on with as if they were what was asked for."""
+    await fitted(mock(), 16, rounds=2, journals=tmp_path)
+    given: SearchOptions = {"preset": SMALL, "seed": 3, **other}
+    with pytest.raises(JournalMismatch, match=f"has {next(iter(other))} = "):
+        await METHOD(mock(), budget=Budget(evaluations=16), rounds=2, journals=tmp_path, **given).fit(TRAIN, DEV)
+
+
+async def test_a_file_is_no_folder_of_journals(tmp_path: Path) -> None:
+    """The message says so."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(JournalError, match="cannot be made"):
+        await fitted(mock(), 16, rounds=2, journals=tmp_path / "file")
+
+
+async def test_what_a_round_spent_that_came_to_nothing_is_told() -> None:
+    """Half of its first generation was answered."""
+    budget = Budget(evaluations=16)
+    backend, retry = GivesUp(3, PaymentRequired("no more"), max_candidates=4), RetryPolicy(attempts=1)
+    predictor = await METHOD(backend, budget=budget, rounds=2, preset=SMALL, retry=retry).fit(TRAIN)
+    assert 1 == len(predictor.rounds)
+    assert budget.posted == predictor.spend.total
+    assert predictor.rounds[0].spent.evaluations < predictor.spend.total.evaluations
 
 
 async def test_its_predictor_loads_anywhere(tmp_path: Path) -> None:

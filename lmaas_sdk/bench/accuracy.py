@@ -159,7 +159,7 @@ def accuracy_of(cells: Sequence[CellResult], *, wanted: Mapping[tuple[str, str],
     there = {str(name) for name in found}
     rows += [AccuracyRow(name, str(name), {}) for name in _absent(plan, there)]
     metrics = {task: TASKS[task].metric for task in tasks if task in TASKS} | {cell.task: cell.metric for cell in kept}
-    return AccuracyTable(tasks, metrics, tuple(sorted(rows, key=_place)), (*notes, *_engines(kept)))
+    return AccuracyTable(tasks, metrics, tuple(sorted(rows, key=_place)), (*notes, *_models(kept), *_engines(kept)))
 
 
 def of_one_setting(cells: Sequence[CellResult]) -> tuple[list[CellResult], list[str]]:
@@ -224,6 +224,14 @@ def _place(row: AccuracyRow) -> tuple[int, str, int, str]:
     name = row.name.configuration
     place = names.index(name) if name in names else len(names)
     return place, name, -1 if row.is_merged else row.name.evaluations or 0, row.name.settings
+
+
+def _models(cells: Sequence[CellResult]) -> list[str]:
+    by_model: dict[str, dict[str, None]] = {}
+    for cell in cells:
+        by_model.setdefault(cell.model, {})[cell.task] = None
+    told = "; ".join(f"{', '.join(tasks)} on {model}" for model, tasks in by_model.items())
+    return [f"measured on {len(by_model)} models: {told}"] if len(by_model) > 1 else []
 
 
 def _engines(cells: Sequence[CellResult]) -> list[str]:

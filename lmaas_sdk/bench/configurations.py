@@ -82,6 +82,8 @@ class Configuration:
         needs_weights: Whether it trains the model itself, which has to be in this process.
         is_seeded: Whether seed and training data matter to it; one cell a task is all that others have.
         evaluations: Those of its search, in the place of what all are given.
+        swept: The setting that it has another value of than the rest of a sweep, and what that is of; None: it is of
+            no sweep.
     """
 
     name: str
@@ -93,6 +95,7 @@ class Configuration:
     needs_weights: bool = False
     is_seeded: bool = True
     evaluations: int | None = None
+    swept: tuple[str, str] | None = None
 
 
 def _manual(setup: Setup) -> Method:

@@ -9,7 +9,7 @@ from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.backend import Backend
 from lmaas_sdk.bench.cells import Cell
 from lmaas_sdk.bench.configurations import Setup
-from lmaas_sdk.errors import BudgetTooSmall
+from lmaas_sdk.errors import BudgetTooSmall, Unsupported
 from lmaas_sdk.methods import BlackBoxTuning, DeepBlackBoxTuning
 
 __all__ = ["Expected", "expected_of"]
@@ -23,13 +23,14 @@ class Expected:
         tokens: Of their searches and of the test rows of these, expected.
         cost_usd: Likewise; None: the model has no price.
         unknown: Cells for which nothing can be told beforehand.
-        refused: Cells whose evaluations do not pay for one generation, and what is said of each.
+        refused: Cells that cannot be measured as asked, and what is said of each: the evaluations do not pay for one
+            generation, or the backend lacks what the method needs.
     """
 
     tokens: float
     cost_usd: float | None
     unknown: int
-    refused: Mapping[Cell, BudgetTooSmall]
+    refused: Mapping[Cell, BudgetTooSmall | Unsupported]
 
 
 async def expected_of(cells: Sequence[Cell], backend: Backend) -> Expected:
@@ -39,15 +40,16 @@ async def expected_of(cells: Sequence[Cell], backend: Backend) -> Expected:
         TaskError: The data cannot be used.
     """
     tokens, cost, unknown = 0.0, 0.0, 0
-    refused: dict[Cell, BudgetTooSmall] = {}
+    refused: dict[Cell, BudgetTooSmall | Unsupported] = {}
     for cell in cells:
-        method = cell.configuration.make(Setup(backend, Budget(evaluations=cell.evaluations, warn_at=()), cell.seed))
-        if not isinstance(method, BlackBoxTuning | DeepBlackBoxTuning):
-            unknown += 1
-            continue
+        setup = Setup(backend, Budget(evaluations=cell.evaluations, warn_at=()), cell.seed)
         try:
+            method = cell.configuration.make(setup)
+            if not isinstance(method, BlackBoxTuning | DeepBlackBoxTuning):
+                unknown += 1
+                continue
             found = await method.tuner.estimate(cell.train, cell.dev, test=cell.test)
-        except BudgetTooSmall as error:
+        except (BudgetTooSmall, Unsupported) as error:
             refused[cell] = error
             continue
         tokens += found.tokens.expected

@@ -63,6 +63,7 @@ def cell_fields(cell: Cell) -> dict[str, Any]:
     return {
         "key": cell.key,
         "configuration": configuration.name,
+        **({} if configuration.swept is None else {"sweep": list(configuration.swept)}),
         "title": configuration.title,
         "method": configuration.method,
         "settings": dict(cell.settings),

@@ -14,7 +14,7 @@ from lmaas_sdk.bench.accuracy import AccuracyTable, accuracy_of, of_one_setting
 from lmaas_sdk.bench.comparisons import Comparisons, comparisons_of
 from lmaas_sdk.bench.curves import dev_panels
 from lmaas_sdk.bench.results import DEPLOYMENT, CellResult, done_cells
-from lmaas_sdk.bench.sweep_results import SweepResult, is_of_a_sweep, sweeps_in
+from lmaas_sdk.bench.sweep_results import SweepResult, sweeps_in
 from lmaas_sdk.bench.tables import accuracy_table, chance_table, comparison_tables, deployment_tables, spent_table
 from lmaas_sdk.errors import MissingExtra
 from lmaas_sdk.reporting.markdown import markdown_table
@@ -68,7 +68,7 @@ class BenchReport:
         """
         records = list(records)
         every = done_cells(records)
-        done = [cell for cell in every if not is_of_a_sweep(str(cell.record["configuration"]))]
+        done = [cell for cell in every if cell.swept is None]
         comparable, _ = of_one_setting(done)
         deployment = {one["key"]: one["row"] for one in records if one.get("kind") == DEPLOYMENT}
         return cls(
@@ -89,21 +89,22 @@ class BenchReport:
 
     def tables(self) -> list[Table]:
         """All tables, those that there is something for."""
-        return [table for tables in self._groups().values() for table in tables]
+        return [table for section in self._groups() for table in section.tables]
 
-    def _groups(self) -> dict[str, list[Table]]:
-        """The tables under the headings of the page."""
+    def _groups(self) -> list[Section]:
+        """The tables under the headings of the page; of sweeps, their pictures too."""
         accuracy, compared = list[Table](), comparison_tables(self.comparisons)
         if self.accuracy.rows:
             accuracy = [accuracy_table(self.accuracy, with_paper=self.with_paper), spent_table(self.accuracy)]
         if self.comparisons.above_chance:
             compared.insert(0, chance_table(self.comparisons))
-        return {
-            **{sweep.figure().title: sweep.tables() for sweep in self.sweeps},
+        groups = {
             "Methods and tasks": accuracy,
             "Comparisons": compared,
             "Deployment": deployment_tables(self.deployment, with_paper=self.with_paper),
         }
+        swept = [replace(_pictures(sweep.figure()), tables=tuple(sweep.tables())) for sweep in self.sweeps]
+        return [*swept, *(Section(title, tables=tuple(tables)) for title, tables in groups.items() if tables)]
 
     def markdown(self) -> str:
         """What was measured, the tables, and notes below them."""
@@ -134,12 +135,7 @@ class BenchReport:
         return page_of("Methods beside one another", (self._subject(),), self._sections(), made_by="bench")
 
     def _sections(self) -> list[Section]:
-        pictured = {sweep.figure().title: _pictures(sweep.figure()) for sweep in self.sweeps}
-        sections = [
-            replace(pictured.get(title, Section(title)), tables=tuple(tables))
-            for title, tables in self._groups().items()
-            if tables
-        ]
+        sections = self._groups()
         panels, legend = dev_panels(self.cells)
         if panels:
             title = "Dev metric, the best so far, on average over seeds"
@@ -149,7 +145,7 @@ class BenchReport:
 
     def _notes(self) -> tuple[str, ...]:
         shared = ("Figures as published are of RoBERTa-large, another model.",) if self.with_paper else ()
-        return (*self.accuracy.notes, *shared)
+        return (*self.accuracy.notes, *(note for sweep in self.sweeps for note in sweep.notes), *shared)
 
     def write(self, folder: str | Path, stem: str = "bench") -> list[Path]:
         """Writes `bench.md`, `bench.json`, and with the extras `report` and `plot` `bench.html` and pictures.
@@ -181,10 +177,11 @@ class BenchReport:
         found: dict[str, bytes] = {}
         with contextlib.suppress(MissingExtra):
             found[".html"] = self.html()
-        for figure in (sweep.figure() for sweep in self.sweeps):
+        for number, figure in enumerate(sweep.figure() for sweep in self.sweeps):
             if any(panel.curves for panel in figure.panels):
+                ending = f"-{figure.key}.png"
                 with contextlib.suppress(MissingExtra):
-                    found[f"-{figure.key}.png"] = draw_png(figure)
+                    found[ending if ending not in found else f"-{figure.key}-{number + 1}.png"] = draw_png(figure)
         return found
 
 

@@ -63,6 +63,12 @@ class CellResult:
         return str(self.record["task"])
 
     @property
+    def swept(self) -> tuple[str, str] | None:
+        """The setting that a sweep varies by it, and of what; None: it is of no sweep."""
+        found: list[str] | None = self.record.get("sweep")
+        return None if found is None else (found[0], found[1])
+
+    @property
     def model(self) -> str:
         """Its name."""
         return str(self.record["model"]["name"])

@@ -16,15 +16,9 @@ from lmaas_sdk.reporting.report_figures import Curve, Figure, Look, Panel
 from lmaas_sdk.reporting.report_tables import Column, Table
 from lmaas_sdk.tuning.presets import Preset
 
-__all__ = ["SweepResult", "is_of_a_sweep", "sweeps_in"]
+__all__ = ["SweepResult", "sweeps_in"]
 
-_SWEPT = re.compile(r"(?P<base>.+)\[(?P<setting>\w+)=.*\]")
 _USUAL = {setting.name: setting.default for setting in fields(Preset)}
-
-
-def is_of_a_sweep(configuration: str) -> bool:
-    """Whether a configuration of this name is one of a sweep, which has a table of its own."""
-    return _SWEPT.fullmatch(configuration) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +33,7 @@ class SweepResult:
         metrics: By task.
         scores: By task, for each value; what is missing is not in it.
         models: On which it was measured.
+        notes: What was left out.
     """
 
     name: str
@@ -48,6 +43,7 @@ class SweepResult:
     metrics: Mapping[str, str]
     scores: tuple[Mapping[str, Score], ...]
     models: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -106,25 +102,28 @@ class SweepResult:
 
 
 def sweeps_in(done: Iterable[CellResult]) -> list[SweepResult]:
-    """All sweeps that were measured.
+    """All sweeps that were measured, each on one model.
 
-    A value that is the preset's own may have been measured as no part of a sweep, and counts all the same.
+    A value that is the preset's own is measured as no part of a sweep; what there is of it on the same tasks with the
+    same seeds counts.
 
     Args:
         done: All that is done.
     """
     done = list(done)
-    found: dict[tuple[Any, ...], tuple[str, str]] = {}
+    found: dict[tuple[Any, ...], list[CellResult]] = {}
     for cell in done:
-        if swept := _SWEPT.fullmatch(str(cell.record["configuration"])):
-            found.setdefault(_apart_from(swept["setting"], cell), (swept["setting"], _named(swept["base"], cell)))
-    return [
-        _result_of(name, base, [cell for cell in done if _apart_from(name, cell) == rest])
-        for rest, (name, base) in found.items()
-    ]
+        if cell.swept is not None:
+            found.setdefault(_apart_from(cell.swept[0], cell), []).append(cell)
+    results = []
+    for rest, swept in found.items():
+        (name, base), places = swept[0].swept or ("", ""), {(cell.task, cell.seed) for cell in swept}
+        alike = [cell for cell in done if (cell.task, cell.seed) in places and _apart_from(name, cell) == rest]
+        results.append(_result_of(name, _with_budget(base, swept[0]), alike))
+    return results
 
 
-def _named(base: str, cell: CellResult) -> str:
+def _with_budget(base: str, cell: CellResult) -> str:
     limit = cell.record["evaluations_limit"]
     return base if limit is None else f"{base}@{limit}"
 
@@ -133,17 +132,16 @@ def _apart_from(name: str, cell: CellResult) -> tuple[Any, ...]:
     """What the cells of a sweep have in common."""
     record = cell.record
     rest = {setting: value for setting, value in record["settings"].items() if setting != SETTINGS[name].field}
-    return name, record["method"], digest(rest), record["evaluations_limit"]
+    return name, record["method"], digest([rest, record["model"]]), record["evaluations_limit"]
 
 
 def _result_of(name: str, base: str, cells: Sequence[CellResult]) -> SweepResult:
-    cells, _ = of_one_setting(cells)
+    cells, notes = of_one_setting(cells)
     setting, by_place = SETTINGS[name], dict[Any, dict[str, list[CellResult]]]()
     for cell in cells:
         value = cell.record["settings"].get(setting.field, _USUAL[setting.field])
         by_place.setdefault(value, {}).setdefault(cell.task, []).append(cell)
-    order = None if setting.is_number else setting.values.index
-    values = sorted(by_place, key=order)
+    values = sorted(by_place, key=None if setting.is_number else setting.place)
     tasks = ordered_tasks(cell.task for cell in cells)
     wanted = {task: max(len(found.get(task, [])) for found in by_place.values()) for task in tasks}
     return SweepResult(
@@ -154,6 +152,7 @@ def _result_of(name: str, base: str, cells: Sequence[CellResult]) -> SweepResult
         {cell.task: cell.metric for cell in cells},
         tuple({task: score_of(some, wanted[task]) for task, some in by_place[value].items()} for value in values),
         tuple(dict.fromkeys(cell.model for cell in cells)),
+        tuple(f"{name} of {base}: {note}" for note in notes),
     )
 
 

@@ -30,6 +30,10 @@ class Setting:
     def is_number(self) -> bool:
         return self.read is int
 
+    def place(self, value: Any) -> tuple[int, str]:
+        """Where a word stands: as in `values`, and any other behind these."""
+        return self.values.index(value) if value in self.values else len(self.values), str(value)
+
 
 SETTINGS: Mapping[str, Setting] = MappingProxyType(
     {

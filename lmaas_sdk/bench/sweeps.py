@@ -78,13 +78,19 @@ def sweep_of(name: str, preset: Preset, values: Sequence[Any] | None = None) -> 
     tried = tuple(setting.values if values is None else values)
     if len(set(tried)) < len(tried) or not tried:
         raise ValueError(f"a sweep tries values, each once, not {list(tried)!r:.120}")
-    base = f"black-box:{preset.name}"
+    base = black_box(preset)
     configurations = tuple(
-        black_box(
-            replace(preset, **{setting.field: value}),
-            name=f"{base}[{name}={value}]",
-            title=f"Black-Box Tuning ({preset.name}, {name} = {value})",
-        )
-        for value in tried
+        base if getattr(preset, setting.field) == value else _varied(preset, name, value) for value in tried
     )
-    return Sweep(name, base, tried, configurations)
+    return Sweep(name, base.name, tried, configurations)
+
+
+def _varied(preset: Preset, name: str, value: Any) -> Configuration:
+    """The configuration with another value; one with the preset's own is that of the preset, in every table."""
+    base = f"black-box:{preset.name}"
+    configuration = black_box(
+        replace(preset, **{SETTINGS[name].field: value}),
+        name=f"{base}[{name}={value}]",
+        title=f"Black-Box Tuning ({preset.name}, {name} = {value})",
+    )
+    return replace(configuration, swept=(name, base))

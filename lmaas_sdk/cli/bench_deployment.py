@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
+from lmaas_sdk.backend import ModelCard
 from lmaas_sdk.bench.configurations import get_configuration
 from lmaas_sdk.bench.deployment import DeploymentRow, measure_deployment
 from lmaas_sdk.bench.results import DEPLOYMENT
@@ -65,7 +66,9 @@ def run_deployment(args: argparse.Namespace) -> int:
         ValueError: An option cannot be used, or not with this table.
     """
     _check(args)
-    planned, seconds = _planned(args), seconds_of(args)
+    seconds = seconds_of(args)
+    card = asyncio.run(_card(args.model))
+    planned = _planned(args, card)
     if args.dry_run:
         _list(_missing(planned, recorded(args.out)), as_json=args.json)
         return DONE
@@ -74,7 +77,7 @@ def run_deployment(args: argparse.Namespace) -> int:
         for alike in dict.fromkeys((row.task, row.seed) for row in planned):
             rows = [row for row in _missing(planned, results.records) if (row.task, row.seed) == alike]
             if rows and monotonic() < end_s:
-                asyncio.run(_measured(args, results, rows, is_over=lambda: monotonic() >= end_s))
+                asyncio.run(_measured(args, card, results, rows, is_over=lambda: monotonic() >= end_s))
         left = _missing(planned, results.records)
     print(f"{len(planned) - len(left)} of {len(planned)} rows are measured, in {args.out}", file=sys.stderr)
     return BUDGET_ENDED if left else DONE
@@ -95,10 +98,15 @@ def _check(args: argparse.Namespace) -> None:
         )
 
 
-def _planned(args: argparse.Namespace) -> list[_Planned]:
+async def _card(model: str) -> ModelCard:
+    async with load_backend(model) as backend:
+        return backend.card
+
+
+def _planned(args: argparse.Namespace, card: ModelCard) -> list[_Planned]:
     names = [_with_budget(name, args.evaluations) for name in names_of(args)]
     return [
-        _Planned(name, task, length, seed, _key(args, name, task, length=length, seed=seed))
+        _Planned(name, task, length, seed, _key(args, card, name, task, length=length, seed=seed))
         for task, length in lengths_of(args.deployment).items()
         for seed in seeds_of(args, _SEED)
         for name in names
@@ -119,12 +127,16 @@ def _list(missing: Sequence[_Planned], *, as_json: bool) -> None:
 
 
 async def _measured(
-    args: argparse.Namespace, results: ResultsFile, rows: Sequence[_Planned], *, is_over: Callable[[], bool]
+    args: argparse.Namespace,
+    card: ModelCard,
+    results: ResultsFile,
+    rows: Sequence[_Planned],
+    *,
+    is_over: Callable[[], bool],
 ) -> None:
     """Measures rows of one task and seed, until it is over."""
     keys, first = {row.configuration: row.key for row in rows}, rows[0]
-    async with load_backend(args.model) as backend:
-        environment = await asyncio.to_thread(environment_of, backend.card, jobs=1)
+    environment = await asyncio.to_thread(environment_of, card, jobs=1)
 
     def keep(row: DeploymentRow) -> None:
         record: dict[str, Any] = {"kind": DEPLOYMENT, "status": "done", "key": keys[row.configuration]}
@@ -153,11 +165,12 @@ def _with_budget(name: str, evaluations: int) -> str:
     return name if is_settled else f"{name}@{evaluations}"
 
 
-def _key(args: argparse.Namespace, name: str, task: str, *, length: int, seed: int) -> str:
+def _key(args: argparse.Namespace, card: ModelCard, name: str, task: str, *, length: int, seed: int) -> str:
     return digest(
         {
             "format": "lmaas-bench-deployment/1",
             "configuration": name,
+            "settings": dict(get_configuration(name).settings(card)),
             "task": task,
             "max_length": length,
             "seed": seed,

@@ -125,7 +125,8 @@ def plan_of(args: argparse.Namespace) -> Plan:
     sweep = _sweep(args)
     configurations = tuple(map(get_configuration, names_of(args))) if sweep is None else sweep.configurations
     seeds, read = seeds_of(args), reader_of(args)
-    tasks = tuple(dict.fromkeys(get_task(name).name for name in (args.tasks or ",".join(PAPER_TASKS)).split(",")))
+    names = PAPER_TASKS if args.tasks is None else args.tasks.split(",")
+    tasks = tuple(dict.fromkeys(get_task(name).name for name in names))
     data = tuple(read_task(read, get_task(name), shots=args.shots, test_rows=args.test_rows) for name in tasks)
     return Plan(configurations, data, seeds, sweep)
 
@@ -154,7 +155,7 @@ def seeds_of(args: argparse.Namespace, default: str = _SEEDS) -> tuple[int, ...]
     Raises:
         ValueError: One is none, or there twice.
     """
-    given = args.seeds or default
+    given = default if args.seeds is None else args.seeds
     try:
         numbers = tuple(int(number) for number in given.split(","))
     except ValueError as error:
@@ -194,9 +195,12 @@ def lengths_of(given: str) -> dict[str, int]:
         UnknownTask: There is no such task.
     """
     pairs = [one.partition(":") for one in given.split(",")]
-    if not all(length.isdigit() for _, _, length in pairs):
+    if not all(length.isdecimal() and int(length) for _, _, length in pairs):
         raise ValueError(f"--deployment takes TASK:TOKENS with commas between them, not {given!r:.80}")
-    return {get_task(name).name: int(length) for name, _, length in pairs}
+    lengths = {get_task(name).name: int(length) for name, _, length in pairs}
+    if len(lengths) < len(pairs):
+        raise ValueError(f"--deployment takes one length of a task at a time, not {given!r:.80}")
+    return lengths
 
 
 def _sweep(args: argparse.Namespace) -> Sweep | None:

@@ -28,6 +28,7 @@ from lmaas_sdk.traffic.cache import ReplyCache
 from lmaas_sdk.traffic.retry import RetryPolicy
 from lmaas_sdk.tuning.group import TunerGroup
 from lmaas_sdk.tuning.group_result import GroupResult
+from lmaas_sdk.tuning.options import check_kinds
 from lmaas_sdk.tuning.plan import DEFAULT_EVALUATIONS, RunCosts, plan_run
 from lmaas_sdk.tuning.preparation import costs_beforehand, effective_budget
 from lmaas_sdk.tuning.presets import DEFAULT_PRESET, Preset, get_preset
@@ -77,6 +78,7 @@ class PromptEnsemble:
         quotas: str | Limits | Mapping[str, Limits] | None = None,
         cache: ReplyCache | bool = True,
     ) -> None:
+        check_kinds(journals=journals)
         self._connection = Connection(backend, budget, retry, quotas, cache)
         self.members = whole_number("members", members, at_least=1)
         self.best = whole_number("best", best, at_least=1)
@@ -92,7 +94,8 @@ class PromptEnsemble:
             train, dev: Examples to tune on, and to choose by.
 
         Raises:
-            BudgetTooSmall: The budget cannot pay for one generation of one member; nothing was sent.
+            BudgetTooSmall: The budget cannot pay for one generation of one member, or not for calibrating all those
+                that go on; nothing was sent.
             TaskError: The data are unusable, or a template asks of other fields; nothing was sent.
             ValueError: The best of each run are wanted, and there is no dev set.
             JournalMismatch: The journals are of another number of members.
@@ -111,7 +114,7 @@ class PromptEnsemble:
             try:
                 return await self._fitted(task, data, budget, costs if planned is None else None)
             except BudgetTooSmall:
-                if len(data) == 1:
+                if planned is not None or len(data) == 1:  # those that were begun are all of its members
                     raise
                 data = data[:-1]
 

@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, TypedDict, Unpack
 
+from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.budget import Budget
+from lmaas_sdk.accounting.spend import Spend
 from lmaas_sdk.backend import Backend
 from lmaas_sdk.client import Client
 from lmaas_sdk.errors import BackendError, BudgetExceeded, PaymentRequired, QuotaExceeded
@@ -23,14 +25,14 @@ from lmaas_sdk.methods.parts import Parts, most_parts, noted_parts, recorded_par
 from lmaas_sdk.seeding import raw_words, whole_number
 from lmaas_sdk.tasks import Dataset
 from lmaas_sdk.tuning.events import Listener
-from lmaas_sdk.tuning.group_journals import holds_run
+from lmaas_sdk.tuning.group_journals import Journals, holds_run
 from lmaas_sdk.tuning.options import check_kinds
 from lmaas_sdk.tuning.plan import plan_run
 from lmaas_sdk.tuning.predictor import Predictor
 from lmaas_sdk.tuning.preparation import costs_beforehand, effective_budget
 from lmaas_sdk.tuning.presets import DEFAULT_PRESET, get_preset
 from lmaas_sdk.tuning.result import TuningResult
-from lmaas_sdk.tuning.resumption import Recorded
+from lmaas_sdk.tuning.resumption import Recorded, check_same_settings
 from lmaas_sdk.tuning.scheduling import Scheduling
 from lmaas_sdk.tuning.selection import DevRule, dev_rank
 from lmaas_sdk.tuning.start import Base
@@ -109,11 +111,11 @@ class SequentialRandomEmbeddings:
 
         Raises:
             BudgetTooSmall: The budget cannot pay for one generation; nothing was sent.
-            JournalMismatch: The journals are of another number of rounds.
+            JournalMismatch: The journals are of another number of rounds, or of another seed or preset.
             LmaasError: As of `Tuner.fit`, from the first round. Once a round is done, a budget, quota or backend that
                 ends before a generation of the next is no error: it ends the rounds, with a warning in the log.
         """
-        results: list[TuningResult] = []
+        results, lost = list[TuningResult](), Amounts()
         parts = await self._parts(train, dev)
         for number in range(parts.count):
             base = _best(results, self._rule).prompt if results else self._options.get("base")
@@ -124,10 +126,11 @@ class SequentialRandomEmbeddings:
                 if not results:
                     raise
                 _log_end(number, end)
+                lost = Amounts() if tuner.budget is None else tuner.budget.posted
                 break
             if results[-1].stopped in _CUT_SHORT:
                 break
-        return self._predictor(results)
+        return self._predictor(results, lost)
 
     async def _parts(self, train: Dataset, dev: Dataset | None) -> Parts:
         """Into how many parts the budget goes; as many as at first, where there are journals of that.
@@ -168,12 +171,22 @@ class SequentialRandomEmbeddings:
         name, path = f"round-{number + 1}", self._path(number)
         if path is None:
             return Tuner(self._backend, budget=parts.budget.child(name, parts.part(number), unique=True), **options)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        Journals(path.parent).make_folder()
         if holds_run(path):
-            return self._resumed(path, parts.budget.child(name, Recorded(path).limits()), base)
+            recorded = Recorded(path)
+            self._check_same(recorded, Tuner(self._backend, **options))
+            return self._resumed(path, parts.budget.child(name, recorded.limits()), base)
         noted = noted_parts(self.name, self.rounds, parts.count)
         options["options"] = {**(options.get("options") or {}), **noted}
         return Tuner(self._backend, budget=parts.budget.child(name, parts.part(number)), journal=path, **options)
+
+    def _check_same(self, recorded: Recorded, now: Tuner) -> None:
+        """Refuses a journal that was begun with other settings than those given."""
+        card = self._backend.card
+        check_same_settings(
+            {"seed": recorded.seed, "preset": recorded.preset.sized(card).to_dict()},
+            {"seed": now.seed, "preset": now.preset.sized(card).to_dict()},
+        )
 
     def _resumed(self, path: Path, budget: Budget, base: Base | None) -> Tuner:
         """The round of a journal. Its part is what it was at first, whatever of it is spent by now."""
@@ -191,7 +204,7 @@ class SequentialRandomEmbeddings:
             projection=given.get("projection"),
         )
 
-    def _predictor(self, results: Sequence[TuningResult]) -> BlackBoxPredictor:
+    def _predictor(self, results: Sequence[TuningResult], lost: Amounts) -> BlackBoxPredictor:
         best = _best(results, self._rule)
         given = self._options
         client = Client(
@@ -203,6 +216,8 @@ class SequentialRandomEmbeddings:
         )
         for result in results:
             client.spend.add_all(result.spend)
+        if lost != Amounts():
+            client.spend.add_all(Spend({"train": lost}))  # what of it was for dev, nobody tells any more
         return BlackBoxPredictor(Predictor(client, best.prompt.task, best.prompt), best, rounds=tuple(results))
 
 
