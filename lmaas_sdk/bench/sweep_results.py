@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from lmaas_sdk.bench.accuracy import Score, of_one_setting, ordered_tasks, score_of
-from lmaas_sdk.bench.results import CellResult
+from lmaas_sdk.bench.results import CellResult, RowName
 from lmaas_sdk.bench.sweep_settings import SETTINGS
 from lmaas_sdk.bench.tables import score_words, spent_words, task_title
 from lmaas_sdk.canonical import digest
@@ -119,13 +119,9 @@ def sweeps_in(done: Iterable[CellResult]) -> list[SweepResult]:
     for rest, swept in found.items():
         (name, base), places = swept[0].swept or ("", ""), {(cell.task, cell.seed) for cell in swept}
         alike = [cell for cell in done if (cell.task, cell.seed) in places and _apart_from(name, cell) == rest]
-        results.append(_result_of(name, _with_budget(base, swept[0]), alike))
+        row = RowName(base, swept[0].record["evaluations_limit"], "")
+        results.append(_result_of(name, str(row), alike))
     return results
-
-
-def _with_budget(base: str, cell: CellResult) -> str:
-    limit = cell.record["evaluations_limit"]
-    return base if limit is None else f"{base}@{limit}"
 
 
 def _apart_from(name: str, cell: CellResult) -> tuple[Any, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 from lmaas_sdk.bench.accuracy import ordered_tasks, score_of
 from lmaas_sdk.bench.cells import Cell
 from lmaas_sdk.bench.configurations import Configuration, black_box
-from lmaas_sdk.bench.results import CellResult
+from lmaas_sdk.bench.results import CellResult, RowName
 from lmaas_sdk.bench.sweep_results import SweepResult
 from lmaas_sdk.bench.sweep_settings import SETTINGS
 from lmaas_sdk.tuning.presets import Preset
@@ -53,7 +53,7 @@ class Sweep:
             for place in range(len(self.values))
         )
         metrics = {cell.task.name: cell.task.metric for cell in cells}
-        bases = {self.base if cell.evaluations is None else f"{self.base}@{cell.evaluations}": None for cell in cells}
+        bases = {str(RowName(self.base, cell.evaluations, "")): None for cell in cells}
         models = {str(cell.model["name"]): None for cell in cells}
         return SweepResult(
             self.name, ", ".join(bases), self.values, ordered_tasks(metrics), metrics, scores, tuple(models)
