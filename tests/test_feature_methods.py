@@ -121,6 +121,27 @@ async def test_dev_is_left_out_where_its_features_cannot_be_paid(kind: Kind, cap
     assert predictor.saved().to_bytes() == alone.saved().to_bytes()
 
 
+async def test_patience_ends_the_training_by_dev(kind: Kind) -> None:
+    """On labels turned around dev gets worse and worse; what would come after is not seen any more."""
+    options = FEW | {"epochs": 300}
+    wrong = DEV.task.examples([(fields, 1 - label) for fields, label in zip(TRAIN.fields, TRAIN.labels, strict=True)])
+    whole = await kind(mock(), **options).fit(TRAIN, wrong)
+    short = await kind(mock(), patience=2, **options).fit(TRAIN, wrong)
+    assert (whole.stopped, short.stopped) == ("done", "plateau")
+    assert short.epoch <= whole.epoch
+
+
+async def test_patience_without_a_dev_set_is_refused_before_anything_is_sent(kind: Kind) -> None:
+    """It would count nothing."""
+    backend = mock()
+    with pytest.raises(ValueError, match="give dev=, or patience=None"):
+        await kind(backend, patience=2, **FEW).fit(TRAIN)
+    for wrong in (0, -1, 1.5, True):
+        with pytest.raises((TypeError, ValueError), match="patience"):
+            kind(backend, patience=wrong, **FEW)
+    assert backend.book.attempts == 0
+
+
 async def test_training_features_that_came_are_used_where_the_budget_ends_at_dev(kind: Kind) -> None:
     """The calls are used up by a second attempt at dev's: what was paid is not lost, and not paid again."""
     backend = mock(max_texts=16, faults=Faults(script=[None, "server_fault"]))

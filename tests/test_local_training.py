@@ -41,14 +41,28 @@ async def test_every_example_is_seen_in_each_epoch_in_batches() -> None:
     """Four in batches of three are two steps."""
     head = Counting()
     trained = await train_head(head, Training(epochs=5, batch_size=3), Lesson(TRAIN, None, "accuracy", 2), left_s=None)
-    assert (head.steps, trained.epoch, trained.chosen_by, trained.is_cut) == (10, 5, "last", False)
+    assert (head.steps, trained.epoch, trained.chosen_by, trained.stopped) == (10, 5, "last", "done")
 
 
 async def test_where_time_ends_the_epoch_under_way_is_the_last() -> None:
     """One at least, so that there is something to predict with."""
     head = Counting()
     trained = await train_head(head, Training(epochs=500), Lesson(TRAIN, None, "accuracy", 2), left_s=0.0)
-    assert (head.steps, trained.epoch, trained.chosen_by, trained.is_cut) == (1, 1, "last", True)
+    assert (head.steps, trained.epoch, trained.chosen_by, trained.stopped) == (1, 1, "last", "budget")
+
+
+async def test_patience_with_dev_ends_it_and_the_best_epoch_is_kept() -> None:
+    """On labels turned around every epoch is worse than the one before: the first is best, three are waited for."""
+    wrong = Labelled(TRAIN.features, 1 - LABELS)
+    head, lesson = Counting(), Lesson(TRAIN, wrong, "accuracy", 2)
+    trained = await train_head(head, Training(epochs=500, patience=3), lesson, left_s=None)
+    assert (head.steps, trained.epoch, trained.chosen_by, trained.stopped) == (4, 1, "dev", "plateau")
+
+
+async def test_who_gets_better_needs_no_patience() -> None:
+    head, lesson = Counting(), Lesson(TRAIN, TRAIN, "accuracy", 2)
+    trained = await train_head(head, Training(epochs=50, patience=1), lesson, left_s=None)
+    assert (head.steps, trained.epoch, trained.chosen_by, trained.stopped) == (50, 50, "dev", "done")
 
 
 async def test_cancelled_it_has_ended_when_that_is_known() -> None:

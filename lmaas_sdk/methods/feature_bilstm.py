@@ -99,7 +99,8 @@ class FeatureBiLSTM:
     Args:
         backend: The model.
         width: Of the LSTM's state in each direction.
-        options: As of `Fitting`: budget, seed, epochs, learning_rate, batch_size, template, retry, quotas, cache.
+        options: As of `Fitting`: budget, seed, epochs, learning_rate, batch_size, patience, template, retry, quotas,
+            cache.
 
     Raises:
         TypeError: An option is of another type; the message names it.

@@ -7,7 +7,7 @@ import logging
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol, Self, TypedDict
+from typing import Any, ClassVar, Protocol, Self, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from lmaas_sdk.methods.local_training import (
     Head,
     Labelled,
     Lesson,
+    Stopped,
     Trained,
     Training,
     check_torch,
@@ -62,6 +63,7 @@ class FeatureOptions(TypedDict, total=False):
     epochs: int
     learning_rate: float
     batch_size: int
+    patience: int | None
     template: bool
     retry: RetryPolicy | None
     quotas: str | Limits | Mapping[str, Limits] | None
@@ -75,7 +77,7 @@ class Fitted:
     head: FeatureHead
     trained: Trained
     template: bool
-    stopped: Literal["done", "budget"] = "done"
+    stopped: Stopped = "done"
 
 
 class Fitting:
@@ -85,7 +87,7 @@ class Fitting:
         backend: The model.
         head: What is trained.
         budget: What calls are paid from; None: no limit.
-        seed, epochs, learning_rate, batch_size: As of `Training`.
+        seed, epochs, learning_rate, batch_size, patience: As of `Training`.
         template: Whether the model reads the task's template, with its mask, around each text.
         retry, quotas, cache: As of `Client`.
 
@@ -105,6 +107,7 @@ class Fitting:
         epochs: int = 1000,
         learning_rate: float = 3e-4,
         batch_size: int = 32,
+        patience: int | None = None,
         template: bool = False,
         retry: RetryPolicy | None = None,
         quotas: str | Limits | Mapping[str, Limits] | None = None,
@@ -114,7 +117,7 @@ class Fitting:
             raise TypeError(f"template is True or False, not {template!r:.80} of {type(template).__name__}")
         self._connection = Connection(backend, budget, retry, quotas, cache)
         self._memory = FeatureMemory()
-        self._training = Training(epochs, learning_rate, batch_size, seed)
+        self._training = Training(epochs, learning_rate, batch_size, seed, patience)
         self._head, self._template = head, template
         check_gives_features(backend.card)
 
@@ -125,7 +128,10 @@ class Fitting:
             MissingExtra: torch is not installed; nothing was sent.
             BudgetTooSmall: The budget cannot pay for the features of the training set; nothing was sent.
             TaskError: The data are unusable; nothing was sent.
+            ValueError: There is `patience` and no dev set; nothing was sent.
         """
+        if dev is None and self._training.patience is not None:
+            raise ValueError("patience counts epochs by the dev set, and there is none: give dev=, or patience=None")
         task = task_of(train, dev)
         await asyncio.to_thread(_check_sets, train, dev)
         await asyncio.to_thread(check_torch)
@@ -135,8 +141,8 @@ class Fitting:
             learned = await self._labelled(source, train, dev)
             lesson = Lesson(*learned, task.metric, len(task.labels))
             trained = await train_head(self._head, self._training, lesson, left_s=client.budget.remaining_s())
-        is_short = trained.is_cut or (dev is not None and lesson.dev is None)
-        return client, Fitted(self._head, trained, self._template, "budget" if is_short else "done"), source
+        is_short = dev is not None and lesson.dev is None
+        return client, Fitted(self._head, trained, self._template, "budget" if is_short else trained.stopped), source
 
     async def _labelled(
         self, source: FeatureSource, train: Dataset, dev: Dataset | None
@@ -173,8 +179,8 @@ class FeaturePredictor(MethodPredictor):
     Attributes:
         epoch: After which the weights were taken, counted from 1.
         chosen_by: Why it is that one: "dev", or "last" where there was no dev set or the budget did not pay for it.
-        stopped: "budget" where wall time ended the training, or the budget did not pay for the dev set; else "done". A
-            file does not keep it.
+        stopped: "budget" where wall time ended the training, or the budget did not pay for the dev set; "plateau" where
+            `patience` did; else "done". A file does not keep it.
 
     Raises:
         Unsupported: The model gives no features.

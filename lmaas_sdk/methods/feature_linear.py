@@ -57,7 +57,8 @@ class FeatureLinear:
     Args:
         backend: The model.
         width: Of the hidden layer.
-        options: As of `Fitting`: budget, seed, epochs, learning_rate, batch_size, template, retry, quotas, cache.
+        options: As of `Fitting`: budget, seed, epochs, learning_rate, batch_size, patience, template, retry, quotas,
+            cache.
 
     Raises:
         TypeError: An option is of another type; the message names it.
@@ -81,6 +82,7 @@ class FeatureLinear:
             MissingExtra: torch is not installed; nothing was sent.
             BudgetTooSmall: The budget cannot pay for the features of the training set; nothing was sent.
             TaskError: The data are unusable; nothing was sent.
+            ValueError: There is `patience` and no dev set; nothing was sent.
             BudgetExceeded, QuotaExceeded, BackendError: It ended before there were features to learn from.
         """
         client, fitted, source = await self._fitting.fit(train, dev)

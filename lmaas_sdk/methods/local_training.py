@@ -30,6 +30,7 @@ __all__ = [
     "Labelled",
     "Lesson",
     "Parameter",
+    "Stopped",
     "Trained",
     "Training",
     "Weights",
@@ -42,6 +43,9 @@ Weights = Mapping[str, NDArray[np.float32]]
 
 ChosenBy = Literal["dev", "last"]
 """How the epoch was chosen: by the dev set, or as the last there was."""
+
+Stopped = Literal["done", "plateau", "budget"]
+"""What ended a training: its last epoch, its patience with dev, or time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,7 @@ class Training:
         learning_rate: Of Adam.
         batch_size: Examples a step; their order is new in every epoch.
         seed: Of the first weights and of these orders.
+        patience: Epochs that may be no better on dev than the best before it ends; None: it does not end by that.
 
     Raises:
         TypeError: One is no number.
@@ -87,11 +92,14 @@ class Training:
     learning_rate: float = 3e-4
     batch_size: int = 32
     seed: int = 42
+    patience: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
             object.__setattr__(self, name, whole_number(name, getattr(self, name), at_least=1))
         object.__setattr__(self, "seed", whole_number("seed", self.seed))
+        if self.patience is not None:
+            object.__setattr__(self, "patience", whole_number("patience", self.patience, at_least=1))
         rate: object = self.learning_rate
         if isinstance(rate, bool) or not isinstance(rate, Real):
             raise TypeError(f"learning_rate is a number above 0, not {rate!r:.80} of {type(rate).__name__}")
@@ -126,12 +134,12 @@ class Lesson:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trained:
-    """A head's weights after an epoch, counted from 1, how that was chosen, and whether time ended the training."""
+    """A head's weights after an epoch, counted from 1, how that was chosen, and what ended the training."""
 
     weights: Weights
     epoch: int
     chosen_by: ChosenBy
-    is_cut: bool = False
+    stopped: Stopped = "done"
 
 
 def check_torch() -> None:
@@ -185,13 +193,17 @@ class _Course:
         with _one_thread():
             weights = {name: torch.from_numpy(array).requires_grad_() for name, array in first.items()}
             optimizer = torch.optim.Adam(weights.values(), lr=self.training.learning_rate)
-            train, choice = _tensors(self.lesson.train), _Choice(self.head, self.lesson)
+            train, choice = _tensors(self.lesson.train), _Choice(self.head, self.lesson, self.training.patience)
+            stopped: Stopped = "done"
             for epoch in range(1, self.training.epochs + 1):
                 self._see_all(weights, optimizer, train, epoch)
-                choice.look(weights, epoch)
-                if self.is_over():
+                if not choice.look(weights, epoch):
+                    stopped = "plateau"
+                elif epoch < self.training.epochs and self.is_over():
+                    stopped = "budget"
+                if stopped != "done":
                     break
-            return replace(choice.made(weights, epoch), is_cut=epoch < self.training.epochs)
+            return replace(choice.made(weights, epoch), stopped=stopped)
 
     def _see_all(self, weights: Mapping[str, Tensor], optimizer: Any, train: Sequence[Tensor], epoch: int) -> None:
         """One epoch."""
@@ -210,18 +222,18 @@ class _Course:
 class _Choice:
     """Which epoch's weights are returned."""
 
-    def __init__(self, head: Head, lesson: Lesson) -> None:
-        self._head, self._lesson = head, lesson
+    def __init__(self, head: Head, lesson: Lesson, patience: int | None) -> None:
+        self._head, self._lesson, self._patience = head, lesson, patience
         self._dev = [] if lesson.dev is None else _tensors(lesson.dev)
         self._best: Trained | None = None
         self._rank = (-math.inf, -math.inf)
 
-    def look(self, weights: Mapping[str, Tensor], epoch: int) -> None:
-        """Scores the weights on dev, if there is one."""
+    def look(self, weights: Mapping[str, Tensor], epoch: int) -> bool:
+        """Scores the weights on dev, if there is one; whether there is patience for another epoch."""
         import torch  # noqa: PLC0415
 
         if self._lesson.dev is None:
-            return
+            return True
         with torch.no_grad():
             logits: NDArray[np.float32] = self._head.forward(weights, self._dev).numpy()
         labels = self._lesson.dev.labels
@@ -229,6 +241,7 @@ class _Choice:
         rank = float(value), -cross_entropy(logits, labels)
         if self._best is None or rank > self._rank:
             self._rank, self._best = rank, Trained(_arrays(weights), epoch, "dev")
+        return self._patience is None or epoch - self._best.epoch < self._patience
 
     def made(self, weights: Mapping[str, Tensor], epoch: int) -> Trained:
         """The choice, after the last epoch."""
