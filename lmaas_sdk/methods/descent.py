@@ -18,10 +18,11 @@ from lmaas_sdk.tasks import Dataset
 from lmaas_sdk.tuning.predictor import Evaluation, evaluation
 from lmaas_sdk.tuning.subspace import positive_number
 
-__all__ = ["Descent", "Learned", "TrainingRecord"]
+__all__ = ["Descent", "Learned", "Stopped", "TrainingRecord"]
 
 Learned = Mapping[str, NDArray[np.float32]]
 Stopped = Literal["done", "plateau", "budget"]
+"""What ended a training: its last epoch, its patience with dev, or time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,12 +19,12 @@ from lmaas_sdk.client import Client
 from lmaas_sdk.errors import BudgetExceeded, PredictorFileError, TaskError
 from lmaas_sdk.logs import log_event
 from lmaas_sdk.methods.connection import Connection, spending
+from lmaas_sdk.methods.descent import Stopped
 from lmaas_sdk.methods.features import FeatureMemory, Features, FeatureSource, check_gives_features, input_texts
 from lmaas_sdk.methods.local_training import (
     Head,
     Labelled,
     Lesson,
-    Stopped,
     Trained,
     Training,
     check_torch,

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmaas_sdk.errors import MissingExtra
+from lmaas_sdk.methods.descent import Stopped
 from lmaas_sdk.methods.features import Features
 from lmaas_sdk.seeding import permutation, raw_words, whole_number
 from lmaas_sdk.side_thread import SideThread
@@ -30,7 +31,6 @@ __all__ = [
     "Labelled",
     "Lesson",
     "Parameter",
-    "Stopped",
     "Trained",
     "Training",
     "Weights",
@@ -43,9 +43,6 @@ Weights = Mapping[str, NDArray[np.float32]]
 
 ChosenBy = Literal["dev", "last"]
 """How the epoch was chosen: by the dev set, or as the last there was."""
-
-Stopped = Literal["done", "plateau", "budget"]
-"""What ended a training: its last epoch, its patience with dev, or time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,9 +196,9 @@ class _Course:
                 self._see_all(weights, optimizer, train, epoch)
                 if not choice.look(weights, epoch):
                     stopped = "plateau"
-                elif epoch < self.training.epochs and self.is_over():
+                    break
+                if epoch < self.training.epochs and self.is_over():
                     stopped = "budget"
-                if stopped != "done":
                     break
             return replace(choice.made(weights, epoch), stopped=stopped)
 
