@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
+import shutil
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +39,8 @@ from lmaas_sdk import (
     JournalMismatch,
     Predictor,
     RunFileError,
+    ScoreQuery,
+    ScoreReply,
     TaskError,
     Tuner,
     open_ledger,
@@ -45,6 +52,7 @@ from lmaas_sdk.errors import QuotaExceeded
 from lmaas_sdk.methods import FeatureLinear, ManualPredictor, ManualPrompt, TrainingRecord
 
 TIMES = {"wall_s", "cpu_s", "fit_s", "search_s", "began_at", "sessions", "environment", "key"}
+SPENT = {"spend", "spend_of_fit", "unknown_outcomes"}
 
 
 def journals(folder: Path) -> int:
@@ -330,6 +338,68 @@ async def test_a_ledger_file_has_every_cell(tmp_path: Path) -> None:
             await asyncio.to_thread((tmp_path / "results.jsonl").unlink)
     assert found == [("done", 40, 40), ("cut", 24, 64), ("done", 40, 16)]
     assert (await asyncio.to_thread(verify_ledger, tmp_path / "ledger.db")).is_right
+
+
+class DyingMock(MockBackend):
+    """At its third scoring it puts into a folder what a process that is killed then leaves in another."""
+
+    def __init__(self, folder: Path, then: Path, account: str) -> None:
+        super().__init__()
+        self.account, self._scorings = account, 0  # as of a backend behind a URL
+        self._left_behind = partial(leave_behind, folder, then)
+
+    async def score(self, query: ScoreQuery, *, key: str) -> ScoreReply:
+        self._scorings += 1
+        if self._scorings == 3:
+            await asyncio.to_thread(self._left_behind)
+        return await super().score(query, key=key)
+
+
+def leave_behind(folder: Path, then: Path) -> None:
+    """The ledger, if there is one, and the journals of what is under way."""
+    then.mkdir()
+    shutil.copytree(folder / "work", then / "work")
+    if not (folder / "ledger.db").exists():
+        return
+    with (
+        closing(sqlite3.connect(folder / "ledger.db")) as ledger,
+        closing(sqlite3.connect(then / "ledger.db")) as copy,
+    ):
+        ledger.backup(copy)
+
+
+@pytest.mark.parametrize("kills", [1, 2])
+@pytest.mark.parametrize(("account", "lost"), [("", 0), ("a server that knows no key", 8)])
+async def test_what_a_killed_try_lost_is_not_taken_from_its_cell(
+    tmp_path: Path, account: str, lost: int, kills: int
+) -> None:
+    """The budget of all pays for a loss; the search is as it would have been, and other cells are measured."""
+    found = []
+    for number in range(kills + 1):
+        folder, then = tmp_path / str(number), tmp_path / str(number + 1)
+        await asyncio.to_thread(folder.mkdir, exist_ok=True)
+        backend = DyingMock(folder, then, f"{account} {number}" if account else "")
+        async with open_ledger(folder / "ledger.db") as ledger:
+            budget = Budget(evaluations=100, name="bench", ledger=ledger)
+            ended = await measured(folder, backend, [SEARCH, MANUAL], budget=budget, seeds=[1])
+        assert [(one.status, one.record["evaluations"]) for one in ended] == [("done", EVALUATIONS), ("done", 0)]
+        assert budget.posted.evaluations == EVALUATIONS + number * lost
+        assert (await asyncio.to_thread(verify_ledger, folder / "ledger.db")).is_right
+        found.append({name: value for name, value in without_times(ended[0].record).items() if name not in SPENT})
+    assert all(one == found[0] for one in found)
+
+
+async def test_a_cell_whose_own_evaluations_are_used_up_is_done(tmp_path: Path) -> None:
+    """Those that were lost count, where nothing but memory holds the spend and a repeated call is billed again."""
+    folders = tmp_path / "killed", tmp_path / "after"
+    await asyncio.to_thread(folders[0].mkdir)
+    for folder, then in pairwise([*folders, tmp_path / "last"]):
+        backend = DyingMock(folder, then, "")
+        backend.card = replace(backend.card, capabilities=replace(backend.card.capabilities, idempotent=False))
+        ended = await measured(folder, backend, [SEARCH, MANUAL], seeds=[1])
+        assert [one.status for one in ended] == ["done", "done"]
+    first, last = [await records(folder) for folder in folders]
+    assert (first[0]["evaluations"], last[0]["evaluations"], last[0]["unknown_outcomes"]) == (40, 32, 1)
 
 
 async def test_cells_run_side_by_side(tmp_path: Path) -> None:

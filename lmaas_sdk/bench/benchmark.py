@@ -174,8 +174,7 @@ class Benchmark:
         error: Exception | None = None
         fields: Mapping[str, Any] = {}
         try:
-            measured = await unless_stopped(self._measured(cell, journal), self._stop, grace_s=_GRACE_S)
-            status, fields = self._judged(cell, measured), measured.fields
+            status, fields = await unless_stopped(self._judged(cell, journal), self._stop, grace_s=_GRACE_S)
         except Interrupted:
             status = "interrupted"
         except Exception as failure:  # a method may be anyone's code, so it may raise anything; it is on record
@@ -191,11 +190,17 @@ class Benchmark:
         await asyncio.to_thread(self._keep, record, journal, error)
         return CellEnded(cell, status, record, error, self._ends_all(status, error))
 
-    async def _measured(self, cell: Cell, journal: Path) -> Measured:
+    async def _judged(self, cell: Cell, journal: Path) -> tuple[Status, Mapping[str, Any]]:
+        """What it came to, and whether it is done."""
         begun = await asyncio.to_thread(Journals(self._work).begun, cell.stem)
-        setup = Setup(
+        share = await share_of(self._budget, cell, begun, self._backend)
+        measured = await measure(cell, self._setup(cell, share, journal), self._fitting)
+        return _status(measured, share), measured.fields
+
+    def _setup(self, cell: Cell, share: Budget, journal: Path) -> Setup:
+        return Setup(
             self._backend,
-            await share_of(self._budget, cell, begun),
+            share,
             cell.seed,
             journal=journal,
             despite_changes=self._despite_changes,
@@ -203,18 +208,6 @@ class Benchmark:
             quotas=self._quotas,
             cache=self._cache,
         )
-        return await measure(cell, setup, self._fitting)
-
-    def _judged(self, cell: Cell, measured: Measured) -> Status:
-        """Whether it is done, or others have ended it whom it shares budget and quota with."""
-        if measured.stopped == "interrupted":
-            return "interrupted"
-        if measured.stopped not in ("budget", "quota"):
-            return "done"
-        if cell.evaluations is None:
-            return "cut"  # it has no limit of its own
-        left = cell.evaluations - measured.fields["evaluations"]
-        return "done" if measured.stopped == "budget" and left < max(measured.generation, 1) else "cut"
 
     def _ends_all(self, status: Status, error: Exception | None) -> bool:
         """Whether nothing is left for others: what its own budget refuses a cell is nobody else's, and neither is a
@@ -241,6 +234,18 @@ class Benchmark:
             return True
         before, now = header_of(journal)["versions"], self._environment["versions"]
         return not differences(before, {name: now.get(name, "") for name in before})  # else by what began it
+
+
+def _status(measured: Measured, share: Budget) -> Status:
+    """Whether a cell is done, or others have ended it whom it shares budget and quota with."""
+    if measured.stopped == "interrupted":
+        return "interrupted"
+    if measured.stopped not in ("budget", "quota"):
+        return "done"
+    left = share.free("evaluations")  # what is lost counts: the search could not make it good
+    if left is None:
+        return "cut"  # it has no limit of its own
+    return "done" if measured.stopped == "budget" and left < max(measured.generation, 1) else "cut"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,37 +3,51 @@
 from __future__ import annotations
 
 import itertools
+import math
+from fractions import Fraction
 
 from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.budget import Budget
-from lmaas_sdk.accounting.ledger import MemoryLedger
+from lmaas_sdk.accounting.ledger import Ledger, MemoryLedger
+from lmaas_sdk.backend import Backend
 from lmaas_sdk.bench.cells import Cell
+from lmaas_sdk.traffic.lane import scope_of
 from lmaas_sdk.tuning.group_journals import Begun
+from lmaas_sdk.tuning.past import Past
 
 __all__ = ["share_of"]
 
 
-async def share_of(budget: Budget, cell: Cell, begun: Begun | None) -> Budget:
-    """The cell's own budget: its last try's, where it goes on with that, else one that no earlier try has spent of.
+async def share_of(budget: Budget, cell: Cell, begun: Begun | None, backend: Backend) -> Budget:
+    """The cell's own budget: one that no earlier try has spent of.
+
+    What a killed try had under way is lost to the budget that all share, not to the cell: its search makes all of its
+    evaluations.
 
     Args:
         budget: What all share.
         cell: Whose.
         begun: What the journal of the last try says; None: it begins anew.
+        backend: Who answers the cell's calls.
     """
-    limits, last = Budget(evaluations=cell.evaluations, warn_at=()), None
+    if begun is not None and begun.recorded.has_ledger and not isinstance(budget.ledger, MemoryLedger):
+        left = await _left(cell, begun.past, budget.ledger, backend)
+        return budget.child(cell.stem, Budget(evaluations=left, warn_at=()), unique=True)
+    limits = Budget(evaluations=cell.evaluations, warn_at=())
     for number in itertools.count(1):
         child = budget.child(cell.stem if number == 1 else f"{cell.stem}-{number}", limits)
         await child.ready()
         if child.posted == Amounts():
             break
-        last = child
-    if begun is None:
-        return child
-    if last is not None:
-        return last
-    if isinstance(budget.ledger, MemoryLedger) or not begun.recorded.has_ledger:
-        return child  # who goes on books in it what the journal says
-    spent = int((begun.spent + begun.lost).evaluations)  # in another budget of a ledger, so not in this one
-    left = None if cell.evaluations is None else max(0, cell.evaluations - spent)
-    return budget.child(cell.stem, Budget(evaluations=left, warn_at=()), unique=True)
+    return child  # in memory: who goes on books in it what the journal says
+
+
+async def _left(cell: Cell, past: Past, ledger: Ledger, backend: Backend) -> int | None:
+    """Evaluations that are left to a search whose spend is in the ledger already."""
+    if cell.evaluations is None:
+        return None
+    unsettled, paid = past.unsettled, Fraction()
+    if backend.card.capabilities.idempotent:  # asked again, these are billed as bare calls
+        keys = past.settled | (await ledger.posted(scope_of(backend, "score"), list(unsettled))).keys()
+        paid = sum((Fraction(unsettled[key].worst.evaluations) for key in keys & unsettled.keys()), Fraction())
+    return max(0, math.floor(cell.evaluations - past.answered - paid))

@@ -13,7 +13,7 @@ from lmaas_sdk.errors import JournalError
 from lmaas_sdk.tuning.journal import Durability
 from lmaas_sdk.tuning.journal_file import LONGEST_HEADER, JournalFile, has_sent
 from lmaas_sdk.tuning.journal_place import JournalPlace
-from lmaas_sdk.tuning.past import read_past
+from lmaas_sdk.tuning.past import Past, read_past
 from lmaas_sdk.tuning.resumption import Recorded
 
 __all__ = ["Begun", "Journals", "holds_run"]
@@ -25,13 +25,21 @@ class Begun:
 
     Args:
         recorded: How.
-        spent: What it had spent when its journal ended.
-        lost: The worst case of what was on its way then.
+        past: What its journal held.
     """
 
     recorded: Recorded
-    spent: Amounts
-    lost: Amounts
+    past: Past
+
+    @property
+    def spent(self) -> Amounts:
+        """What it had spent when its journal ended."""
+        return self.past.spent
+
+    @property
+    def lost(self) -> Amounts:
+        """The worst case of what was on its way then."""
+        return self.past.lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +78,7 @@ class Journals:
             return None
         with closing(JournalFile(path, exists=True)) as file:
             past = read_past(file)
-        return Begun(Recorded(path), past.spent, past.lost)
+        return Begun(Recorded(path), past)
 
     def place(self, name: str, begun: Begun | None, *, is_booked: bool, options: Mapping[str, Any]) -> JournalPlace:
         """The place of a run's journal.

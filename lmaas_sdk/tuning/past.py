@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -132,6 +133,19 @@ class Past:
     def lost(self) -> Amounts:
         """The worst case of what was on its way when it ended."""
         return sum((self.sent[key].worst for key in self.unanswered), Amounts())
+
+    @property
+    def answered(self) -> Fraction:
+        """Evaluations whose losses it holds; what else was spent on evaluations has brought none."""
+        told = (one.evaluations for one, _ in self.told.values())
+        kept = (self.sent[key].worst.evaluations for key in self.answers if key in self.sent)
+        return sum((Fraction(amount) for amount in (*told, *kept)), Fraction())
+
+    @property
+    def unsettled(self) -> dict[str, Sent]:
+        """Calls that went out, by key, and have no answer here."""
+        keys = self.unanswered | self.settled | self.unknown.keys()
+        return {key: self.sent[key] for key in sorted(keys) if key in self.sent}
 
     def keys_of(self, generation: int) -> set[str]:
         """Of the calls of a generation that went out before it was told."""
