@@ -209,7 +209,7 @@ class Client:
                 await hold.mark_sent()
                 hold.post_unknown()
         note = self.spend.add_unknown if is_new else self.spend.know_unknown
-        for lost in self.budget.ledger.unknown(label.endpoint, key):
+        for lost in self.budget.ledger.unknown_anywhere(key):
             note(lost.id, purpose, lost.amounts, key)
 
     async def booked(self, keys: Sequence[str], endpoint: Endpoint) -> dict[str, Amounts]:

@@ -383,7 +383,9 @@ async def test_what_a_killed_try_lost_is_not_taken_from_its_cell(
             budget = Budget(evaluations=100, name="bench", ledger=ledger)
             ended = await measured(folder, backend, [SEARCH, MANUAL], budget=budget, seeds=[1])
         assert [(one.status, one.record["evaluations"]) for one in ended] == [("done", EVALUATIONS), ("done", 0)]
-        assert budget.posted.evaluations == EVALUATIONS + number * lost
+        spent = ended[0].record["spend"]["total"]["evaluations"]
+        assert (spent, budget.posted.evaluations) == (EVALUATIONS + number * lost,) * 2
+        assert ended[0].record["unknown_outcomes"] == (number if lost else 0)
         assert (await asyncio.to_thread(verify_ledger, folder / "ledger.db")).is_right
         found.append({name: value for name, value in without_times(ended[0].record).items() if name not in SPENT})
     assert all(one == found[0] for one in found)

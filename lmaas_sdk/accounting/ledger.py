@@ -213,6 +213,11 @@ class Ledger(ABC):
         with self.lock:
             return list(self._unknown.get((endpoint, key), {}).values())
 
+    def unknown_anywhere(self, key: str) -> list[Reservation]:
+        """The same at any endpoint: a server that was started again may have another address than the one before it."""
+        with self.lock:
+            return [hold for (_, known), held in self._unknown.items() if known == key for hold in held.values()]
+
     async def posted(self, endpoint: str, keys: Sequence[str]) -> dict[str, Amounts]:
         """What earlier processes posted under each of these keys, in all; nothing, where it ends with its process."""
         return {}
