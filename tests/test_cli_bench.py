@@ -183,6 +183,23 @@ def test_what_a_backend_cannot_do_fails_by_itself(folder: Path, capsys: pytest.C
     assert "| Manual Prompt | " in printed.out
 
 
+@pytest.mark.parametrize(
+    ("command", "without"),
+    [
+        ("bench", "no limit that all share; each search has its --evaluations"),
+        ("tune", "8000 evaluations"),
+        ("estimate", "8000 evaluations"),
+    ],
+)
+def test_help_says_what_limits_where_nobody_does(
+    command: str, without: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run has a limit by itself, a benchmark one for each search."""
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    assert f"budget (hard limits; none of them given: {without}):\n" in capsys.readouterr().out
+
+
 def test_data_have_to_be_somewhere(capsys: pytest.CaptureFixture[str]) -> None:
     """The message says how to name them."""
     assert main(["bench"]) == 2

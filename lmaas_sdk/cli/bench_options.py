@@ -60,7 +60,7 @@ def add_bench_options(parser: argparse.ArgumentParser) -> None:
     _add_plan(parser)
     _add_slice(parser)
     _add_output(parser)
-    add_budget_options(parser)
+    add_budget_options(parser, without="no limit that all share; each search has its --evaluations")
     add_traffic_options(parser)
 
 
