@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lmaas_backends.mock import MockBackend
+from lmaas_sdk import ModelCard
 from lmaas_sdk.bench import ResultsFile, read_results
 from lmaas_sdk.cli import bench_deployment, main
 from lmaas_sdk.cli.bench_options import lengths_of
@@ -235,12 +238,52 @@ def test_deployment_is_measured_once(
     )
 
 
+def test_deployment_on_other_data_is_measured_anew(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Figures of other training or test rows are no figures of these; each has a table of its own."""
+    monkeypatch.setattr(bench_deployment, "measure_deployment", fake_measure)
+    only, pool = ("sst2:47", "--methods", "manual"), folder / "data" / "SST-2" / "train.tsv"
+    for split in ("train", "dev"):
+        assert deployment(*only) == 0
+        path = folder / "data" / "SST-2" / f"{split}.tsv"
+        before = path.read_text()
+        path.write_text(before.replace(" is ", " was "))
+        capsys.readouterr()
+        assert deployment(*only, "--dry-run") == 0
+        assert capsys.readouterr().out == "sst2 at 47 tokens, manual, seed 1\n"
+        path.write_text(before)
+        assert deployment(*only, "--dry-run") == 0
+        assert capsys.readouterr().out == ""
+    pool.write_text(pool.read_text().replace(" is ", " was "))
+    assert deployment(*only) == 0
+    captions = [line for line in capsys.readouterr().out.splitlines() if line.startswith("**Deployment")]
+    assert len(captions) == len(set(captions)) == 2
+    assert all(re.search(r", 9 test rows, inputs [0-9a-f]{8}\*\*$", caption) for caption in captions)
+
+
+def test_deployment_of_other_weights_is_measured_anew(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By one name, too, as a folder whose files were changed has."""
+    monkeypatch.setattr(bench_deployment, "measure_deployment", fake_measure)
+    assert deployment("sst2:47", "--methods", "manual") == 0
+
+    async def card(model: str) -> ModelCard:
+        return replace(MockBackend().card, fingerprint="mock weights=abc")
+
+    monkeypatch.setattr(bench_deployment, "_card", card)
+    capsys.readouterr()
+    assert deployment("sst2:47", "--methods", "manual", "--dry-run") == 0
+    assert capsys.readouterr().out == "sst2 at 47 tokens, manual, seed 1\n"
+
+
 def test_deployment_is_measured_with_every_seed_given(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """And with one where none is."""
     assert deployment("sst2:47", "--seeds", "1,2", "--methods", "manual", "--dry-run") == 0
     rows = [f"sst2 at 47 tokens, manual, seed {seed}" for seed in (1, 2)]
     assert capsys.readouterr().out.splitlines() == rows
-    more = ("--data", "data", "--methods", "manual", "--model", "mock", "--dry-run")
+    more = ("--data", "data", "--methods", "manual", "--model", "mock", "--shots", "3", "--dry-run")
     assert main(["bench", "--deployment", "sst2:47", *more]) == 0
     assert capsys.readouterr().out.splitlines() == ["sst2 at 47 tokens, manual, seed 13"]
 
@@ -316,6 +359,12 @@ def test_what_deployment_has_no_use_for_is_refused(
     assert deployment("sst2:47", *more) == 2
     assert complaint in capsys.readouterr().err.splitlines()[-1]
     assert [path.name for path in folder.iterdir()] == ["data"]
+
+
+async def fake_measure(names: list[str], task: Any, *, on_row: Any, **options: Any) -> None:
+    """Measures nothing."""
+    for name in names:
+        on_row(FakeRow(name, task.name, options["max_length"]))
 
 
 class FakeRow:

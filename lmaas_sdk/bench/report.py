@@ -70,7 +70,7 @@ class BenchReport:
         every = done_cells(records)
         done = [cell for cell in every if cell.swept is None]
         comparable, _ = of_one_setting(done)
-        deployment = {one["key"]: one["row"] for one in records if one.get("kind") == DEPLOYMENT}
+        deployment = {one["key"]: _deployed(one) for one in records if one.get("kind") == DEPLOYMENT}
         return cls(
             accuracy_of(done, wanted=wanted),
             comparisons_of(comparable),
@@ -190,6 +190,12 @@ def _pictures(figure: Figure, legend: tuple[Curve, ...] | None = None) -> Sectio
     panels = [panel for panel in figure.panels if panel.curves]
     shown = panels[0].curves if legend is None and panels else legend or ()
     return Section(figure.title, panels=tuple(draw_panel(figure.title, panel) for panel in panels), legend=shown)
+
+
+def _deployed(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The row, with the digest of what it was measured on where the record has one."""
+    row: Mapping[str, Any] = record["row"]
+    return row if "inputs" not in record else {**row, "inputs": record["inputs"]}
 
 
 def _without_predictions(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -189,23 +190,30 @@ def deployment_tables(rows: Sequence[Mapping[str, Any]], *, with_paper: bool = F
     """A table for each setting: what is in one was measured with the same model, on the same data.
 
     Args:
-        rows: What `DeploymentRow.to_dict` says of each.
+        rows: What `DeploymentRow.to_dict` says of each, and a digest of data and model as "inputs" if it is known.
         with_paper: Whether what the paper says of black-box tuning follows, of another model on other hardware.
     """
     by_setting: dict[tuple[object, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
-        by_setting.setdefault(tuple(row[name] for name in _DEPLOYMENT_SETTING), []).append(row)
-    return [_deployment_table(alike, with_paper=with_paper) for alike in by_setting.values()]
+        setting = tuple(row[name] for name in _DEPLOYMENT_SETTING)
+        by_setting.setdefault((setting, row.get("inputs", "")), []).append(row)
+    captions = Counter(setting for setting, _ in by_setting)
+    return [
+        _deployment_table(alike, with_paper=with_paper, inputs=str(inputs) if captions[setting] > 1 else "")
+        for (setting, inputs), alike in by_setting.items()
+    ]
 
 
-def _deployment_table(rows: Sequence[Mapping[str, Any]], *, with_paper: bool) -> Table:
+def _deployment_table(rows: Sequence[Mapping[str, Any]], *, with_paper: bool, inputs: str) -> Table:
+    """Of one setting; `inputs` tells it from another whose caption would be the same, "": there is none."""
     first, shown = rows[0], [_deployment_row(row) for row in rows]
     task = first["task"]
     if with_paper and task in PAPER_DEPLOYMENT:
         shown.append(_published_deployment(task))
     return Table(
         f"Deployment on {task_title(task)}, at most {first['max_length']} tokens a text: {first['model']}, "
-        f"seed {first['seed']}, {first['train_rows']:,} training rows, {first['test_rows']:,} test rows",
+        f"seed {first['seed']}, {first['train_rows']:,} training rows, {first['test_rows']:,} test rows"
+        + (f", inputs {inputs[:8]}" if inputs else ""),
         (Column("method"), *(Column(name, True) for name in _DEPLOYMENT_COLUMNS)),
         tuple(shown),
     )
