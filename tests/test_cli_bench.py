@@ -15,7 +15,7 @@ from lmaas_sdk import ModelCard
 from lmaas_sdk.bench import ResultsFile, read_results
 from lmaas_sdk.cli import bench_deployment, main
 from lmaas_sdk.cli.bench_options import lengths_of
-from lmaas_sdk.errors import UnknownTask
+from lmaas_sdk.errors import BackendUnavailable, LmaasError, TaskError, UnknownTask, Unsupported
 
 MORE = ("--methods", "manual,black-box:sep-tpa@60", "--seeds", "1,2", "--shots", "3", "--model", "mock")
 
@@ -333,6 +333,56 @@ def test_a_slice_of_deployment_ends_between_rows(
         assert deployment(*command, minutes) == code
         assert f"{measured} of 4 rows are measured, in bench.jsonl\n" in capsys.readouterr().err
         assert len(read_results(folder / "bench.jsonl")) == measured
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "code"),
+    [
+        (LmaasError("BudgetTooSmall: 5 are no generation"), "BudgetTooSmall: 5 are no generation", 2),
+        (Unsupported("no weights"), "Unsupported: no weights", 2),
+        (BackendUnavailable("gone"), "BackendUnavailable: gone", 4),
+    ],
+)
+def test_a_row_of_deployment_that_fails_leaves_the_others(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: LmaasError,
+    said: str,
+    code: int,
+) -> None:
+    """It is named, the table has the others, and the next command tries it again."""
+
+    async def measure(names: list[str], task: Any, *, on_row: Any, on_failure: Any, **options: Any) -> None:
+        await fake_measure([name for name in names if name != "in-context"], task, on_row=on_row, **options)
+        on_failure("in-context", error)
+
+    monkeypatch.setattr(bench_deployment, "measure_deployment", measure)
+    assert deployment("sst2:47,mrpc:20", "--methods", "in-context,manual") == code
+    printed = capsys.readouterr()
+    assert f"sst2 at 47 tokens, in-context, seed 1: failed {said}\n" in printed.err
+    assert f"mrpc at 20 tokens, in-context, seed 1: failed {said}\n" in printed.err
+    assert "2 of 4 rows are measured, in bench.jsonl\n2 rows failed: " in printed.err
+    assert printed.out.count("| manual | yes |") == 2
+    monkeypatch.setattr(bench_deployment, "measure_deployment", fake_measure)
+    assert deployment("sst2:47,mrpc:20", "--methods", "in-context,manual") == 0
+
+
+def test_texts_that_cannot_be_cut_so_short_leave_other_tasks(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All rows of that length fail by it."""
+
+    async def measure(names: list[str], task: Any, **options: Any) -> None:
+        if options["max_length"] < 5:
+            raise TaskError("the template alone takes 5 tokens")
+        await fake_measure(names, task, **options)
+
+    monkeypatch.setattr(bench_deployment, "measure_deployment", measure)
+    assert deployment("sst2:3,mrpc:20", "--methods", "manual") == 2
+    printed = capsys.readouterr()
+    assert "sst2 at 3 tokens, manual, seed 1: failed TaskError: the template alone takes 5 tokens\n" in printed.err
+    assert printed.out.count("| manual | yes |") == 1
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,8 @@ from lmaas_sdk.bench.store import ResultsFile
 from lmaas_sdk.bench.surroundings import environment_of
 from lmaas_sdk.canonical import digest
 from lmaas_sdk.cli.bench_options import lengths_of, names_of, reader_of, recorded, seconds_of, seeds_of
-from lmaas_sdk.cli.exit_codes import BUDGET_ENDED, DONE
+from lmaas_sdk.cli.exit_codes import DONE, exit_code_of_part, exit_code_of_parts
+from lmaas_sdk.errors import BackendError, LmaasError, TaskError
 from lmaas_sdk.registry import load_backend
 from lmaas_sdk.tasks import get_task
 
@@ -100,15 +101,17 @@ def run_deployment(args: argparse.Namespace) -> int:
     if args.dry_run:
         _list(_missing(planned, recorded(args.out)), as_json=args.json)
         return DONE
-    end_s = math.inf if seconds is None else monotonic() + seconds
+    failed, end_s = list[LmaasError](), math.inf if seconds is None else monotonic() + seconds
     with ResultsFile(args.out) as results:
         for alike in dict.fromkeys(row.setting for row in planned):
             rows = [row for row in _missing(planned, results.records) if row.setting == alike]
             if rows and monotonic() < end_s:
-                asyncio.run(_measured(args, card, results, rows, is_over=lambda: monotonic() >= end_s))
+                failed += asyncio.run(_measured(args, card, results, rows, is_over=lambda: monotonic() >= end_s))
         left = _missing(planned, results.records)
     print(f"{len(planned) - len(left)} of {len(planned)} rows are measured, in {args.out}", file=sys.stderr)
-    return BUDGET_ENDED if left else DONE
+    if failed:
+        print(f"{len(failed)} rows failed: try them again, or leave them out of --methods", file=sys.stderr)
+    return exit_code_of_parts(filter(None, map(exit_code_of_part, failed))) if left else DONE
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -165,9 +168,9 @@ async def _measured(
     rows: Sequence[_Planned],
     *,
     is_over: Callable[[], bool],
-) -> None:
-    """Measures rows of one task and seed, until it is over."""
-    planned, first = {row.configuration: row for row in rows}, rows[0]
+) -> list[LmaasError]:
+    """Measures rows of one task and seed, until it is over, and returns what some of them failed by."""
+    planned, first, failed = {row.configuration: row for row in rows}, rows[0], list[LmaasError]()
     environment = await asyncio.to_thread(environment_of, card, jobs=1)
 
     def keep(row: DeploymentRow) -> None:
@@ -176,16 +179,32 @@ async def _measured(
         results.add(record | {"row": row.to_dict(), "environment": environment})
         print(f"{one.label}: measured", file=sys.stderr, flush=True)
 
-    await measure_deployment(
-        list(planned),
-        first.cell.task,
-        data=reader_of(args),
-        max_length=first.length,
-        evaluations=args.evaluations,
-        seed=first.cell.seed,
-        shots=args.shots,
-        test_rows=args.test_rows,
-        model=args.model,
-        on_row=keep,
-        is_over=is_over,
-    )
+    def fail(name: str, error: LmaasError) -> None:
+        failed.append(error)
+        print(f"{planned[name].label}: failed {_named(error)}", file=sys.stderr, flush=True)
+
+    try:
+        await measure_deployment(
+            list(planned),
+            first.cell.task,
+            data=reader_of(args),
+            max_length=first.length,
+            evaluations=args.evaluations,
+            seed=first.cell.seed,
+            shots=args.shots,
+            test_rows=args.test_rows,
+            model=args.model,
+            on_row=keep,
+            on_failure=fail,
+            is_over=is_over,
+        )
+    except TaskError as error:  # the texts cannot be cut so short, for any row
+        for name in planned:
+            fail(name, error)
+    return failed
+
+
+def _named(error: LmaasError) -> str:
+    """As `BudgetTooSmall: ...`; an error of another process says so itself."""
+    is_named = type(error) in (LmaasError, BackendError)
+    return str(error) if is_named else f"{type(error).__name__}: {error}"
