@@ -78,6 +78,18 @@ def test_columns_stand_in_the_papers_order() -> None:
     assert found[2][-1] == f"{statistics.mean(range(30, 100, 10)):.2f}"
 
 
+def test_comparisons_have_the_columns_of_the_first_table() -> None:
+    """In its order, whichever task a comparison has first, and with their metrics."""
+    rows = [
+        done_record(name, task=task, seed=1, evaluations=2000, metric="f1" if task == "mrpc" else "accuracy")
+        for name, tasks in (("black-box:default", ("rte", "mrpc")), ("black-box:paper", ("rte", "mrpc", "yelp")))
+        for task in tasks
+    ]
+    report = BenchReport.of(rows)
+    of_paper = lines(report, "Against the paper's setting")[0]
+    assert of_paper[2:5] == ["Yelp P.", "MRPC (F1)", "RTE"] == lines(report, "Test metric")[0][1:4]
+
+
 def test_published_figures_are_marked_as_another_models() -> None:
     """Only where they are asked for."""
     assert "RoBERTa-large" not in BenchReport.of(PAPER).markdown()

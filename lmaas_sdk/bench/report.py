@@ -93,7 +93,7 @@ class BenchReport:
 
     def _groups(self) -> list[Section]:
         """The tables under the headings of the page; of sweeps, their pictures too."""
-        accuracy, compared = list[Table](), comparison_tables(self.comparisons)
+        accuracy, compared = list[Table](), comparison_tables(self.comparisons, self.accuracy.metrics)
         if self.accuracy.rows:
             accuracy = [accuracy_table(self.accuracy, with_paper=self.with_paper), spent_table(self.accuracy)]
         if self.comparisons.above_chance:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lmaas_sdk.bench.accuracy import AccuracyTable, Score
+from lmaas_sdk.bench.accuracy import AccuracyTable, Score, ordered_tasks
 from lmaas_sdk.bench.comparisons import MARGIN, Comparison, Comparisons
 from lmaas_sdk.bench.paper import MODEL_OF_PAPER, PAPER_ACCURACY, PAPER_DEPLOYMENT, TASK_TITLES
 from lmaas_sdk.bench.resampling import Difference
@@ -134,25 +134,27 @@ def chance_table(found: Comparisons) -> Table:
     return Table("Above chance: by accuracy, and by what is not judged itself", columns, rows)
 
 
-def comparison_tables(found: Comparisons) -> list[Table]:
-    """The comparisons, those that there are."""
+def comparison_tables(found: Comparisons, metrics: Mapping[str, str]) -> list[Table]:
+    """The comparisons, those that there are; `metrics` are those of the tasks."""
     tables = []
     if manual := found.against_manual:
         caption = "Against the manual prompt: difference in points on the tasks above chance"
-        tables.append(_compared(caption, "better", manual, [one.is_better for one in manual]))
+        tables.append(_compared(caption, "better", manual, [one.is_better for one in manual], metrics))
     if paper := found.against_paper:
         margin = f"not inferior by {100 * MARGIN:g} point"
         caption = "Against the paper's setting: difference in points"
-        tables.append(_compared(caption, margin, paper, [one.is_not_inferior for one in paper]))
+        tables.append(_compared(caption, margin, paper, [one.is_not_inferior for one in paper], metrics))
     return tables
 
 
-def _compared(title: str, ask: str, found: Sequence[Comparison], is_shown: Sequence[bool]) -> Table:
-    tasks = list(dict.fromkeys(task for one in found for task in (*one.tasks, *one.missing)))
+def _compared(
+    title: str, ask: str, found: Sequence[Comparison], is_shown: Sequence[bool], metrics: Mapping[str, str]
+) -> Table:
+    tasks = ordered_tasks(task for one in found for task in (*one.tasks, *one.missing))
     columns = (
         Column("method"),
         Column("against"),
-        *(Column(task_title(task), True) for task in tasks),
+        *(Column(task_title(task, metrics[task]), True) for task in tasks),
         Column("average (95 %)", True),
         Column("seeds", True),
         Column(ask),
