@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 from bench_cases import SEARCH, cells, done_record, measured, records
+from matplotlib.figure import Figure as Canvas
 from tuning_cases import SMALL, TEST, mock
 
 from lmaas_sdk.bench import BenchReport, sweep_of
 from lmaas_sdk.bench.paper import PAPER_ACCURACY
 from lmaas_sdk.bench.results import DEPLOYMENT, done_cells
+from lmaas_sdk.reporting.report_png import draw_png
 from lmaas_sdk.tasks import PAPER_TASKS
 
 
@@ -264,6 +266,49 @@ def test_words_that_a_sweep_does_not_try_by_itself_come_last() -> None:
     assert sweep.values == ("normal", "a1", "b1")
 
 
+def test_the_picture_of_a_sweep_is_in_points() -> None:
+    """As its table is; words have marks and no line between them, numbers have both."""
+    given = [
+        *(swept("projection", word, seed=1, right=right(n)) for word, n in (("normal", 5), ("uniform", 7))),
+        *(swept("d", d, seed=1, right=right(n)) for d, n in ((50, 5), (100, 7))),
+    ]
+    by_word, by_number = (sweep.figure() for sweep in BenchReport.of(given).sweeps)
+    (words,), (numbers,) = by_word.panels, by_number.panels
+    assert (words.names, words.curves[0].y) == (("uniform", "normal"), (70.0, 50.0))
+    assert (numbers.curves[0].x, numbers.curves[0].y) == ((50.0, 100.0), (50.0, 70.0))
+    assert {curve.look.width for curve in words.curves} == {0}
+    assert all(curve.look.marker for curve in words.curves)
+    assert all(curve.look.width > 0 for curve in numbers.curves)
+    caption = "Test metric in points of black-box:paper@8000 by projection: SST-2"
+    assert caption == words.caption(by_word.title)
+    assert f"<figcaption>{caption}</figcaption>" in BenchReport.of(given).html().decode()
+
+
+def test_the_picture_of_a_sweep_has_everything_inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The label beside it, the marks of every task, and the name of each task and word."""
+    given = [
+        swept("projection", word, task=task, seed=1, right=right(n))
+        for task, n in (("sst2", 9), ("rte", 3))
+        for word in ("normal", "uniform")
+    ]
+    (sweep,) = BenchReport.of(given).sweeps
+    drawn, saved = list[Canvas](), Canvas.savefig
+
+    def save(self: Canvas, *given: Any, **named: Any) -> None:
+        drawn.append(self)
+        saved(self, *given, **named)
+
+    monkeypatch.setattr(Canvas, "savefig", save)
+    draw_png(sweep.figure())
+    (canvas,) = drawn
+    label = canvas.axes[0].yaxis.label.get_window_extent()
+    assert 0 <= label.y0 < label.y1 <= canvas.bbox.height
+    for axes, value in zip(canvas.axes, (90, 30), strict=True):
+        assert axes.get_ylim()[0] < value < axes.get_ylim()[1]
+        assert [tick.get_text() for tick in axes.get_xticklabels()] == ["uniform", "normal"]
+    assert [axes.get_title() for axes in canvas.axes] == ["SST-2", "RTE"]
+
+
 def test_a_name_alone_makes_no_sweep() -> None:
     """A preset may be called as its author likes."""
     report = BenchReport.of([done_record("black-box:mine[v=2]", seed=1), done_record("other[d=3]", seed=1)])
@@ -304,11 +349,12 @@ def test_a_page_names_the_model_of_what_it_has() -> None:
 
 
 def test_words_are_swept_as_well() -> None:
-    """Each has its place in the picture, which says which."""
+    """Each has its place in the picture, with its name."""
     sweep = sweep_of("loss", SMALL)
     planned = cells(mock().card, sweep.configurations)
     result = sweep.result(planned, done_cells([]))
-    assert result.figure().panels[0].x_label == "1: ce, 2: hinge, 3: metric"
+    assert (panel := result.figure().panels[0]).names == ("ce", "hinge", "metric")
+    assert (panel.x_label, panel.curves) == ("loss", ())
     assert [row[1] for row in result.tables()[0].rows] == ["missing"] * 3
     settings = [one.settings(mock().card).get("objective", "ce") for one in sweep.configurations]
     assert settings == ["ce", "hinge", "metric"]
