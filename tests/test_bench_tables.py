@@ -66,10 +66,18 @@ def test_what_is_missing_is_shown_as_missing() -> None:
     found = lines(report, "Test metric")
     assert found[0][1:] == ["SST-2", "RTE", "Avg. of 2"]
     assert found[2:] == [
-        ["in-context", "missing", "missing", "missing"],
+        ["In-Context Learning", "missing", "missing", "missing"],
         ["Black-Box:Paper, 8,000 evaluations", "85.00 +- 7.07 (2 of 3 seeds)", "missing", "missing"],
     ]
     assert report.to_dict()["accuracy"]["rows"][0]["tasks"] == {"sst2": None, "rte": None}
+
+
+def test_a_row_that_is_missing_has_its_title() -> None:
+    """As it will be called once it is there; what nobody knows any more keeps its name."""
+    names = {"prompt-tuning": "Prompt Tuning"}
+    names |= {"black-box:default@2000": "Black-Box Tuning (default), 2,000 evaluations", "gone": "gone"}
+    wanted = dict.fromkeys(((name, "sst2") for name in names), 1)
+    assert [row.title for row in BenchReport.of([], wanted=wanted).accuracy.rows] == list(names.values())
 
 
 def test_columns_stand_in_the_papers_order() -> None:
@@ -345,7 +353,7 @@ def test_a_page_names_the_model_of_what_it_has() -> None:
     """Of deployment alone, too; nothing measured is no model."""
     record = {"kind": DEPLOYMENT, "status": "done", "key": "d", "row": DEPLOYED}
     assert b"On roberta-tiny." in BenchReport.of([record]).html()
-    assert BenchReport.of([]).markdown() == "On no model yet.\n"
+    assert BenchReport.of([]).markdown() == "The results file has no results yet.\n"
 
 
 def test_words_are_swept_as_well() -> None:

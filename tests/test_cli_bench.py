@@ -74,12 +74,20 @@ def test_a_report_is_written(folder: Path, capsys: pytest.CaptureFixture[str]) -
     assert len(told["cells"]) == 3
 
 
+def test_a_file_without_results_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One that was made, and into which nothing was measured yet."""
+    with ResultsFile(folder / "bench.jsonl"):
+        pass
+    assert main(["bench", "--tables"]) == 0
+    assert capsys.readouterr().out == "The results file has no results yet.\n\n"
+
+
 def test_a_slice_without_time_measures_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It ends as a budget does, with tables that say what is missing."""
     assert bench("--minutes", "0") == 3
     printed = capsys.readouterr()
     assert "0 of 6 cells are done" in printed.err.splitlines()[-1]
-    assert "| manual | missing | missing | missing |" in printed.out
+    assert "| Manual Prompt | missing | missing | missing |" in printed.out
 
 
 def test_a_budget_that_ends_leaves_the_rest(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -151,6 +159,15 @@ def test_a_sweep_is_measured_and_printed(folder: Path, capsys: pytest.CaptureFix
     ("more", "complaint"),
     [
         (["--methods", "majority"], "a configuration is one of manual, "),
+        (
+            ["--methods", "black-box:default@-3"],
+            "whole number of evaluations, at least 1, not as in 'black-box:default@",
+        ),
+        (["--methods", "black-box:default@"], "whole number of evaluations, at least 1"),
+        (["--methods", "black-box:default@0"], "whole number of evaluations, at least 1"),
+        (["--methods", "black-box:default@2.5"], "whole number of evaluations, at least 1"),
+        (["--report", "data/SST-2/dev.tsv"], "--report is a folder, and data/SST-2/dev.tsv is a file: name another"),
+        (["--report", "data/SST-2/dev.tsv/out"], "--report is a folder, and data/SST-2/dev.tsv is a file"),
         (["--seeds", "1,x"], "--seeds are numbers with commas between them, not '1,x'"),
         (["--seeds", "1,1"], "--seeds has one of them twice"),
         (["--seeds", ""], "--seeds are numbers with commas between them, not ''"),

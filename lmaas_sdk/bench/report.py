@@ -113,7 +113,7 @@ class BenchReport:
         return "\n\n".join(parts) + "\n"
 
     def _subject(self) -> str:
-        return f"On {', '.join(self.models) or 'no model yet'}."
+        return f"On {', '.join(self.models)}." if self.models else "The results file has no results yet."
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; of a cell all but every single prediction."""
