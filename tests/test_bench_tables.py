@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from bench_cases import SEARCH, cells, done_record, measured, records
-from matplotlib.figure import Figure as Canvas
 from tuning_cases import SMALL, TEST, mock
 
 from lmaas_sdk.bench import BenchReport, sweep_of
@@ -300,6 +299,8 @@ def test_the_picture_of_a_sweep_has_everything_inside(monkeypatch: pytest.Monkey
         for word in ("normal", "uniform")
     ]
     (sweep,) = BenchReport.of(given).sweeps
+    from matplotlib.figure import Figure as Canvas
+
     drawn, saved = list[Canvas](), Canvas.savefig
 
     def save(self: Canvas, *given: Any, **named: Any) -> None:

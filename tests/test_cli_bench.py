@@ -379,7 +379,7 @@ def test_a_row_of_deployment_that_fails_leaves_the_others(
     printed = capsys.readouterr()
     assert f"sst2 at 47 tokens, in-context, seed 1: failed {said}\n" in printed.err
     assert f"mrpc at 20 tokens, in-context, seed 1: failed {said}\n" in printed.err
-    assert "2 of 4 rows are measured, in bench.jsonl\n2 rows failed: " in printed.err
+    assert "2 of 4 rows are measured, in bench.jsonl\n2 failed: " in printed.err
     assert printed.out.count("| manual | yes |") == 2
     monkeypatch.setattr(bench_deployment, "measure_deployment", fake_measure)
     assert deployment("sst2:47,mrpc:20", "--methods", "in-context,manual") == 0

@@ -110,7 +110,10 @@ def run_deployment(args: argparse.Namespace) -> int:
         left = _missing(planned, results.records)
     print(f"{len(planned) - len(left)} of {len(planned)} rows are measured, in {args.out}", file=sys.stderr)
     if failed:
-        print(f"{len(failed)} rows failed: try them again, or leave them out of --methods", file=sys.stderr)
+        print(
+            f"{len(failed)} failed: give the command again, or leave out of --methods what fails each time",
+            file=sys.stderr,
+        )
     return exit_code_of_parts(filter(None, map(exit_code_of_part, failed))) if left else DONE
 
 
