@@ -50,12 +50,8 @@ def hours(records: Sequence[Mapping[str, Any]]) -> list[str]:
         ended = began + one["wall_s"]
         clock_s += max(0.0, ended - max(began, until))
         until = max(until, ended)
-    lines = [f"{name:20} {seconds / 3600:5.2f} h" for name, seconds in by_configuration.most_common()]
-    return [
-        *lines,
-        f"{'all cells':20} {by_configuration.total() / 3600:5.2f} h",
-        f"by the clock {clock_s / 3600:12.2f} h",
-    ]
+    rows = [*by_configuration.most_common(), ("all cells", by_configuration.total()), ("by the clock", clock_s)]
+    return [f"{name:20} {seconds / 3600:5.2f} h" for name, seconds in rows]
 
 
 def main() -> None:

@@ -128,8 +128,9 @@ def test_configurations_go_by_name() -> None:
     [
         ("black-box", "a configuration is one of manual, .*not 'black-box'"),
         ("manual@20", "'manual' searches nothing, so it takes no evaluations: leave out @20"),
-        ("black-box:paper@0", "of at least 1, not 0"),
-        ("black-box:paper@x", "not 'black-box:paper@x'"),
+        ("black-box:paper@0", "evaluations, at least 1, not as in 'black-box:paper@0'"),
+        ("black-box:paper@x", "a whole number of evaluations, at least 1, not as in 'black-box:paper@x'"),
+        ("majority@x", "a configuration is one of manual, .*not 'majority'"),
     ],
 )
 def test_other_names_are_refused(name: str, complaint: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from bench_cases import done_record
 
 from lmaas_sdk import register_metric
-from lmaas_sdk.bench.comparisons import Comparisons, compare, comparisons_of
+from lmaas_sdk.bench.comparisons import AboveChance, Comparisons, compare, comparisons_of
 from lmaas_sdk.bench.resampling import DRAWS, Paired, difference_of, draws_of, metric_of_draws
 from lmaas_sdk.bench.results import CellResult, done_cells
 from lmaas_sdk.tasks import accuracy, f1
@@ -116,6 +117,27 @@ def test_above_chance_is_judged_by_what_is_not_judged() -> None:
     assert (sst2.accuracy, sst2.majority, rte.accuracy) == (0.97, 0.5, 0.55)
     differences = np.repeat([1.0, 0.0], [55, 45]) - np.array([1, 0] * 50)
     assert rte.standard_error == pytest.approx(np.std(differences, ddof=1) / 10)
+
+
+@pytest.mark.parametrize("seeds", [1, 3, 5])
+def test_a_constant_answer_is_no_judge_beside_a_better_one(seeds: int) -> None:
+    """Always the majority class: its lead is 0, without any standard error to divide by."""
+    labels = [0] * 53 + [1] * 47
+    constant = [
+        done_record("manual-calibrated", seed=seed, labels=labels, right=[label == 0 for label in labels])
+        for seed in range(seeds)
+    ]
+    tuned = done_record("model-tuning", seed=1, labels=labels, right=RIGHT["good"])
+    (alone,), (beside,) = (comparisons_of(results(*constant, *more)).above_chance for more in ([], [tuned]))
+    assert (alone.judge, alone.lead, alone.is_above) == ("manual-calibrated", 0.0, False)
+    assert (beside.judge, beside.is_above) == ("model-tuning", True)
+
+
+@pytest.mark.parametrize(("accuracy", "lead"), [(0.6, math.inf), (0.5, 0.0), (0.4, -math.inf)])
+def test_a_lead_without_a_standard_error_is_all_or_nothing(accuracy: float, lead: float) -> None:
+    """Its sign is that of the difference."""
+    one = AboveChance("sst2", "model-tuning", accuracy, majority=0.5, standard_error=0.0)
+    assert (one.lead, one.is_above) == (lead, lead > 0)
 
 
 def test_searches_are_held_against_the_manual_prompt_where_it_is_above_chance() -> None:

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from lmaas_sdk import PRESETS, LmaasError, ModelLoadError, TaskError
+from lmaas_sdk import PRESETS, BackendError, LmaasError, ModelLoadError, TaskError
 from lmaas_sdk.bench.configurations import CONFIGURATIONS
 from lmaas_sdk.bench.deployment import DeploymentRow, Traffic, measure_deployment
 from lmaas_sdk.bench.deployment_row import traffic_of
-from lmaas_sdk.bench.processes import Served, served, user_process
+from lmaas_sdk.bench.processes import Child, Served, served, user_process
 from lmaas_sdk.bench.relay import Exchange
 from lmaas_sdk.bench.user_job import UserJob
 from lmaas_sdk.cli.demo import demo_splits
@@ -179,6 +179,19 @@ async def test_where_it_is_over_no_other_row_is_begun(data: Path) -> None:
     assert ["manual"] == [row.configuration for row in told]
 
 
+async def test_a_row_that_fails_leaves_the_others(data: Path) -> None:
+    """Who asks to be told of it gets the other rows; who does not, its error."""
+    told: list[tuple[str, str]] = []
+    names, few = ["black-box:small-model@2", "manual"], "BudgetTooSmall: "
+    found = await measure_deployment(
+        names, "sst2", data=data, on_failure=lambda name, error: told.append((name, str(error))), **SETTING
+    )
+    assert ["manual"] == [row.configuration for row in found]
+    assert [(names[0], few)] == [(name, said[: len(few)]) for name, said in told]
+    with pytest.raises(LmaasError, match=few):
+        await measure_deployment(names, "sst2", data=data, **SETTING)
+
+
 async def test_data_that_are_not_there_are_told(data: Path) -> None:
     """By the reader's own message."""
     with pytest.raises(TaskError, match="nowhere"):
@@ -226,6 +239,21 @@ async def test_a_users_error_comes_through() -> None:
         await user.tell(job("black-magic").to_wire())
         with pytest.raises(LmaasError, match="ValueError: a configuration is one of"):
             await user.told("fitted")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("CircuitOpen", BackendError), ("BudgetTooSmall", LmaasError), ("KeyError", LmaasError), ("TaskError", TaskError)],
+)
+async def test_a_backends_error_is_one_here_too(name: str, kind: type[LmaasError]) -> None:
+    """Whose own class takes more than a message, as well."""
+    told = {"error": {"type": name, "message": "no more"}}
+    process = await asyncio.create_subprocess_exec("echo", json.dumps(told), stdout=subprocess.PIPE)
+    child = Child(process, "echo")
+    with pytest.raises(LmaasError, match="no more") as failure:
+        await child.told("report")
+    await child.end()
+    assert kind is type(failure.value)
 
 
 async def test_a_job_comes_through_unchanged() -> None:

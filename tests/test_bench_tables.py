@@ -15,6 +15,7 @@ from tuning_cases import SMALL, TEST, mock
 from lmaas_sdk.bench import BenchReport, sweep_of
 from lmaas_sdk.bench.paper import PAPER_ACCURACY
 from lmaas_sdk.bench.results import DEPLOYMENT, done_cells
+from lmaas_sdk.reporting.report_png import draw_png
 from lmaas_sdk.tasks import PAPER_TASKS
 
 
@@ -64,10 +65,18 @@ def test_what_is_missing_is_shown_as_missing() -> None:
     found = lines(report, "Test metric")
     assert found[0][1:] == ["SST-2", "RTE", "Avg. of 2"]
     assert found[2:] == [
-        ["in-context", "missing", "missing", "missing"],
+        ["In-Context Learning", "missing", "missing", "missing"],
         ["Black-Box:Paper, 8,000 evaluations", "85.00 +- 7.07 (2 of 3 seeds)", "missing", "missing"],
     ]
     assert report.to_dict()["accuracy"]["rows"][0]["tasks"] == {"sst2": None, "rte": None}
+
+
+def test_a_row_that_is_missing_has_its_title() -> None:
+    """As it will be called once it is there; what nobody knows any more keeps its name."""
+    names = {"prompt-tuning": "Prompt Tuning"}
+    names |= {"black-box:default@2000": "Black-Box Tuning (default), 2,000 evaluations", "gone": "gone"}
+    wanted = dict.fromkeys(((name, "sst2") for name in names), 1)
+    assert [row.title for row in BenchReport.of([], wanted=wanted).accuracy.rows] == list(names.values())
 
 
 def test_columns_stand_in_the_papers_order() -> None:
@@ -76,6 +85,18 @@ def test_columns_stand_in_the_papers_order() -> None:
     found = lines(BenchReport.of(given), "Test metric")
     assert found[0][1:] == ["SST-2", "Yelp P.", "AG's News", "DBPedia", "MRPC", "SNLI", "RTE", "Avg."]
     assert found[2][-1] == f"{statistics.mean(range(30, 100, 10)):.2f}"
+
+
+def test_comparisons_have_the_columns_of_the_first_table() -> None:
+    """In its order, whichever task a comparison has first, and with their metrics."""
+    rows = [
+        done_record(name, task=task, seed=1, evaluations=2000, metric="f1" if task == "mrpc" else "accuracy")
+        for name, tasks in (("black-box:default", ("rte", "mrpc")), ("black-box:paper", ("rte", "mrpc", "yelp")))
+        for task in tasks
+    ]
+    report = BenchReport.of(rows)
+    of_paper = lines(report, "Against the paper's setting")[0]
+    assert of_paper[2:5] == ["Yelp P.", "MRPC (F1)", "RTE"] == lines(report, "Test metric")[0][1:4]
 
 
 def test_published_figures_are_marked_as_another_models() -> None:
@@ -252,6 +273,51 @@ def test_words_that_a_sweep_does_not_try_by_itself_come_last() -> None:
     assert sweep.values == ("normal", "a1", "b1")
 
 
+def test_the_picture_of_a_sweep_is_in_points() -> None:
+    """As its table is; words have marks and no line between them, numbers have both."""
+    given = [
+        *(swept("projection", word, seed=1, right=right(n)) for word, n in (("normal", 5), ("uniform", 7))),
+        *(swept("d", d, seed=1, right=right(n)) for d, n in ((50, 5), (100, 7))),
+    ]
+    by_word, by_number = (sweep.figure() for sweep in BenchReport.of(given).sweeps)
+    (words,), (numbers,) = by_word.panels, by_number.panels
+    assert (words.names, words.curves[0].y) == (("uniform", "normal"), (70.0, 50.0))
+    assert (numbers.curves[0].x, numbers.curves[0].y) == ((50.0, 100.0), (50.0, 70.0))
+    assert {curve.look.width for curve in words.curves} == {0}
+    assert all(curve.look.marker for curve in words.curves)
+    assert all(curve.look.width > 0 for curve in numbers.curves)
+    caption = "Test metric in points of black-box:paper@8000 by projection: SST-2"
+    assert caption == words.caption(by_word.title)
+    assert f"<figcaption>{caption}</figcaption>" in BenchReport.of(given).html().decode()
+
+
+def test_the_picture_of_a_sweep_has_everything_inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The label beside it, the marks of every task, and the name of each task and word."""
+    given = [
+        swept("projection", word, task=task, seed=1, right=right(n))
+        for task, n in (("sst2", 9), ("rte", 3))
+        for word in ("normal", "uniform")
+    ]
+    (sweep,) = BenchReport.of(given).sweeps
+    from matplotlib.figure import Figure as Canvas
+
+    drawn, saved = list[Canvas](), Canvas.savefig
+
+    def save(self: Canvas, *given: Any, **named: Any) -> None:
+        drawn.append(self)
+        saved(self, *given, **named)
+
+    monkeypatch.setattr(Canvas, "savefig", save)
+    draw_png(sweep.figure())
+    (canvas,) = drawn
+    label = canvas.axes[0].yaxis.label.get_window_extent()
+    assert 0 <= label.y0 < label.y1 <= canvas.bbox.height
+    for axes, value in zip(canvas.axes, (90, 30), strict=True):
+        assert axes.get_ylim()[0] < value < axes.get_ylim()[1]
+        assert [tick.get_text() for tick in axes.get_xticklabels()] == ["uniform", "normal"]
+    assert [axes.get_title() for axes in canvas.axes] == ["SST-2", "RTE"]
+
+
 def test_a_name_alone_makes_no_sweep() -> None:
     """A preset may be called as its author likes."""
     report = BenchReport.of([done_record("black-box:mine[v=2]", seed=1), done_record("other[d=3]", seed=1)])
@@ -288,15 +354,16 @@ def test_a_page_names_the_model_of_what_it_has() -> None:
     """Of deployment alone, too; nothing measured is no model."""
     record = {"kind": DEPLOYMENT, "status": "done", "key": "d", "row": DEPLOYED}
     assert b"On roberta-tiny." in BenchReport.of([record]).html()
-    assert BenchReport.of([]).markdown() == "On no model yet.\n"
+    assert BenchReport.of([]).markdown() == "The results file has no results yet.\n"
 
 
 def test_words_are_swept_as_well() -> None:
-    """Each has its place in the picture, which says which."""
+    """Each has its place in the picture, with its name."""
     sweep = sweep_of("loss", SMALL)
     planned = cells(mock().card, sweep.configurations)
     result = sweep.result(planned, done_cells([]))
-    assert result.figure().panels[0].x_label == "1: ce, 2: hinge, 3: metric"
+    assert (panel := result.figure().panels[0]).names == ("ce", "hinge", "metric")
+    assert (panel.x_label, panel.curves) == ("loss", ())
     assert [row[1] for row in result.tables()[0].rows] == ["missing"] * 3
     settings = [one.settings(mock().card).get("objective", "ce") for one in sweep.configurations]
     assert settings == ["ce", "hinge", "metric"]

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lmaas_backends.mock import MockBackend
+from lmaas_sdk import ModelCard
 from lmaas_sdk.bench import ResultsFile, read_results
 from lmaas_sdk.cli import bench_deployment, main
 from lmaas_sdk.cli.bench_options import lengths_of
-from lmaas_sdk.errors import UnknownTask
+from lmaas_sdk.errors import BackendUnavailable, LmaasError, TaskError, UnknownTask, Unsupported
 
 MORE = ("--methods", "manual,black-box:sep-tpa@60", "--seeds", "1,2", "--shots", "3", "--model", "mock")
 
@@ -71,12 +74,20 @@ def test_a_report_is_written(folder: Path, capsys: pytest.CaptureFixture[str]) -
     assert len(told["cells"]) == 3
 
 
+def test_a_file_without_results_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One that was made, and into which nothing was measured yet."""
+    with ResultsFile(folder / "bench.jsonl"):
+        pass
+    assert main(["bench", "--tables"]) == 0
+    assert capsys.readouterr().out == "The results file has no results yet.\n\n"
+
+
 def test_a_slice_without_time_measures_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It ends as a budget does, with tables that say what is missing."""
     assert bench("--minutes", "0") == 3
     printed = capsys.readouterr()
     assert "0 of 6 cells are done" in printed.err.splitlines()[-1]
-    assert "| manual | missing | missing | missing |" in printed.out
+    assert "| Manual Prompt | missing | missing | missing |" in printed.out
 
 
 def test_a_budget_that_ends_leaves_the_rest(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -148,6 +159,15 @@ def test_a_sweep_is_measured_and_printed(folder: Path, capsys: pytest.CaptureFix
     ("more", "complaint"),
     [
         (["--methods", "majority"], "a configuration is one of manual, "),
+        (
+            ["--methods", "black-box:default@-3"],
+            "whole number of evaluations, at least 1, not as in 'black-box:default@",
+        ),
+        (["--methods", "black-box:default@"], "whole number of evaluations, at least 1"),
+        (["--methods", "black-box:default@0"], "whole number of evaluations, at least 1"),
+        (["--methods", "black-box:default@2.5"], "whole number of evaluations, at least 1"),
+        (["--report", "data/SST-2/dev.tsv"], "--report is a folder, and data/SST-2/dev.tsv is a file: name another"),
+        (["--report", "data/SST-2/dev.tsv/out"], "--report is a folder, and data/SST-2/dev.tsv is a file"),
         (["--seeds", "1,x"], "--seeds are numbers with commas between them, not '1,x'"),
         (["--seeds", "1,1"], "--seeds has one of them twice"),
         (["--seeds", ""], "--seeds are numbers with commas between them, not ''"),
@@ -181,6 +201,23 @@ def test_what_a_backend_cannot_do_fails_by_itself(folder: Path, capsys: pytest.C
     printed = capsys.readouterr()
     assert re.search(r"^sst2, model-tuning, seed 1: failed Unsupported: ", printed.err, re.MULTILINE)
     assert "| Manual Prompt | " in printed.out
+
+
+@pytest.mark.parametrize(
+    ("command", "without"),
+    [
+        ("bench", "no limit that all share; each search has its --evaluations"),
+        ("tune", "8000 evaluations"),
+        ("estimate", "8000 evaluations"),
+    ],
+)
+def test_help_says_what_limits_where_nobody_does(
+    command: str, without: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run has a limit by itself, a benchmark one for each search."""
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    assert f"budget (hard limits; none of them given: {without}):\n" in capsys.readouterr().out
 
 
 def test_data_have_to_be_somewhere(capsys: pytest.CaptureFixture[str]) -> None:
@@ -218,12 +255,52 @@ def test_deployment_is_measured_once(
     )
 
 
+def test_deployment_on_other_data_is_measured_anew(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Figures of other training or test rows are no figures of these; each has a table of its own."""
+    monkeypatch.setattr(bench_deployment, "measure_deployment", fake_measure)
+    only, pool = ("sst2:47", "--methods", "manual"), folder / "data" / "SST-2" / "train.tsv"
+    for split in ("train", "dev"):
+        assert deployment(*only) == 0
+        path = folder / "data" / "SST-2" / f"{split}.tsv"
+        before = path.read_text()
+        path.write_text(before.replace(" is ", " was "))
+        capsys.readouterr()
+        assert deployment(*only, "--dry-run") == 0
+        assert capsys.readouterr().out == "sst2 at 47 tokens, manual, seed 1\n"
+        path.write_text(before)
+        assert deployment(*only, "--dry-run") == 0
+        assert capsys.readouterr().out == ""
+    pool.write_text(pool.read_text().replace(" is ", " was "))
+    assert deployment(*only) == 0
+    captions = [line for line in capsys.readouterr().out.splitlines() if line.startswith("**Deployment")]
+    assert len(captions) == len(set(captions)) == 2
+    assert all(re.search(r", 9 test rows, inputs [0-9a-f]{8}\*\*$", caption) for caption in captions)
+
+
+def test_deployment_of_other_weights_is_measured_anew(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By one name, too, as a folder whose files were changed has."""
+    monkeypatch.setattr(bench_deployment, "measure_deployment", fake_measure)
+    assert deployment("sst2:47", "--methods", "manual") == 0
+
+    async def card(model: str) -> ModelCard:
+        return replace(MockBackend().card, fingerprint="mock weights=abc")
+
+    monkeypatch.setattr(bench_deployment, "_card", card)
+    capsys.readouterr()
+    assert deployment("sst2:47", "--methods", "manual", "--dry-run") == 0
+    assert capsys.readouterr().out == "sst2 at 47 tokens, manual, seed 1\n"
+
+
 def test_deployment_is_measured_with_every_seed_given(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """And with one where none is."""
     assert deployment("sst2:47", "--seeds", "1,2", "--methods", "manual", "--dry-run") == 0
     rows = [f"sst2 at 47 tokens, manual, seed {seed}" for seed in (1, 2)]
     assert capsys.readouterr().out.splitlines() == rows
-    more = ("--data", "data", "--methods", "manual", "--model", "mock", "--dry-run")
+    more = ("--data", "data", "--methods", "manual", "--model", "mock", "--shots", "3", "--dry-run")
     assert main(["bench", "--deployment", "sst2:47", *more]) == 0
     assert capsys.readouterr().out.splitlines() == ["sst2 at 47 tokens, manual, seed 13"]
 
@@ -276,6 +353,56 @@ def test_a_slice_of_deployment_ends_between_rows(
 
 
 @pytest.mark.parametrize(
+    ("error", "said", "code"),
+    [
+        (LmaasError("BudgetTooSmall: 5 are no generation"), "BudgetTooSmall: 5 are no generation", 2),
+        (Unsupported("no weights"), "Unsupported: no weights", 2),
+        (BackendUnavailable("gone"), "BackendUnavailable: gone", 4),
+    ],
+)
+def test_a_row_of_deployment_that_fails_leaves_the_others(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: LmaasError,
+    said: str,
+    code: int,
+) -> None:
+    """It is named, the table has the others, and the next command tries it again."""
+
+    async def measure(names: list[str], task: Any, *, on_row: Any, on_failure: Any, **options: Any) -> None:
+        await fake_measure([name for name in names if name != "in-context"], task, on_row=on_row, **options)
+        on_failure("in-context", error)
+
+    monkeypatch.setattr(bench_deployment, "measure_deployment", measure)
+    assert deployment("sst2:47,mrpc:20", "--methods", "in-context,manual") == code
+    printed = capsys.readouterr()
+    assert f"sst2 at 47 tokens, in-context, seed 1: failed {said}\n" in printed.err
+    assert f"mrpc at 20 tokens, in-context, seed 1: failed {said}\n" in printed.err
+    assert "2 of 4 rows are measured, in bench.jsonl\n2 failed: " in printed.err
+    assert printed.out.count("| manual | yes |") == 2
+    monkeypatch.setattr(bench_deployment, "measure_deployment", fake_measure)
+    assert deployment("sst2:47,mrpc:20", "--methods", "in-context,manual") == 0
+
+
+def test_texts_that_cannot_be_cut_so_short_leave_other_tasks(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All rows of that length fail by it."""
+
+    async def measure(names: list[str], task: Any, **options: Any) -> None:
+        if options["max_length"] < 5:
+            raise TaskError("the template alone takes 5 tokens")
+        await fake_measure(names, task, **options)
+
+    monkeypatch.setattr(bench_deployment, "measure_deployment", measure)
+    assert deployment("sst2:3,mrpc:20", "--methods", "manual") == 2
+    printed = capsys.readouterr()
+    assert "sst2 at 3 tokens, manual, seed 1: failed TaskError: the template alone takes 5 tokens\n" in printed.err
+    assert printed.out.count("| manual | yes |") == 1
+
+
+@pytest.mark.parametrize(
     ("more", "complaint"),
     [
         (["--jobs", "2"], "so leave out --jobs"),
@@ -299,6 +426,12 @@ def test_what_deployment_has_no_use_for_is_refused(
     assert deployment("sst2:47", *more) == 2
     assert complaint in capsys.readouterr().err.splitlines()[-1]
     assert [path.name for path in folder.iterdir()] == ["data"]
+
+
+async def fake_measure(names: list[str], task: Any, *, on_row: Any, **options: Any) -> None:
+    """Measures nothing."""
+    for name in names:
+        on_row(FakeRow(name, task.name, options["max_length"]))
 
 
 class FakeRow:

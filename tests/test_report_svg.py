@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given
@@ -53,6 +54,16 @@ def test_everything_is_inside_the_picture(points: list[tuple[float, float]], lev
 def test_the_numbers_beside_an_axis_are_round(low: float, high: float, labels: list[str]) -> None:
     """Steps of 1, 2, 2.5 or 5 times a power of ten, with as many decimals as they need."""
     assert labels == [tick.label for tick in draw_panel("Loss", panel([(0, low), (1, high)])).y_ticks]
+
+
+def test_names_stand_under_their_marks() -> None:
+    """In the order given, away from the edges; the words beside the picture have them too."""
+    drawn = draw_panel("Loss", replace(panel([(1, 0.5), (3, 0.7)]), names=("ce", "hinge", "metric")))
+    (curve,) = drawn.curves
+    assert [tick.label for tick in drawn.x_ticks] == ["ce", "hinge", "metric"]
+    assert [x for x, _ in curve.marks] == [drawn.x_ticks[0].at, drawn.x_ticks[2].at]
+    assert LEFT < drawn.x_ticks[0].at < drawn.x_ticks[2].at < drawn.right
+    assert drawn.alternative.endswith("c: 0.5 at ce, 0.7 at metric.")
 
 
 def test_a_value_stands_beside_its_number() -> None:

@@ -157,7 +157,7 @@ def accuracy_of(cells: Sequence[CellResult], *, wanted: Mapping[tuple[str, str],
     ]
     rows += _merged(rows, tasks)
     there = {str(name) for name in found}
-    rows += [AccuracyRow(name, str(name), {}) for name in _absent(plan, there)]
+    rows += [AccuracyRow(name, _titled(_title_of(name), name), {}) for name in _absent(plan, there)]
     metrics = {task: TASKS[task].metric for task in tasks if task in TASKS} | {cell.task: cell.metric for cell in kept}
     return AccuracyTable(tasks, metrics, tuple(sorted(rows, key=_place)), (*notes, *_models(kept), *_engines(kept)))
 
@@ -191,7 +191,16 @@ def score_of(cells: Sequence[CellResult], wanted: int | None = None) -> Score:
 
 
 def _title(name: RowName, by_task: Mapping[str, Sequence[CellResult]]) -> str:
-    title = next(str(cell.record["title"]) for some in by_task.values() for cell in some)
+    return _titled(next(str(cell.record["title"]) for some in by_task.values() for cell in some), name)
+
+
+def _title_of(name: RowName) -> str:
+    """Of a row that has no cell to say it."""
+    known = CONFIGURATIONS.get(name.configuration)
+    return name.configuration if known is None else known.title
+
+
+def _titled(title: str, name: RowName) -> str:
     return title if name.evaluations is None else f"{title}, {name.evaluations:,} evaluations"
 
 

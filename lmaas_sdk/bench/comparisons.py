@@ -24,6 +24,7 @@ __all__ = ["MARGIN", "AboveChance", "Comparison", "Comparisons", "compare", "com
 MARGIN = 0.01  # a point
 _JUDGES = ("model-tuning", "manual-calibrated")
 _STANDARD_ERRORS = 2.0
+_ROUNDING = 1e-12  # means of the same rows that were added up in another order
 _MANUAL = ("manual", "manual-calibrated")
 _REFERENCE = "black-box:paper"
 _SEARCHES = ("black-box", "deep-black-box")  # methods by calls alone, which are to beat the manual prompt
@@ -48,12 +49,15 @@ class AboveChance:
 
     @property
     def lead(self) -> float:
-        """The difference in standard errors."""
-        return (self.accuracy - self.majority) / self.standard_error if self.standard_error else math.inf
+        """The difference in standard errors; of one without any, infinite."""
+        difference = self.accuracy - self.majority
+        if abs(difference) < _ROUNDING:
+            return 0.0
+        return difference / self.standard_error if self.standard_error else math.copysign(math.inf, difference)
 
     @property
     def is_above(self) -> bool:
-        return self.accuracy > self.majority and self.lead >= _STANDARD_ERRORS
+        return self.lead >= _STANDARD_ERRORS
 
     def to_dict(self) -> dict[str, Any]:
         return {

@@ -27,7 +27,6 @@ from lmaas_sdk.methods import (
     PromptTuning,
 )
 from lmaas_sdk.methods.demonstrations import MOST_SHOTS
-from lmaas_sdk.seeding import whole_number
 from lmaas_sdk.traffic.cache import ReplyCache
 from lmaas_sdk.traffic.retry import RetryPolicy
 from lmaas_sdk.tuning.journal_file import LONGEST_HEADER, has_sent
@@ -202,22 +201,29 @@ _ALL = (
 CONFIGURATIONS: dict[str, Configuration] = {configuration.name: configuration for configuration in _ALL}
 """All that can be measured, by name, in the order of the paper's table."""
 
-_WITH_EVALUATIONS = re.compile(r"(?P<name>.+)@(?P<evaluations>\d+)")
+_WITH_EVALUATIONS = re.compile(r"(?P<name>.+)@(?P<evaluations>.*)")
 
 
 def get_configuration(name: str) -> Configuration:
     """A configuration by name, with evaluations of its own where `@N` follows.
 
     Raises:
-        ValueError: There is none of that name, or one that does not search is to have evaluations.
+        ValueError: There is none of that name, N is no number of evaluations, or one that does not search is to have
+            some.
     """
+    if name in CONFIGURATIONS:
+        return CONFIGURATIONS[name]
     found = _WITH_EVALUATIONS.fullmatch(name)
     plain = name if found is None else found["name"]
-    if plain not in CONFIGURATIONS:
+    if found is None or plain not in CONFIGURATIONS:
         raise ValueError(f"a configuration is one of {', '.join(CONFIGURATIONS)}, not {plain!r:.80}")
     configuration = CONFIGURATIONS[plain]
-    if found is None:
-        return configuration
     if not configuration.searches:
         raise ValueError(f"{plain!r} searches nothing, so it takes no evaluations: leave out @{found['evaluations']}")
-    return replace(configuration, evaluations=whole_number(name, int(found["evaluations"]), at_least=1))
+    return replace(configuration, evaluations=_evaluations_of(name, found["evaluations"]))
+
+
+def _evaluations_of(name: str, given: str) -> int:
+    if not (given.isascii() and given.isdigit()) or int(given) < 1:
+        raise ValueError(f"what follows @ is a whole number of evaluations, at least 1, not as in {name!r:.80}")
+    return int(given)

@@ -20,7 +20,7 @@ from lmaas_sdk.bench.processes import Child, served, user_process
 from lmaas_sdk.bench.relay import counting_relay
 from lmaas_sdk.bench.user_job import UserJob, UserReport
 from lmaas_sdk.client import Client
-from lmaas_sdk.errors import Unsupported
+from lmaas_sdk.errors import LmaasError, Unsupported
 from lmaas_sdk.registry import load_backend
 from lmaas_sdk.tasks import Task, get_task
 
@@ -44,6 +44,7 @@ async def measure_deployment(  # noqa: PLR0913  (all but two by name)
     model: str = "roberta-tiny",
     threads: int | None = None,
     on_row: Callable[[DeploymentRow], None] | None = None,
+    on_failure: Callable[[str, LmaasError], None] | None = None,
     is_over: Callable[[], bool] | None = None,
 ) -> list[DeploymentRow]:
     """Measures configurations one after the other, each with a server and a user's process of its own.
@@ -62,12 +63,14 @@ async def measure_deployment(  # noqa: PLR0913  (all but two by name)
         model: What `lmaas serve` serves and `load_backend` opens: a name or a folder.
         threads: That compute, in the server or in the user's process; None: as many as the model takes by itself.
         on_row: Called with each row once it is measured.
+        on_failure: Called with the configuration of a row that failed and its error, upon which the next row is
+            measured; None: the error is raised.
         is_over: Asked before each row; where it says so, no other is begun.
 
     Raises:
         ValueError: There is no such configuration; nothing was measured.
         TaskError: The data cannot be used.
-        LmaasError: A server or a method failed; the message is its own.
+        LmaasError: A server or a method failed, and there is no `on_failure`; the message is its own.
     """
     for name in configurations:
         get_configuration(name)
@@ -81,7 +84,13 @@ async def measure_deployment(  # noqa: PLR0913  (all but two by name)
     for name in configurations:
         if is_over is not None and is_over():
             break
-        row = await _measured(plan, plan.job(name, evaluations=evaluations, seed=seed, threads=threads))
+        try:
+            row = await _measured(plan, plan.job(name, evaluations=evaluations, seed=seed, threads=threads))
+        except LmaasError as error:
+            if on_failure is None:
+                raise
+            on_failure(name, error)
+            continue
         if on_row is not None:
             on_row(row)
         rows.append(row)

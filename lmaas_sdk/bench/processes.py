@@ -14,7 +14,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from lmaas_sdk import errors
 from lmaas_sdk.errors import (
+    BackendError,
     BackendUnavailable,
     CorruptModel,
     InvalidQuery,
@@ -180,5 +182,8 @@ async def _started(
 
 def _error_of(told: Mapping[str, str]) -> LmaasError:
     """The error that a child told, of its own class where a caller may want to tell it apart."""
-    kind = _TOLD.get(told["type"])
-    return LmaasError(f"{told['type']}: {told['message']}") if kind is None else kind(told["message"])
+    name, message = told["type"], told["message"]
+    if name in _TOLD:
+        return _TOLD[name](message)
+    is_of_backend = issubclass(getattr(errors, name, LmaasError), BackendError)
+    return (BackendError if is_of_backend else LmaasError)(f"{name}: {message}")

@@ -70,7 +70,7 @@ class BenchReport:
         every = done_cells(records)
         done = [cell for cell in every if cell.swept is None]
         comparable, _ = of_one_setting(done)
-        deployment = {one["key"]: one["row"] for one in records if one.get("kind") == DEPLOYMENT}
+        deployment = {one["key"]: _deployed(one) for one in records if one.get("kind") == DEPLOYMENT}
         return cls(
             accuracy_of(done, wanted=wanted),
             comparisons_of(comparable),
@@ -93,7 +93,7 @@ class BenchReport:
 
     def _groups(self) -> list[Section]:
         """The tables under the headings of the page; of sweeps, their pictures too."""
-        accuracy, compared = list[Table](), comparison_tables(self.comparisons)
+        accuracy, compared = list[Table](), comparison_tables(self.comparisons, self.accuracy.metrics)
         if self.accuracy.rows:
             accuracy = [accuracy_table(self.accuracy, with_paper=self.with_paper), spent_table(self.accuracy)]
         if self.comparisons.above_chance:
@@ -113,7 +113,7 @@ class BenchReport:
         return "\n\n".join(parts) + "\n"
 
     def _subject(self) -> str:
-        return f"On {', '.join(self.models) or 'no model yet'}."
+        return f"On {', '.join(self.models)}." if self.models else "The results file has no results yet."
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; of a cell all but every single prediction."""
@@ -190,6 +190,12 @@ def _pictures(figure: Figure, legend: tuple[Curve, ...] | None = None) -> Sectio
     panels = [panel for panel in figure.panels if panel.curves]
     shown = panels[0].curves if legend is None and panels else legend or ()
     return Section(figure.title, panels=tuple(draw_panel(figure.title, panel) for panel in panels), legend=shown)
+
+
+def _deployed(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The row, with the digest of what it was measured on where the record has one."""
+    row: Mapping[str, Any] = record["row"]
+    return row if "inputs" not in record else {**row, "inputs": record["inputs"]}
 
 
 def _without_predictions(record: Mapping[str, Any]) -> dict[str, Any]:

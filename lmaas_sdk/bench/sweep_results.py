@@ -18,6 +18,17 @@ from lmaas_sdk.tuning.presets import Preset
 
 __all__ = ["SweepResult", "sweeps_in"]
 
+_MOST_OF_A_NAME = 16
+_LINES = (
+    ("mean over seeds", 0, Look(0, width=2, marker="o")),
+    ("plus one standard deviation", 1, Look(5, 1, 1)),
+    ("minus one standard deviation", -1, Look(5, 2, 1)),
+)
+_POINTS = (
+    ("mean over seeds", 0, Look(0, width=0, marker="o")),
+    ("plus one standard deviation", 1, Look(5, width=0, marker="s")),
+    ("minus one standard deviation", -1, Look(1, width=0, marker="s")),
+)
 _USUAL = {setting.name: setting.default for setting in fields(Preset)}
 
 
@@ -76,27 +87,26 @@ class SweepResult:
         )
 
     def figure(self) -> Figure:
-        """The mean, and one standard deviation to either side, over the values: a panel a task."""
+        """The mean, and one standard deviation to either side, in points over the values: a panel a task."""
         setting = SETTINGS[self.name]
-        places = [float(value) if setting.is_number else at for at, value in enumerate(self.values, 1)]
-        named = ", ".join(f"{at}: {value}" for at, value in enumerate(self.values, 1))
-        label = setting.title if setting.is_number else named
-        panels = tuple(Panel(task_title(task), label, self._curves(task, places)) for task in self.tasks)
+        names = () if setting.is_number else tuple(f"{value}"[:_MOST_OF_A_NAME] for value in self.values)
+        panels = tuple(
+            Panel("", setting.title, self._curves(task), names=names, task=task_title(task, self.metrics[task]))
+            for task in self.tasks
+        )
         name = f"sweep-{self.name}-{re.sub('[^a-z0-9]+', '-', self.base.lower())}"
-        return Figure(name, f"Test metric of {self.base} by {setting.title}", panels)
+        return Figure(name, f"Test metric in points of {self.base} by {setting.title}", panels)
 
-    def _curves(self, task: str, places: Sequence[float]) -> tuple[Curve, ...]:
+    def _curves(self, task: str) -> tuple[Curve, ...]:
+        """Lines over numbers; words lie beside one another without anything between them."""
+        is_number = SETTINGS[self.name].is_number
+        places = [float(value) if is_number else at for at, value in enumerate(self.values, 1)]
         found = [(at, scores[task]) for at, scores in zip(places, self.scores, strict=True) if task in scores]
         found.sort(key=lambda one: one[0])
         x = tuple(at for at, _ in found)
-        kinds = (
-            ("mean over seeds", 0, Look(0, width=2, marker="o")),
-            ("plus one standard deviation", 1, Look(5, 1, 1)),
-            ("minus one standard deviation", -1, Look(5, 2, 1)),
-        )
         curves = [
-            Curve(label, x, tuple(score.mean + by * (score.std or 0.0) for _, score in found), look)
-            for label, by, look in kinds
+            Curve(label, x, tuple(100 * (score.mean + by * (score.std or 0.0)) for _, score in found), look)
+            for label, by, look in (_LINES if is_number else _POINTS)
         ]
         return tuple(curves) if found else ()
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lmaas_sdk.bench.accuracy import AccuracyTable, Score
+from lmaas_sdk.bench.accuracy import AccuracyTable, Score, ordered_tasks
 from lmaas_sdk.bench.comparisons import MARGIN, Comparison, Comparisons
 from lmaas_sdk.bench.paper import MODEL_OF_PAPER, PAPER_ACCURACY, PAPER_DEPLOYMENT, TASK_TITLES
 from lmaas_sdk.bench.resampling import Difference
@@ -133,25 +134,27 @@ def chance_table(found: Comparisons) -> Table:
     return Table("Above chance: by accuracy, and by what is not judged itself", columns, rows)
 
 
-def comparison_tables(found: Comparisons) -> list[Table]:
-    """The comparisons, those that there are."""
+def comparison_tables(found: Comparisons, metrics: Mapping[str, str]) -> list[Table]:
+    """The comparisons, those that there are; `metrics` are those of the tasks."""
     tables = []
     if manual := found.against_manual:
         caption = "Against the manual prompt: difference in points on the tasks above chance"
-        tables.append(_compared(caption, "better", manual, [one.is_better for one in manual]))
+        tables.append(_compared(caption, "better", manual, [one.is_better for one in manual], metrics))
     if paper := found.against_paper:
         margin = f"not inferior by {100 * MARGIN:g} point"
         caption = "Against the paper's setting: difference in points"
-        tables.append(_compared(caption, margin, paper, [one.is_not_inferior for one in paper]))
+        tables.append(_compared(caption, margin, paper, [one.is_not_inferior for one in paper], metrics))
     return tables
 
 
-def _compared(title: str, ask: str, found: Sequence[Comparison], is_shown: Sequence[bool]) -> Table:
-    tasks = list(dict.fromkeys(task for one in found for task in (*one.tasks, *one.missing)))
+def _compared(
+    title: str, ask: str, found: Sequence[Comparison], is_shown: Sequence[bool], metrics: Mapping[str, str]
+) -> Table:
+    tasks = ordered_tasks(task for one in found for task in (*one.tasks, *one.missing))
     columns = (
         Column("method"),
         Column("against"),
-        *(Column(task_title(task), True) for task in tasks),
+        *(Column(task_title(task, metrics[task]), True) for task in tasks),
         Column("average (95 %)", True),
         Column("seeds", True),
         Column(ask),
@@ -189,23 +192,30 @@ def deployment_tables(rows: Sequence[Mapping[str, Any]], *, with_paper: bool = F
     """A table for each setting: what is in one was measured with the same model, on the same data.
 
     Args:
-        rows: What `DeploymentRow.to_dict` says of each.
+        rows: What `DeploymentRow.to_dict` says of each, and a digest of data and model as "inputs" if it is known.
         with_paper: Whether what the paper says of black-box tuning follows, of another model on other hardware.
     """
     by_setting: dict[tuple[object, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
-        by_setting.setdefault(tuple(row[name] for name in _DEPLOYMENT_SETTING), []).append(row)
-    return [_deployment_table(alike, with_paper=with_paper) for alike in by_setting.values()]
+        setting = tuple(row[name] for name in _DEPLOYMENT_SETTING)
+        by_setting.setdefault((setting, row.get("inputs", "")), []).append(row)
+    captions = Counter(setting for setting, _ in by_setting)
+    return [
+        _deployment_table(alike, with_paper=with_paper, inputs=str(inputs) if captions[setting] > 1 else "")
+        for (setting, inputs), alike in by_setting.items()
+    ]
 
 
-def _deployment_table(rows: Sequence[Mapping[str, Any]], *, with_paper: bool) -> Table:
+def _deployment_table(rows: Sequence[Mapping[str, Any]], *, with_paper: bool, inputs: str) -> Table:
+    """Of one setting; `inputs` tells it from another whose caption would be the same, "": there is none."""
     first, shown = rows[0], [_deployment_row(row) for row in rows]
     task = first["task"]
     if with_paper and task in PAPER_DEPLOYMENT:
         shown.append(_published_deployment(task))
     return Table(
         f"Deployment on {task_title(task)}, at most {first['max_length']} tokens a text: {first['model']}, "
-        f"seed {first['seed']}, {first['train_rows']:,} training rows, {first['test_rows']:,} test rows",
+        f"seed {first['seed']}, {first['train_rows']:,} training rows, {first['test_rows']:,} test rows"
+        + (f", inputs {inputs[:8]}" if inputs else ""),
         (Column("method"), *(Column(name, True) for name in _DEPLOYMENT_COLUMNS)),
         tuple(shown),
     )

@@ -22,11 +22,11 @@ from lmaas_sdk.bench.report import BenchReport
 from lmaas_sdk.bench.results import done_cells
 from lmaas_sdk.bench.store import open_results, read_results
 from lmaas_sdk.cli.bench_deployment import run_deployment
-from lmaas_sdk.cli.bench_options import Plan, add_bench_options, plan_of, recorded, seconds_of
-from lmaas_sdk.cli.exit_codes import BUDGET_ENDED, DONE, INTERRUPTED, UNAVAILABLE, USAGE, exit_code_of
+from lmaas_sdk.cli.bench_options import Plan, add_bench_options, check_report, plan_of, recorded, seconds_of
+from lmaas_sdk.cli.exit_codes import BUDGET_ENDED, DONE, INTERRUPTED, USAGE, exit_code_of_part, exit_code_of_parts
 from lmaas_sdk.cli.run_options import budget_of, opened_cache, opened_ledger
 from lmaas_sdk.cli.session import stopping_on_signals
-from lmaas_sdk.errors import BudgetExceeded, Unsupported
+from lmaas_sdk.errors import BudgetExceeded
 from lmaas_sdk.registry import load_backend
 from lmaas_sdk.traffic.retry import RetryPolicy
 
@@ -46,6 +46,7 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    check_report(args)
     if args.tables:
         _print(args, _of_file(args))
         return DONE
@@ -197,11 +198,11 @@ def _exit_code(ended: Sequence[CellEnded], left: Sequence[Cell], *, was_asked: b
         codes.add(code)
     if was_asked:
         return INTERRUPTED
-    return next((code for code in (UNAVAILABLE, USAGE) if code in codes), BUDGET_ENDED)
+    return exit_code_of_parts(codes)
 
 
 def _exit_code_of(one: CellEnded, error: Exception) -> int | None:
-    """What a failed cell says: a backend that is as it should be, and cannot do what was asked, is not unavailable."""
+    """What a failed cell says."""
     if isinstance(error, BudgetExceeded):
         return BUDGET_ENDED if one.ends_all else USAGE
-    return USAGE if isinstance(error, Unsupported) else exit_code_of(error)
+    return exit_code_of_part(error)

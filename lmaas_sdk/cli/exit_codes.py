@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
-from lmaas_sdk.errors import BackendError, LmaasError, MissingExtra, ModelLoadError, QuotaExceeded
+from lmaas_sdk.errors import BackendError, LmaasError, MissingExtra, ModelLoadError, QuotaExceeded, Unsupported
 from lmaas_sdk.tuning.group_result import GroupResult
 from lmaas_sdk.tuning.result import TuningResult
 
@@ -17,6 +18,8 @@ __all__ = [
     "USAGE",
     "exit_code_of",
     "exit_code_of_group",
+    "exit_code_of_part",
+    "exit_code_of_parts",
     "exit_code_of_run",
 ]
 
@@ -59,3 +62,14 @@ def exit_code_of_group(result: GroupResult) -> int:
             raise error
         codes.append(code)
     return codes[0] if codes else max(map(exit_code_of_run, result.values()))
+
+
+def exit_code_of_part(error: Exception) -> int | None:
+    """That of one of many measurements: a backend that cannot do what one asks is not unavailable to the others."""
+    return USAGE if isinstance(error, Unsupported) else exit_code_of(error)
+
+
+def exit_code_of_parts(codes: Iterable[int]) -> int:
+    """That of many measurements, not all of which are done: of what failed first of all, else time or budget ended."""
+    found = set(codes)
+    return next((code for code in (UNAVAILABLE, USAGE) if code in found), BUDGET_ENDED)

@@ -101,9 +101,9 @@ def scheduling_of(args: argparse.Namespace) -> Scheduling:
     return Scheduling(stragglers=args.stragglers, over_ask=args.over_ask, failed=args.failed)
 
 
-def add_limit_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    """The limits of a run, each hard."""
-    group = parser.add_argument_group("budget (hard limits; none of them given: 8000 evaluations)")
+def add_limit_options(parser: argparse.ArgumentParser, *, without: str = "8000 evaluations") -> argparse._ArgumentGroup:
+    """The limits of a run, each hard; `without` is said to be the limit where none is given."""
+    group = parser.add_argument_group(f"budget (hard limits; none of them given: {without})")
     group.add_argument("--budget-evaluations", type=int, metavar="N")
     group.add_argument("--budget-calls", type=int, metavar="N")
     group.add_argument("--budget-tokens", type=int, metavar="N")
@@ -112,9 +112,9 @@ def add_limit_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGrou
     return group
 
 
-def add_budget_options(parser: argparse.ArgumentParser) -> None:
-    """The limits of a run, and where they are booked."""
-    group = add_limit_options(parser)
+def add_budget_options(parser: argparse.ArgumentParser, *, without: str = "8000 evaluations") -> None:
+    """The limits of a run, and where they are booked; `without` as of `add_limit_options`."""
+    group = add_limit_options(parser, without=without)
     group.add_argument(
         "--ledger", type=Path, metavar="FILE", help="book every call there; runs that share it share their budget"
     )

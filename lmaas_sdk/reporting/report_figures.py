@@ -17,7 +17,8 @@ _Row = GenerationRow | DevRow
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How a curve is drawn: the number of its colour, of its kind of line (0: unbroken), its width and its marks."""
+    """How a curve is drawn: the number of its colour, of its kind of line (0: unbroken), its width (0: no line) and its
+    marks."""
 
     colour: int
     dash: int = 0
@@ -49,21 +50,30 @@ class Panel:
     """The curves of a figure over one thing.
 
     Args:
-        over: That thing.
+        over: That thing; "": the title of the figure says it.
         x_label: Its unit.
         curves: With x in this unit; there may be none.
         levels: Across the panel.
+        names: What stands at x = 1, 2, ... in the place of numbers; none: numbers do.
+        task: What it is of, where every panel is of another; "": all are of the same, with the same y.
     """
 
     over: str
     x_label: str
     curves: tuple[Curve, ...]
     levels: tuple[Level, ...] = ()
+    names: tuple[str, ...] = ()
+    task: str = ""
+
+    def caption(self, title: str) -> str:
+        """What it shows, in a figure of that title."""
+        said = f"{title} over {self.over}" if self.over else title
+        return f"{said}: {self.task}" if self.task else said
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """The same curves over evaluations, over money or tokens, and over time.
+    """The same curves over evaluations, over money or tokens, and over time; or those of a task each.
 
     Args:
         key: For names of files.

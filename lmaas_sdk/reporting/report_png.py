@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import textwrap
 import warnings
 from typing import TYPE_CHECKING, Any
 
 from lmaas_sdk.reporting.curves import check_can_draw
 from lmaas_sdk.reporting.report_figures import Figure, Look, Panel
-from lmaas_sdk.reporting.report_svg import span_of
+from lmaas_sdk.reporting.report_svg import span_of, width_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +21,7 @@ _COLOURS = ("#0b5394", "#b4500b", "#2b7030", "#8a1a9c", "#b3261e", "#5c646d")  #
 _DASHES = ("-", (0, (5, 2)), (0, (1.5, 2)), (0, (6, 2, 1.5, 2)))
 _WIDTH_IN, _PANEL_IN, _LEGEND_ROW_IN = 12.5, 3.6, 0.26
 _IN_A_ROW = 4
+_Y_LABEL_CHARACTERS = 32  # a line of a label beside the axis, which is about 2.5 inches high
 
 
 def draw_png(figure: Figure) -> bytes:
@@ -35,10 +37,12 @@ def draw_png(figure: Figure) -> bytes:
     rows = -(-len(figure.legend) // _IN_A_ROW)
     canvas = Canvas(figsize=(_WIDTH_IN, _PANEL_IN + rows * _LEGEND_ROW_IN), layout=_layout())
     FigureCanvasAgg(canvas)
-    (row,) = canvas.subplots(1, len(figure.panels), sharey=True, squeeze=False)
+    is_by_task = any(panel.task for panel in figure.panels)
+    (row,) = canvas.subplots(1, len(figure.panels), sharey=not is_by_task, squeeze=False)
     for axes, panel in zip(row, figure.panels, strict=True):
         _draw(axes, panel)
-    canvas.axes[0].set_ylabel(figure.title, parse_math=False)
+    title = textwrap.fill(figure.title, _Y_LABEL_CHARACTERS, break_on_hyphens=False)
+    canvas.axes[0].set_ylabel(title, parse_math=False)
     handles, labels = canvas.axes[0].get_legend_handles_labels()
     legend = canvas.legend(handles, labels, loc="outside lower center", ncols=_IN_A_ROW, frameon=False)
     for text in legend.get_texts():
@@ -62,7 +66,10 @@ def _draw(axes: Axes, panel: Panel) -> None:
     for curve in panel.curves:
         axes.plot(curve.x, curve.y, label=_label(curve.label), marker=curve.look.marker, ms=4, **_style(curve.look))
     axes.set_xlabel(panel.x_label)
-    axes.set_xlim(left=0)
+    axes.set_title(panel.task, parse_math=False)
+    axes.set_xlim(*(width_of(panel) if panel.names else (0, None)))
+    if panel.names:
+        axes.set_xticks(range(1, len(panel.names) + 1), labels=panel.names, parse_math=False)
     axes.set_ylim(*span_of(panel))
     axes.grid(visible=True, alpha=0.3)
 

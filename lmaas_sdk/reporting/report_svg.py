@@ -12,19 +12,20 @@ from dataclasses import dataclass
 
 from lmaas_sdk.reporting.report_figures import Curve, Look, Panel
 
-__all__ = ["HEIGHT", "LEFT", "WIDTH", "DrawnCurve", "DrawnPanel", "Tick", "draw_panel", "span_of"]
+__all__ = ["HEIGHT", "LEFT", "WIDTH", "DrawnCurve", "DrawnPanel", "Tick", "draw_panel", "span_of", "width_of"]
 
 WIDTH, HEIGHT = 360, 232
 LEFT, _RIGHT, _TOP, _BOTTOM = 56, 338, 10, 184
 _MOST_X_TICKS, _MOST_Y_TICKS = 5, 6
 _ROOM = 0.06  # above and below the curves, as a part of their height
 _BARE = 1e-9
+_HALF = 0.5  # of the room of a name, to either side of it
 _LEAST_SPAN = 1e-6  # as a part of the values: what lies closer together is shown as equal
 
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A number beside an axis, and where it stands."""
+    """A number or a name beside an axis, and where it stands."""
 
     at: float
     label: str
@@ -44,7 +45,7 @@ class DrawnPanel:
     """A panel in the picture's coordinates, and what it shows in words."""
 
     alternative: str
-    over: str
+    caption: str
     x_label: str
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
@@ -78,21 +79,31 @@ class _Scale:
 
 def draw_panel(title: str, panel: Panel) -> DrawnPanel:
     """Where everything of a panel is."""
-    last = max((value for curve in panel.curves for value in curve.x), default=0.0)
-    x = _Scale(0, last if last > _BARE else 1, LEFT, _RIGHT, _MOST_X_TICKS)
+    x = _Scale(*width_of(panel), LEFT, _RIGHT, _MOST_X_TICKS)
     y = _Scale(*span_of(panel), _BOTTOM, _TOP, _MOST_Y_TICKS)
     levels = [Curve(one.label, (x.low, x.high), (one.y, one.y), one.look) for one in panel.levels]
-    said = [_in_words(curve, panel.x_label) for curve in panel.curves] + [
-        f"{one.label}: {one.y:.4g}." for one in panel.levels
+    said = [
+        *(_in_words(curve, panel) for curve in panel.curves),
+        *(f"{one.label}: {one.y:.4g}." for one in panel.levels),
     ]
+    named = tuple(Tick(x.at(place), name) for place, name in enumerate(panel.names, 1))
+    caption = panel.caption(title)
     return DrawnPanel(
-        alternative=" ".join([f"{title} over {panel.over}.", *said]),
-        over=panel.over,
+        alternative=" ".join([f"{caption}.", *said]),
+        caption=caption,
         x_label=panel.x_label,
-        x_ticks=x.ticks,
+        x_ticks=named or x.ticks,
         y_ticks=y.ticks,
         curves=tuple(_drawn(curve, x, y) for curve in [*levels, *panel.curves]),
     )
+
+
+def width_of(panel: Panel) -> tuple[float, float]:
+    """Between what and what x is shown: from 0, or all names."""
+    if panel.names:
+        return _HALF, len(panel.names) + _HALF
+    last = max((value for curve in panel.curves for value in curve.x), default=0.0)
+    return 0, last if last > _BARE else 1
 
 
 def span_of(panel: Panel) -> tuple[float, float]:
@@ -117,6 +128,10 @@ def _step(span: float, most_ticks: int) -> float:
     return next(power * one for one in steps if span / (power * one) <= most_ticks)
 
 
-def _in_words(curve: Curve, unit: str) -> str:
+def _in_words(curve: Curve, panel: Panel) -> str:
+    if panel.names:
+        points = (f"{y:.4g} at {panel.names[round(x) - 1]}" for x, y in zip(curve.x, curve.y, strict=True))
+        return f"{curve.label}: {', '.join(points)}."
+    unit = panel.x_label
     ends = f"{curve.y[0]:.4g} at {curve.x[0]:.4g}, {curve.y[-1]:.4g} at {curve.x[-1]:.4g} {unit}"
     return f"{curve.label}: {ends}, between {min(curve.y):.4g} and {max(curve.y):.4g}."
