@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -129,6 +130,17 @@ async def test_what_does_not_fit_together_is_not_sent() -> None:
     members = [await ManualPrompt(backend, budget=budget).fit(asked_as(task, TRAIN)) for task in (TASK, OTHER)]
     with pytest.raises(BudgetExceeded):
         await EnsemblePredictor(members).predict(TEXTS)
+    assert backend.book.attempts == 0
+
+
+@pytest.mark.parametrize("items", ["lovely", "", {"a lovely thing"}, {"text": "a lovely thing"}])
+async def test_one_string_is_no_list_of_texts(items: Any) -> None:
+    """Nor is what has no order; nothing is sent."""
+    backend = mock()
+    manual = await ManualPrompt(backend).fit(TRAIN)
+    for predictor in (manual, EnsemblePredictor([manual, await InContextLearning(backend, shots=2).fit(TRAIN)])):
+        with pytest.raises(TaskError, match="takes a list of texts"):
+            await predictor.predict(items)
     assert backend.book.attempts == 0
 
 

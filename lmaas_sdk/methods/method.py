@@ -16,6 +16,7 @@ from lmaas_sdk.errors import TaskError
 from lmaas_sdk.made_for import MadeFor
 from lmaas_sdk.methods.saved import SavedPredictor
 from lmaas_sdk.tasks import Dataset, Task
+from lmaas_sdk.tasks.dataset import check_are_texts
 from lmaas_sdk.tasks.template import Fields
 from lmaas_sdk.tuning.predictor import Evaluation, check_evaluable, evaluation
 from lmaas_sdk.tuning.preparation import given_datasets
@@ -94,6 +95,7 @@ class MethodPredictor(ABC):
         """The label of each text.
 
         Raises:
+            TaskError: They are no list of texts, or one does not fill the template; nothing was sent.
             BudgetExceeded: The texts do not fit into the budget together; nothing was sent.
         """
         logits = await self.logits(items)
@@ -101,7 +103,8 @@ class MethodPredictor(ABC):
 
     @final
     async def logits(self, items: Sequence[Fields]) -> NDArray[np.float32]:
-        """The logits of the classes for each text: (n_texts, n_labels) float32."""
+        """The logits of the classes for each text: (n_texts, n_labels) float32. Raises as `predict`."""
+        check_are_texts(items)
         if not len(items):
             return np.empty((0, len(self.task.labels)), np.float32)
         logits, shortened = await self.score(items, "predict")

@@ -17,6 +17,7 @@ from lmaas_sdk.client import Client
 from lmaas_sdk.errors import TaskError
 from lmaas_sdk.outside import outside
 from lmaas_sdk.tasks import Dataset, Task
+from lmaas_sdk.tasks.dataset import check_are_texts
 from lmaas_sdk.tasks.intervals import Confusion, confusion_of, interval_of
 from lmaas_sdk.tasks.metrics import get_metric
 from lmaas_sdk.tasks.template import Fields
@@ -125,7 +126,12 @@ class Predictor:
         return [self.task.labels[index] for index in logits.argmax(axis=1)]
 
     async def logits(self, items: Sequence[Fields]) -> NDArray[np.float32]:
-        """The label logits of each text: (n_texts, n_labels) float32."""
+        """The label logits of each text: (n_texts, n_labels) float32.
+
+        Raises:
+            TaskError: They are no list of texts, or one does not fill the template; nothing was sent.
+        """
+        check_are_texts(items)
         if not len(items):
             return np.empty((0, len(self.task.labels)), np.float32)
         texts = TextSet(self.task.texts(items), self.task.verbalizer.label_words)
