@@ -90,6 +90,17 @@ async def test_candidates_of_one_run_go_out_in_one_call() -> None:
     assert found.tobytes() == mean_probability(alone).tobytes()
 
 
+async def test_every_member_asks_its_own_backend() -> None:
+    """Also where two of one model share a budget, and the prompts differ by nothing."""
+    first, second, budget = mock(), mock(seed=5), Budget(calls=9)
+    members = [await ManualPrompt(backend, budget=budget).fit(TRAIN) for backend in (first, second)]
+    found = await EnsemblePredictor(members).logits(TEXTS)
+    assert (first.book.attempts, second.book.attempts) == (1, 1)
+    alone = [await ManualPrompt(backend).fit(TRAIN) for backend in (mock(), mock(seed=5))]
+    expected = mean_probability([await member.logits(TEXTS) for member in alone])
+    assert found.tobytes() == expected.tobytes()
+
+
 async def test_the_best_candidates_are_those_on_dev() -> None:
     """The one that was returned first, then by dev; none twice."""
     run = await tuned(mock())

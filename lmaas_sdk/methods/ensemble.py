@@ -43,8 +43,8 @@ _Rows = Sequence[Mapping[str, str]]
 class EnsemblePredictor(MethodPredictor):
     """Predicts by the mean of the class probabilities of its members.
 
-    Prompts that differ by nothing but their z, as the candidates of one run do, are scored in one call; others each in
-    their own. Nothing is sent unless the prompts among the members fit into the budget together.
+    Prompts that differ by nothing but their z, as the candidates of one run do, are scored in one call, where they have
+    one backend and budget; others each in their own. Nothing is sent unless the prompts among the members fit into the budget together.
 
     Args:
         members: Predictors of one model whose tasks have the same labels and fields; template and words may differ.
@@ -226,7 +226,9 @@ def _grouped(members: Sequence[MethodPredictor]) -> list[_Group]:
             groups.append(_Other(member))
             continue
         prompt = member.prompt if isinstance(member, BlackBoxPredictor) else None
-        alike = prompts.setdefault((member.task, id(member.client.budget), _space(prompt)), [])
+        client = member.client
+        # two backends of one model may answer differently, as one that fails or costs more does
+        alike = prompts.setdefault((member.task, id(client.backend), id(client.budget), _space(prompt)), [])
         if not alike:
             groups.append(_Prompts(Predictor(member.client, member.task, prompt), alike))
         alike.append(member)
