@@ -129,6 +129,7 @@ class Fitting:
             BudgetTooSmall: The budget cannot pay for the features of the training set; nothing was sent.
             TaskError: The data are unusable; nothing was sent.
             ValueError: There is `patience` and no dev set; nothing was sent.
+            NotFinite: The training diverged.
         """
         if dev is None and self._training.patience is not None:
             raise ValueError("patience counts epochs by the dev set, and there is none: give dev=, or patience=None")
