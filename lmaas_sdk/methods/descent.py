@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmaas_sdk.accounting.budget import Budget
-from lmaas_sdk.errors import BudgetExceeded, NotFinite
+from lmaas_sdk.errors import BudgetExceeded, NotFinite, TaskError
 from lmaas_sdk.methods.trainable import Training
 from lmaas_sdk.seeding import permutation, whole_number
 from lmaas_sdk.tasks import Dataset
@@ -85,11 +85,12 @@ class Descent:
 
         Raises:
             EmptyClass: A class has no training example.
-            ValueError: There is `patience` and no dev set, or the dev set is empty.
+            TaskError: The dev set is empty.
+            ValueError: There is `patience` and no dev set.
         """
         train.require_every_class()
         if dev is not None and not len(dev):
-            raise ValueError("the dev set has no examples: leave it out, or read it again")
+            raise TaskError("the dev set has no examples: leave it out, or read it again")
         if dev is None and self.patience is not None:
             raise ValueError("patience counts looks at the dev set, and there is none: give dev=, or patience=None")
 
