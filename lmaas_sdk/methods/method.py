@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol, final
 import numpy as np
 from numpy.typing import NDArray
 
-from lmaas_sdk.accounting.spend import Purpose, Spend
+from lmaas_sdk.accounting.spend import Purpose, Spend, check_purpose
 from lmaas_sdk.client import Client
 from lmaas_sdk.errors import TaskError
 from lmaas_sdk.made_for import MadeFor
@@ -115,12 +115,17 @@ class MethodPredictor(ABC):
     async def evaluate(self, dataset: Dataset, *, purpose: Purpose = "test") -> Evaluation:
         """The task's metric on a labelled set.
 
+        Args:
+            dataset: Of the task.
+            purpose: As which its calls are booked.
+
         Raises:
-            ValueError: The set is empty.
+            ValueError: The set is empty, or there is no such purpose.
             TaskError: It is of another task.
             BudgetExceeded: It does not fit into the budget whole; nothing was sent.
         """
         check_evaluable(dataset, self.task)
+        check_purpose(purpose)
         logits, shortened = await self.score(dataset.fields, purpose)
         self.shortened += shortened
         return evaluation(logits, dataset, shortened=shortened)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmaas_sdk.accounting.budget import Budget
-from lmaas_sdk.accounting.spend import Purpose
+from lmaas_sdk.accounting.spend import Purpose, check_purpose
 from lmaas_sdk.backend import Backend
 from lmaas_sdk.client import Client
 from lmaas_sdk.errors import TaskError
@@ -141,11 +141,16 @@ class Predictor:
     async def evaluate(self, dataset: Dataset, *, purpose: Purpose = "test") -> Evaluation:
         """The task's metric on a labelled set.
 
+        Args:
+            dataset: Of the task.
+            purpose: As which its calls are booked.
+
         Raises:
-            ValueError: The set is empty.
+            ValueError: The set is empty, or there is no such purpose.
             TaskError: It is of another task.
         """
         check_evaluable(dataset, self.task)
+        check_purpose(purpose)
         logits, shortened = await self.score(dataset.text_set, purpose)
         return evaluation(logits, dataset, shortened=shortened)
 
