@@ -21,7 +21,7 @@ from lmaas_sdk.methods.packing import Packing
 from lmaas_sdk.methods.saved import SavedPredictor
 from lmaas_sdk.seeding import whole_number
 from lmaas_sdk.tasks import Dataset, Example
-from lmaas_sdk.tasks.template import Fields
+from lmaas_sdk.tasks.template import Fields, holds_half_a_pair
 from lmaas_sdk.texts import Piece, TextSet
 from lmaas_sdk.traffic.cache import ReplyCache
 from lmaas_sdk.traffic.retry import RetryPolicy
@@ -89,7 +89,8 @@ class InContextLearning:
         Raises:
             BudgetTooSmall: The budget cannot pay for the calibration; nothing was sent.
             TaskError: Demonstrations are asked for, and there are no examples.
-            InvalidQuery: The model has no room for the instruction; nothing was sent.
+            InvalidQuery: The model has no room for the instruction; nothing was sent. Without calibration that is found
+                when the predictor is first used.
         """
         task, client = task_of(train, dev), self._connection.client()
         if self.shots and not len(train):
@@ -182,3 +183,5 @@ def _check_strings(**given: object) -> None:
     for name, value in given.items():
         if not isinstance(value, str):
             raise TypeError(f"{name} is a string, not {value!r:.80} of {type(value).__name__}")
+        if holds_half_a_pair(value):
+            raise ValueError(f"{name} holds half a surrogate pair: {value!r:.80}; no tokenizer takes that")
