@@ -31,6 +31,7 @@ from lmaas_sdk.methods import (
     BlackBoxPredictor,
     BlackBoxTuning,
     EnsemblePredictor,
+    FeatureLinear,
     InContextLearning,
     ManualPrompt,
     MethodPredictor,
@@ -88,6 +89,34 @@ async def test_candidates_of_one_run_go_out_in_one_call() -> None:
     assert backend.book.attempts - before == 2
     alone = [await member.logits(TEXTS) for member in members]
     assert found.tobytes() == mean_probability(alone).tobytes()
+
+
+@pytest.mark.parametrize("kind", [InContextLearning, FeatureLinear])
+async def test_members_that_score_by_themselves_are_reckoned_with(kind: Any, tmp_path: Path) -> None:
+    """With a call too few for the last of them nothing is sent; with one for each all are asked."""
+    backend, options = mock(), {"shots": 2} if kind is InContextLearning else {"epochs": 1}
+    fitted = [await kind(backend, seed=seed, **options).fit(TRAIN) for seed in (1, 2)]
+    paths = [member.save(tmp_path / f"{number}.predictor") for number, member in enumerate(fitted)]
+    before = backend.book.attempts
+    budget = Budget(calls=1)
+    with pytest.raises(BudgetExceeded):
+        await EnsemblePredictor([load_predictor(path, backend, budget=budget) for path in paths]).predict(TEXTS)
+    assert backend.book.attempts == before
+    budget = Budget(calls=2)
+    await EnsemblePredictor([load_predictor(path, backend, budget=budget) for path in paths]).predict(TEXTS)
+    assert backend.book.attempts == before + 2
+
+
+async def test_features_that_are_kept_take_nothing() -> None:
+    """So where a budget has ended, what it has paid for is still predicted."""
+    budget = Budget(calls=2)
+    linear = await FeatureLinear(mock(), budget=budget, epochs=1).fit(TRAIN)
+    ensemble = EnsemblePredictor([linear, await ManualPrompt(mock()).fit(TRAIN)])
+    found = await ensemble.predict(TEXTS)
+    assert budget.posted.calls == 2
+    assert await ensemble.predict(TEXTS) == found
+    with pytest.raises(BudgetExceeded):
+        await ensemble.predict(["another thing"])
 
 
 async def test_every_member_asks_its_own_backend() -> None:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.accounting.spend import Purpose
 from lmaas_sdk.backend import Backend, Limits
@@ -144,9 +145,15 @@ class InContextPredictor(MethodPredictor):
         return [len(chosen) for chosen in await self._packing.chosen(self.task.texts(items))]
 
     async def score(self, items: Sequence[Fields], purpose: Purpose) -> tuple[NDArray[np.float32], int]:
-        texts = await self._packing.packed(self.task.texts(items))
-        logits, shortened = await self._predictor.score(TextSet(texts, self.task.verbalizer.label_words), purpose)
+        logits, shortened = await self._predictor.score(await self._texts(items), purpose)
         return calibrated(logits, self.prior), shortened
+
+    async def worst(self, items: Sequence[Fields], purpose: Purpose) -> Amounts:
+        """As of `Foreseeing`."""
+        return await self._predictor.worst(await self._texts(items), purpose)
+
+    async def _texts(self, items: Sequence[Fields]) -> TextSet:
+        return TextSet(await self._packing.packed(self.task.texts(items)), self.task.verbalizer.label_words)
 
     def kept(self) -> Kept:
         shown = [{"fields": list(example.fields), "label": example.label} for example in self.demonstrations]

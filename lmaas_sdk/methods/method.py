@@ -5,11 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, final
+from typing import Any, ClassVar, Protocol, final, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.spend import Purpose, Spend, check_purpose
 from lmaas_sdk.client import Client
 from lmaas_sdk.errors import TaskError
@@ -21,7 +22,7 @@ from lmaas_sdk.tasks.template import Fields
 from lmaas_sdk.tuning.predictor import Evaluation, check_evaluable, evaluation
 from lmaas_sdk.tuning.preparation import given_datasets
 
-__all__ = ["Kept", "Method", "MethodPredictor", "task_of"]
+__all__ = ["Foreseeing", "Kept", "Method", "MethodPredictor", "task_of"]
 
 Kept = tuple[Mapping[str, Any], Mapping[str, NDArray[np.float32]]]
 """The settings and the arrays of a predictor, as of `SavedPredictor`."""
@@ -48,6 +49,15 @@ class Method(Protocol):
             TaskError: The data are unusable; nothing was sent.
             BudgetExceeded, QuotaExceeded, BackendError: It ended before there was anything to predict with.
         """
+        ...
+
+
+@runtime_checkable
+class Foreseeing(Protocol):
+    """A predictor that tells beforehand what scoring takes, as an ensemble asks of its members."""
+
+    async def worst(self, items: Sequence[Fields], purpose: Purpose) -> Amounts:
+        """The most that `score` may take of these texts; to ask is free."""
         ...
 
 
@@ -96,7 +106,8 @@ class MethodPredictor(ABC):
 
         Raises:
             TaskError: They are no list of texts, or one does not fill the template; nothing was sent.
-            BudgetExceeded: The texts do not fit into the budget together; nothing was sent.
+            BudgetExceeded: The texts do not fit into the budget together; nothing was sent, unless by an ensemble with
+                members of a method of your own that do not tell beforehand what they take (`Foreseeing`).
         """
         logits = await self.logits(items)
         return [self.task.labels[index] for index in logits.argmax(axis=1)]
@@ -122,7 +133,7 @@ class MethodPredictor(ABC):
         Raises:
             ValueError: The set is empty, or there is no such purpose.
             TaskError: It is of another task.
-            BudgetExceeded: It does not fit into the budget whole; nothing was sent.
+            BudgetExceeded: It does not fit into the budget whole; nothing was sent, as of `predict`.
         """
         check_evaluable(dataset, self.task)
         check_purpose(purpose)

@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.accounting.spend import Purpose, check_purpose
 from lmaas_sdk.backend import Backend
@@ -23,6 +24,7 @@ from lmaas_sdk.tasks.metrics import get_metric
 from lmaas_sdk.tasks.template import Fields
 from lmaas_sdk.texts import TextSet
 from lmaas_sdk.tuning.objective import cross_entropy
+from lmaas_sdk.tuning.parts import Scorable
 from lmaas_sdk.tuning.prompt import TunedPrompt
 from lmaas_sdk.tuning.scheduler import Scheduler
 from lmaas_sdk.tuning.uploads import upload
@@ -179,12 +181,22 @@ class Predictor:
         Returns:
             (n_candidates, n_texts, n_labels) float32, and a count.
         """
-        await self._upload_arrays()
-        subspace = None if self.prompt is None else self.prompt.subspace
-        scorable = await self._scheduler.prepare(texts, subspace, precise=True)
+        scorable = await self._scorable(texts)
         self.shortened += scorable.shortened
         logits = await self._scheduler.score(scorable, Z, purpose, label=next(self._numbers))
         return logits, scorable.shortened
+
+    async def worst(self, texts: TextSet, purpose: Purpose, *, Z: NDArray[np.float32] | None = None) -> Amounts:
+        """The most that `score` may take, or `score_all` for the candidates Z; to ask is free."""
+        if Z is None and self.prompt is not None:
+            Z = self.prompt.Z
+        parts = self._scheduler.parts(await self._scorable(texts), Z, purpose, label="worst")
+        return sum((part.call.worst for part in parts), Amounts())
+
+    async def _scorable(self, texts: TextSet) -> Scorable:
+        await self._upload_arrays()
+        subspace = None if self.prompt is None else self.prompt.subspace
+        return await self._scheduler.prepare(texts, subspace, precise=True)
 
     async def _upload_arrays(self) -> None:
         if self.prompt is not None and not self._uploaded:
