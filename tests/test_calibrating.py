@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +12,10 @@ from tuning_cases import DEV, SMALL, TRAIN, mock
 
 from lmaas_backends.mock import MockBackend
 from lmaas_sdk import Budget, BudgetTooSmall, PaymentRequired, ScoreQuery, ScoreReply, TaskError, Tuner
-from lmaas_sdk.methods import CONTENT_FREE, BlackBoxTuning
+from lmaas_sdk.methods import CONTENT_FREE, BlackBoxTuning, DeepBlackBoxPredictor, DeepBlackBoxTuning, load_predictor
 from lmaas_sdk.methods.calibration import calibrated, log_prior
 
+DEEP = replace(SMALL, projection="normal", scale=0.5)
 TEXTS = ["a lovely thing", "an awful thing", ""]
 
 
@@ -37,6 +40,24 @@ async def test_texts_of_ones_own_may_be_calibrated_on() -> None:
     plain = await BlackBoxTuning(mock(), budget=Budget(evaluations=16), preset=SMALL).fit(TRAIN)
     assert predictor.prior is not None
     np.testing.assert_array_equal(predictor.prior, log_prior(await plain.logits(TEXTS)))
+
+
+async def test_prompts_of_several_layers_are_calibrated_too(tmp_path: Path) -> None:
+    """By the same rule, set aside first at no more and no less than it comes to; a file keeps the prior."""
+    backend, budget = mock(), Budget(calls=9)
+    method = DeepBlackBoxTuning(backend, budget=budget, preset=DEEP, calibration="prior")
+    predictor = await method.fit(TRAIN, unlabelled=TEXTS)
+    assert isinstance(predictor, DeepBlackBoxPredictor)
+    calls = {purpose: amounts.calls for purpose, amounts in predictor.spend.by_purpose.items()}
+    assert calls == {"features": 1, "train": 7, "probe": 1}
+    assert (budget.posted.tokens, budget.pending.calls) == (backend.book.tokens, 0)
+    plain = await DeepBlackBoxTuning(mock(), budget=Budget(evaluations=56), preset=DEEP).fit(TRAIN)
+    assert predictor.prior is not None
+    np.testing.assert_array_equal(predictor.prior, log_prior(await plain.logits(TEXTS)))
+    loaded = load_predictor(predictor.save(tmp_path / "deep.predictor"), mock())
+    np.testing.assert_array_equal(await loaded.logits(TEXTS), calibrated(await plain.logits(TEXTS), predictor.prior))
+    tuner = DeepBlackBoxTuning(mock(), budget=Budget(calls=9), preset=DEEP).tuner
+    assert (await DeepBlackBoxTuning.of(tuner, calibration="contextual").fit(TRAIN)).prior is not None
 
 
 async def test_it_is_booked_as_a_probe_and_set_aside_first() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ from lmaas_sdk.methods import (
     BlackBoxPredictor,
     BlackBoxTuning,
     EnsemblePredictor,
+    FeatureLinear,
     InContextLearning,
     ManualPrompt,
     MethodPredictor,
@@ -89,6 +91,45 @@ async def test_candidates_of_one_run_go_out_in_one_call() -> None:
     assert found.tobytes() == mean_probability(alone).tobytes()
 
 
+@pytest.mark.parametrize("kind", [InContextLearning, FeatureLinear])
+async def test_members_that_score_by_themselves_are_reckoned_with(kind: Any, tmp_path: Path) -> None:
+    """With a call too few for the last of them nothing is sent; with one for each all are asked."""
+    backend, options = mock(), {"shots": 2} if kind is InContextLearning else {"epochs": 1}
+    fitted = [await kind(backend, seed=seed, **options).fit(TRAIN) for seed in (1, 2)]
+    paths = [member.save(tmp_path / f"{number}.predictor") for number, member in enumerate(fitted)]
+    before = backend.book.attempts
+    budget = Budget(calls=1)
+    with pytest.raises(BudgetExceeded):
+        await EnsemblePredictor([load_predictor(path, backend, budget=budget) for path in paths]).predict(TEXTS)
+    assert backend.book.attempts == before
+    budget = Budget(calls=2)
+    await EnsemblePredictor([load_predictor(path, backend, budget=budget) for path in paths]).predict(TEXTS)
+    assert backend.book.attempts == before + 2
+
+
+async def test_features_that_are_kept_take_nothing() -> None:
+    """So where a budget has ended, what it has paid for is still predicted."""
+    budget = Budget(calls=2)
+    linear = await FeatureLinear(mock(), budget=budget, epochs=1).fit(TRAIN)
+    ensemble = EnsemblePredictor([linear, await ManualPrompt(mock()).fit(TRAIN)])
+    found = await ensemble.predict(TEXTS)
+    assert budget.posted.calls == 2
+    assert await ensemble.predict(TEXTS) == found
+    with pytest.raises(BudgetExceeded):
+        await ensemble.predict(["another thing"])
+
+
+async def test_every_member_asks_its_own_backend() -> None:
+    """Also where two of one model share a budget, and the prompts differ by nothing."""
+    first, second, budget = mock(), mock(seed=5), Budget(calls=9)
+    members = [await ManualPrompt(backend, budget=budget).fit(TRAIN) for backend in (first, second)]
+    found = await EnsemblePredictor(members).logits(TEXTS)
+    assert (first.book.attempts, second.book.attempts) == (1, 1)
+    alone = [await ManualPrompt(backend).fit(TRAIN) for backend in (mock(), mock(seed=5))]
+    expected = mean_probability([await member.logits(TEXTS) for member in alone])
+    assert found.tobytes() == expected.tobytes()
+
+
 async def test_the_best_candidates_are_those_on_dev() -> None:
     """The one that was returned first, then by dev; none twice."""
     run = await tuned(mock())
@@ -129,6 +170,17 @@ async def test_what_does_not_fit_together_is_not_sent() -> None:
     members = [await ManualPrompt(backend, budget=budget).fit(asked_as(task, TRAIN)) for task in (TASK, OTHER)]
     with pytest.raises(BudgetExceeded):
         await EnsemblePredictor(members).predict(TEXTS)
+    assert backend.book.attempts == 0
+
+
+@pytest.mark.parametrize("items", ["lovely", "", {"a lovely thing"}, {"text": "a lovely thing"}])
+async def test_one_string_is_no_list_of_texts(items: Any) -> None:
+    """Nor is what has no order; nothing is sent."""
+    backend = mock()
+    manual = await ManualPrompt(backend).fit(TRAIN)
+    for predictor in (manual, EnsemblePredictor([manual, await InContextLearning(backend, shots=2).fit(TRAIN)])):
+        with pytest.raises(TaskError, match="takes a list of texts"):
+            await predictor.predict(items)
     assert backend.book.attempts == 0
 
 

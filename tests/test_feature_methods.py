@@ -23,6 +23,7 @@ from lmaas_sdk import (
     Dataset,
     EmptyClass,
     MissingExtra,
+    NotFinite,
     PredictorFileError,
     RetryPolicy,
     Task,
@@ -209,6 +210,14 @@ async def test_a_texts_logits_do_not_depend_on_its_company(kind: Kind) -> None:
     for row in (0, 7, 45):
         assert (await predictor.logits([fields[row]])).tobytes() == together[row].tobytes()
     assert (await predictor.logits(fields[::-1])).tobytes() == together[::-1].tobytes()
+
+
+async def test_a_training_that_diverges_is_told() -> None:
+    """It gives no predictor, whose file nobody could load; what was paid for is kept for the next try."""
+    backend = mock()
+    with pytest.raises(NotFinite, match=r"the training diverged; take a learning_rate below 1e\+30"):
+        await FeatureLinear(backend, **FEW | {"learning_rate": 1e30}).fit(TRAIN, DEV)
+    assert backend.book.attempts == 1
 
 
 async def test_with_the_template_its_words_are_read_too(kind: Kind) -> None:

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from tuning_cases import DEV, TASK, TRAIN, examples, mock
 
-from lmaas_sdk import Budget, BudgetExceeded, Client, EmptyClass, NotFinite, TextSet, Unsupported
+from lmaas_sdk import Budget, BudgetExceeded, Client, EmptyClass, NotFinite, TaskError, TextSet, Unsupported
 from lmaas_sdk.methods import ModelTuning, PromptTuning, TrainableBackend, load_predictor
 from lmaas_sdk.methods.descent import Descent
 from lmaas_sdk.methods.model_tuning import ModelTuningPredictor
@@ -180,5 +180,5 @@ def test_data_are_checked_before_anything_is_trained() -> None:
         descent().check_data(examples(0, 1), DEV)
     with pytest.raises(ValueError, match="give dev=, or patience=None"):
         descent(patience=3).check_data(TRAIN, None)
-    with pytest.raises(ValueError, match="dev set has no examples"):
+    with pytest.raises(TaskError, match="dev set has no examples"):
         descent().check_data(TRAIN, TASK.examples([]))

@@ -159,6 +159,8 @@ async def test_demonstrations_cost_tokens() -> None:
         ({"calibration": "prior"}, ValueError, "'contextual' or None, not 'prior'"),
         ({"instruction": None}, TypeError, "instruction is a string"),
         ({"separator": 5}, TypeError, "separator is a string"),
+        ({"instruction": "so \ud83d"}, ValueError, "instruction holds half a surrogate pair"),
+        ({"separator": "\udfff"}, ValueError, "separator holds half a surrogate pair"),
         ({"budget": 5}, TypeError, "budget is a Budget"),
     ],
 )
@@ -179,10 +181,14 @@ async def test_there_must_be_something_to_show() -> None:
 
 
 async def test_an_instruction_that_leaves_no_room_is_said_when_it_is_first_used() -> None:
-    """It is not cut."""
-    predictor = await InContextLearning(mock(max_tokens=20), instruction="so " * 40, shots=1).fit(TRAIN)
+    """It is not cut; a calibration is a use of it."""
+    backend, options = mock(max_tokens=20), {"instruction": "so " * 40, "shots": 1}
+    predictor = await InContextLearning(backend, **options).fit(TRAIN)  # type: ignore[arg-type]
     with pytest.raises(InvalidQuery, match="text 0"):
         await predictor.predict(["a thing"])
+    with pytest.raises(InvalidQuery, match="text 0"):
+        await InContextLearning(backend, calibration="contextual", **options).fit(TRAIN)  # type: ignore[arg-type]
+    assert backend.book.attempts == 0
 
 
 async def test_texts_of_several_fields_are_shown_and_calibrated() -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from lmaas_sdk.errors import NotFinite
 from lmaas_sdk.methods.local_training import Labelled, Lesson, Parameter, Training, train_head
 
 LABELS = np.array([0, 1, 0, 1])
@@ -91,6 +92,28 @@ async def test_a_failure_in_the_thread_is_told() -> None:
 
     with pytest.raises(ZeroDivisionError):
         await train_head(Counting(fail), Training(), Lesson(TRAIN, None, "accuracy", 2), left_s=None)
+
+
+class Steep(Counting):
+    """Has a finite loss, and a gradient that is none."""
+
+    def forward(self, weights: Mapping[str, Tensor], batch: Sequence[Tensor]) -> Tensor:
+        return super().forward(weights, batch) + torch.sqrt(weights["weight"].sum() * 0)
+
+
+@pytest.mark.parametrize(
+    ("dev", "epochs", "what"),
+    [
+        (None, 5, "the loss is nan at step 2"),
+        (None, 1, "a weight is no number after epoch 1"),
+        (TRAIN, 5, "a logit of the dev set is no number after epoch 1"),
+    ],
+)
+async def test_a_training_that_diverges_is_told(dev: Labelled | None, epochs: int, what: str) -> None:
+    """Where it was seen, and what to lower; so is a last step that leaves no numbers."""
+    lesson = Lesson(TRAIN, dev, "accuracy", 2)
+    with pytest.raises(NotFinite, match=rf"{what}: .*learning_rate below 0\.5"):
+        await train_head(Steep(), Training(epochs=epochs, learning_rate=0.5), lesson, left_s=None)
 
 
 async def test_dev_ties_are_broken_by_cross_entropy_and_then_by_time() -> None:

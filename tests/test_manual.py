@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,6 +30,16 @@ async def test_fitting_sends_nothing() -> None:
     backend = mock()
     predictor = await ManualPrompt(backend, budget=Budget(calls=0)).fit(TRAIN, DEV)
     assert (backend.book.attempts, predictor.spend.total.calls) == (0, 0)
+
+
+@pytest.mark.parametrize("purpose", ["bogus", ["test"], None])
+async def test_an_unknown_purpose_is_refused(purpose: Any) -> None:
+    """Nothing is sent, and nothing is booked under it."""
+    backend = mock()
+    for predictor in (await ManualPrompt(backend).fit(TRAIN), Predictor.manual(backend, TASK)):
+        with pytest.raises(ValueError, match="purpose is one of train, dev, test, predict, features, probe, not"):
+            await predictor.evaluate(TEST, purpose=purpose)
+    assert backend.book.attempts == 0
 
 
 async def test_it_predicts_as_the_template_alone_does() -> None:

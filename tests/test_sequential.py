@@ -97,17 +97,17 @@ async def test_every_limit_is_shared_out() -> None:
     assert budget.posted.tokens == backend.book.tokens
 
 
-@pytest.mark.parametrize("limits", [{}, {"usd": "5.00"}])
+@pytest.mark.parametrize("limits", [{}, {"usd": "5.00"}, None])
 @pytest.mark.parametrize("is_kept", [False, True])
-async def test_all_rounds_share_the_default(limits: dict[str, str], is_kept: bool, tmp_path: Path) -> None:
+async def test_all_rounds_share_the_default(limits: dict[str, str] | None, is_kept: bool, tmp_path: Path) -> None:
     """8000 evaluations in all, where a budget limits nothing that is charged; with journals, also when gone on with."""
     many, journals = replace(SMALL, population=500), tmp_path / "runs" if is_kept else None
     for _ in range(2 if is_kept else 1):
         async with open_ledger(tmp_path / "spend.ledger") as ledger:
-            budget = Budget(**limits, ledger=ledger)  # type: ignore[arg-type]
+            budget = None if limits is None else Budget(**limits, ledger=ledger)  # type: ignore[arg-type]
             predictor = await METHOD(mock(), budget=budget, preset=many, journals=journals).fit(TRAIN)
             assert [2000] * 4 == [one.evaluations for one in predictor.rounds]
-            assert 8000 == budget.posted.evaluations
+            assert budget is None or 8000 == budget.posted.evaluations
 
 
 async def test_time_alone_is_shared_out_without_a_default() -> None:
@@ -302,11 +302,11 @@ async def test_a_backend_that_fails_in_a_first_round_is_no_result() -> None:
 
 
 def test_wrong_options_are_refused_when_they_are_given() -> None:
-    """A round less than one, no budget, and what the tuner would refuse."""
+    """A round less than one, what is no budget, and what the tuner would refuse."""
     with pytest.raises(ValueError, match="rounds is a whole number of at least 1, not 0"):
         METHOD(mock(), budget=Budget(), rounds=0)
     with pytest.raises(TypeError, match="budget is a Budget"):
-        METHOD(mock(), budget=None)  # type: ignore[arg-type]
+        METHOD(mock(), budget=8000)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="preset is one of"):
         METHOD(mock(), budget=Budget(), preset="papers")
 

@@ -226,6 +226,8 @@ def test_sizes_that_the_preset_leaves_open_come_from_what_is_given() -> None:
         ({"base": array(2, 64) * np.float32("nan")}, "or not finite"),
         ({"projection": array(64, 5)}, "the projection is for 1 prompt tokens, and 2 are searched"),
         ({"projection": array(100, 5)}, r"the projection has 100 rows, and has L \* 64"),
+        ({"projection": np.zeros((128, 5), np.float32)}, r"all zeros in 5 of its 5 columns"),
+        ({"projection": array(128, 5) * np.float32([1, 1, 0, 1, 1])}, r"1 of its 5 columns .*\[2\].*leave them out"),
         ({"base": array(2, 64), "projection": array(192, 5)}, "the projection is for 3 prompt tokens"),
     ],
 )

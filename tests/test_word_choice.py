@@ -54,6 +54,23 @@ async def test_texts_beyond_one_call_go_out_in_several() -> None:
     assert choice.spend.by_purpose["train"].calls == 8
 
 
+async def test_words_beyond_one_answer_come_in_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And are the same; the budget is asked for all of these calls beforehand."""
+    whole = await choose_words(mock(), TRAIN, DEV)
+    vocabulary = mock().card.vocab_size
+    monkeypatch.setattr("lmaas_sdk.methods.word_choice._MOST_WORDS", 5 * min(200, vocabulary))
+    backend = mock()
+    choice = await choose_words(backend, TRAIN, DEV)
+    assert choice.to_dict()["tried"] == whole.to_dict()["tried"]
+    spent = choice.spend.by_purpose["train"]
+    assert (spent.calls, spent.evaluations) == (5, 2)
+    assert choice.spend.total.tokens == backend.book.tokens
+    backend = mock()
+    with pytest.raises(BudgetTooSmall):
+        await choose_words(backend, TRAIN, budget=Budget(calls=4))
+    assert backend.book.attempts == 0
+
+
 async def test_a_budget_that_ends_before_dev_leaves_the_best_by_train() -> None:
     """Which says so."""
     choice = await choose_words(mock(), TRAIN, DEV, budget=Budget(calls=2))

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from lmaas_sdk.accounting.amounts import Amounts
 
-__all__ = ["Purpose", "Spend", "Taken"]
+__all__ = ["Purpose", "Spend", "Taken", "check_purpose"]
 
 Purpose = Literal["train", "dev", "test", "predict", "features", "probe"]
+
+
+def check_purpose(purpose: object) -> None:
+    """Refuses what no call is booked as.
+
+    Raises:
+        ValueError: It is none of the purposes.
+    """
+    if purpose not in get_args(Purpose):
+        raise ValueError(f"purpose is one of {', '.join(get_args(Purpose))}, not {purpose!r:.80}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypedDict, Unpack
+from typing import Any, ClassVar, Self, TypedDict, TypeVar, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,8 @@ from lmaas_sdk.tuning.start import Base, Projection
 from lmaas_sdk.tuning.tuner import Tuner
 
 __all__ = ["BlackBoxPredictor", "BlackBoxTuning", "FitOptions", "SearchOptions", "TunerOptions", "saved_prompt"]
+
+_Kind = TypeVar("_Kind", bound="BlackBoxPredictor")
 
 
 class SearchOptions(TypedDict, total=False):
@@ -124,14 +126,23 @@ class BlackBoxTuning:
             options: As of `Tuner.fit`; its `test` is looked at before the calibration.
         """
         calibrating = Calibrating.of(self.calibration, task_of(train, dev), train.fields, unlabelled)
-        if calibrating is None:
-            return await self._tuned(train, dev, options)
-        async with calibrating.set_aside(self.tuner) as aside:
-            return await calibrating.calibrated(await self._tuned(train, dev, options), aside)
+        return await self._fitted(BlackBoxPredictor, calibrating, train, dev, options)
 
-    async def _tuned(self, train: Dataset, dev: Dataset | None, options: FitOptions) -> BlackBoxPredictor:
-        result = await self.tuner.fit(train, dev, **options)
-        return BlackBoxPredictor(result.predictor, result)
+    async def _fitted(
+        self,
+        kind: type[_Kind],
+        calibrating: Calibrating | None,
+        train: Dataset,
+        dev: Dataset | None,
+        options: FitOptions,
+    ) -> _Kind:
+        """A predictor of that kind, calibrated where that is wanted."""
+        if calibrating is None:
+            result = await self.tuner.fit(train, dev, **options)
+            return kind(result.predictor, result)
+        async with calibrating.set_aside(self.tuner) as aside:
+            result = await self.tuner.fit(train, dev, **options)
+            return await calibrating.calibrated(kind(result.predictor, result), aside)
 
 
 class BlackBoxPredictor(MethodPredictor):
@@ -169,7 +180,7 @@ class BlackBoxPredictor(MethodPredictor):
         logits, shortened = await self.predictor.score(texts, purpose)
         return calibrated(logits, self.prior), shortened
 
-    def with_prior(self, prior: NDArray[np.float32]) -> BlackBoxPredictor:
+    def with_prior(self, prior: NDArray[np.float32]) -> Self:
         """The same prompt and client, calibrated."""
         return type(self)(self.predictor, self.result, prior=prior, rounds=self.rounds)
 

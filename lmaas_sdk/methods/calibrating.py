@@ -6,7 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
 from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.budget import Budget
@@ -29,6 +29,7 @@ __all__ = ["Calibrating", "Calibration", "checked_calibration"]
 
 Calibration = Literal["prior", "contextual"]
 """By what a prediction is divided: the mean over some texts, or over inputs without content."""
+_Kind = TypeVar("_Kind", bound="BlackBoxPredictor")
 _logger = logging.getLogger("lmaas_sdk.methods")
 
 
@@ -93,6 +94,7 @@ class Calibrating:
         budget, backend = tuner.budget or Budget(), tuner.backend
         await budget.ready()
         scheduler = Scheduler(Client(backend, Budget()), "pricing")
+        # prompts of several layers take the positions, and so the tokens, of one at the embedding output
         scorable = await scheduler.prepare(self.texts, tuner.preset.subspace(backend.card, tuner.seed), precise=True)
         worst = sum([scheduler.worst(scorable, 1, "probe")] * times, Amounts())
         try:
@@ -104,7 +106,7 @@ class Calibrating:
         finally:
             aside.release()
 
-    async def calibrated(self, tuned: BlackBoxPredictor, aside: Budget) -> BlackBoxPredictor:
+    async def calibrated(self, tuned: _Kind, aside: Budget) -> _Kind:
         """The same predictor with a prior; as it is, with a warning in the log, where that could not be had."""
         if tuned.result is not None and tuned.result.stopped == "interrupted":
             _log_none("the run was interrupted")

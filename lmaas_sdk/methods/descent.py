@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmaas_sdk.accounting.budget import Budget
-from lmaas_sdk.errors import BudgetExceeded, NotFinite
+from lmaas_sdk.errors import BudgetExceeded, NotFinite, TaskError
 from lmaas_sdk.methods.trainable import Training
 from lmaas_sdk.seeding import permutation, whole_number
 from lmaas_sdk.tasks import Dataset
 from lmaas_sdk.tuning.predictor import Evaluation, evaluation
 from lmaas_sdk.tuning.subspace import positive_number
 
-__all__ = ["Descent", "Learned", "Stopped", "TrainingRecord"]
+__all__ = ["Descent", "Learned", "Stopped", "TrainingRecord", "diverged"]
 
 Learned = Mapping[str, NDArray[np.float32]]
 Stopped = Literal["done", "plateau", "budget"]
@@ -85,11 +85,12 @@ class Descent:
 
         Raises:
             EmptyClass: A class has no training example.
-            ValueError: There is `patience` and no dev set, or the dev set is empty.
+            TaskError: The dev set is empty.
+            ValueError: There is `patience` and no dev set.
         """
         train.require_every_class()
         if dev is not None and not len(dev):
-            raise ValueError("the dev set has no examples: leave it out, or read it again")
+            raise TaskError("the dev set has no examples: leave it out, or read it again")
         if dev is None and self.patience is not None:
             raise ValueError("patience counts looks at the dev set, and there is none: give dev=, or patience=None")
 
@@ -153,10 +154,7 @@ class _Way:
             budget.check_open()
             loss = await self.training.step(rows)
             if not math.isfinite(loss):
-                raise NotFinite(
-                    f"the loss is {loss} at step {self.steps + 1}: the training diverged; take a learning_rate below "
-                    f"{self.descent.learning_rate:g}"
-                )
+                raise diverged(f"the loss is {loss} at step {self.steps + 1}", self.descent.learning_rate)
             total += loss * len(rows)
             self.steps += 1
             self.tokens += sum(tokens[row] for row in rows)
@@ -180,6 +178,16 @@ class _Way:
             epochs, self.steps, self.tokens, tuple(self.losses), chosen=chosen, dev=found, stopped=self.stopped
         )
         return learned, record
+
+
+def diverged(what: str, learning_rate: float) -> NotFinite:
+    """The error of a training whose numbers are none any more.
+
+    Args:
+        what: Which of them, and at which step.
+        learning_rate: It was too high.
+    """
+    return NotFinite(f"{what}: the training diverged; take a learning_rate below {learning_rate:g}")
 
 
 def _rank(found: Evaluation) -> tuple[float, float]:

@@ -23,7 +23,7 @@ from lmaas_sdk.made_for import MadeFor
 from lmaas_sdk.methods.black_box import BlackBoxPredictor
 from lmaas_sdk.methods.calibration import calibrated, log_softmax
 from lmaas_sdk.methods.manual import ManualPredictor
-from lmaas_sdk.methods.method import Kept, MethodPredictor
+from lmaas_sdk.methods.method import Foreseeing, Kept, MethodPredictor
 from lmaas_sdk.methods.saved import SavedPredictor
 from lmaas_sdk.seeding import whole_number
 from lmaas_sdk.tasks import Task
@@ -31,7 +31,6 @@ from lmaas_sdk.tasks.template import Fields
 from lmaas_sdk.texts import TextSet
 from lmaas_sdk.tuning.predictor import Predictor
 from lmaas_sdk.tuning.prompt import TunedPrompt
-from lmaas_sdk.tuning.scheduler import Scheduler
 from lmaas_sdk.tuning.selection import Choice, DevRule, dev_rank
 
 __all__ = ["EnsemblePredictor", "best_candidates"]
@@ -43,8 +42,11 @@ _Rows = Sequence[Mapping[str, str]]
 class EnsemblePredictor(MethodPredictor):
     """Predicts by the mean of the class probabilities of its members.
 
-    Prompts that differ by nothing but their z, as the candidates of one run do, are scored in one call; others each in
-    their own. Nothing is sent unless the prompts among the members fit into the budget together.
+    Prompts that differ by nothing but their z, as the candidates of one run do, are scored in one call, where they have
+    one backend and budget; others each in one of their own.
+
+    Nothing is sent unless the members fit into the budget together. All methods of the package tell what they take; one
+    of your own does if it has `worst`, as `Foreseeing` says, and else is sent when its turn comes.
 
     Args:
         members: Predictors of one model whose tasks have the same labels and fields; template and words may differ.
@@ -184,10 +186,7 @@ class _Prompts:
         return np.stack(tuned) if tuned else None
 
     async def worst(self, rows: _Rows, purpose: Purpose) -> Amounts:
-        prompt = self.predictor.prompt
-        scheduler = Scheduler(self.client, "pricing")
-        scorable = await scheduler.prepare(self._texts(rows), None if prompt is None else prompt.subspace, precise=True)
-        return scheduler.worst(scorable, len(self.members) if prompt is not None else 1, purpose)
+        return await self.predictor.worst(self._texts(rows), purpose, Z=self._Z)
 
     async def scored(self, rows: _Rows, purpose: Purpose) -> tuple[list[_Logits], int]:
         logits, shortened = await self.predictor.score_all(self._texts(rows), self._Z, purpose)
@@ -210,7 +209,7 @@ class _Other:
         return self.member.client
 
     async def worst(self, rows: _Rows, purpose: Purpose) -> Amounts:
-        return Amounts()
+        return await self.member.worst(rows, purpose) if isinstance(self.member, Foreseeing) else Amounts()
 
     async def scored(self, rows: _Rows, purpose: Purpose) -> tuple[list[_Logits], int]:
         logits, shortened = await self.member.score(rows, purpose)
@@ -226,7 +225,9 @@ def _grouped(members: Sequence[MethodPredictor]) -> list[_Group]:
             groups.append(_Other(member))
             continue
         prompt = member.prompt if isinstance(member, BlackBoxPredictor) else None
-        alike = prompts.setdefault((member.task, id(member.client.budget), _space(prompt)), [])
+        client = member.client
+        # two backends of one model may answer differently, as one that fails or costs more does
+        alike = prompts.setdefault((member.task, id(client.backend), id(client.budget), _space(prompt)), [])
         if not alike:
             groups.append(_Prompts(Predictor(member.client, member.task, prompt), alike))
         alike.append(member)

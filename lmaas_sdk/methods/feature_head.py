@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol, Self, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.accounting.spend import Purpose
 from lmaas_sdk.backend import Backend, Limits, Pool
@@ -34,6 +35,7 @@ from lmaas_sdk.methods.method import Kept, MethodPredictor, task_of
 from lmaas_sdk.methods.saved import SavedPredictor
 from lmaas_sdk.tasks import Dataset, Task, check_metric
 from lmaas_sdk.tasks.template import Fields
+from lmaas_sdk.texts import Text
 from lmaas_sdk.traffic.cache import ReplyCache
 from lmaas_sdk.traffic.retry import RetryPolicy
 from lmaas_sdk.tuning.blas import one_blas_thread
@@ -129,6 +131,7 @@ class Fitting:
             BudgetTooSmall: The budget cannot pay for the features of the training set; nothing was sent.
             TaskError: The data are unusable; nothing was sent.
             ValueError: There is `patience` and no dev set; nothing was sent.
+            NotFinite: The training diverged.
         """
         if dev is None and self._training.patience is not None:
             raise ValueError("patience counts epochs by the dev set, and there is none: give dev=, or patience=None")
@@ -199,9 +202,15 @@ class FeaturePredictor(MethodPredictor):
         """The head of this method, of such a width."""
 
     async def score(self, items: Sequence[Fields], purpose: Purpose) -> tuple[NDArray[np.float32], int]:
-        texts = await asyncio.to_thread(input_texts, self.task, items, template=self._fitted.template)
-        fetched = await self._source.fetch(texts, purpose)
+        fetched = await self._source.fetch(await self._texts(items), purpose)
         return await asyncio.to_thread(self._logits, fetched.features), fetched.shortened
+
+    async def worst(self, items: Sequence[Fields], purpose: Purpose) -> Amounts:
+        """As of `Foreseeing`; what is kept costs nothing."""
+        return await self._source.worst(await self._texts(items), purpose)
+
+    async def _texts(self, items: Sequence[Fields]) -> tuple[Text, ...]:
+        return await asyncio.to_thread(input_texts, self.task, items, template=self._fitted.template)
 
     def _logits(self, features: Sequence[Features]) -> NDArray[np.float32]:
         with one_blas_thread():

@@ -84,6 +84,7 @@ class FeatureLinear:
             TaskError: The data are unusable; nothing was sent.
             ValueError: There is `patience` and no dev set; nothing was sent.
             BudgetExceeded, QuotaExceeded, BackendError: It ended before there were features to learn from.
+            NotFinite: The training diverged; the features were paid for.
         """
         client, fitted, source = await self._fitting.fit(train, dev)
         return FeatureLinearPredictor(client, train.task, fitted, source)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.budget import Reservation
 from lmaas_sdk.accounting.spend import Purpose
 from lmaas_sdk.backend import FeatureQuery, FeatureReply, ModelCard, Pool, Usage
@@ -151,12 +152,24 @@ class FeatureSource:
             BudgetExceeded: They do not fit into the budget together; nothing was sent. Or it ended later.
             QuotaExceeded, BackendError: A call failed for good. The others were waited for, and are kept.
         """
+        asked, shortened = await self._asked(texts)
+        found = await self._found(asked, purpose)
+        return Fetched(tuple(found[name] for name in asked.names), shortened)
+
+    async def worst(self, texts: Sequence[Text], purpose: Purpose) -> Amounts:
+        """The most that fetching these may take: nothing for those that are kept; to ask is free."""
+        asked, _ = await self._asked(texts)
+        rows = asked.rows()
+        kept = {} if self._memory is None else await self._looked_up(self._memory, rows)
+        calls = self._calls(asked, {name: row for name, row in rows.items() if name not in kept}, purpose)
+        return sum((call.worst for call in calls), Amounts())
+
+    async def _asked(self, texts: Sequence[Text]) -> tuple[_Asked, int]:
+        """The texts by name, and how many of them lose words."""
         text_set = TextSet(tuple(texts))
         names = await asyncio.to_thread(_names, text_set, self._pool, self._card)
         registered = await self._client.register(text_set)
-        asked = _Asked(text_set, names, registered.token_counts)
-        found = await self._found(asked, purpose)
-        return Fetched(tuple(found[name] for name in names), registered.shortened)
+        return _Asked(text_set, names, registered.token_counts), registered.shortened
 
     async def _found(self, asked: _Asked, purpose: Purpose) -> dict[str, Features]:
         rows, memory = asked.rows(), self._memory
@@ -183,15 +196,11 @@ class FeatureSource:
         return found
 
     async def _paid(self, asked: _Asked, rows: Mapping[str, int], purpose: Purpose) -> dict[str, Features]:
-        chunks = list(_chunks(list(rows.values()), asked.token_counts, self._card.max_texts, self._most_tokens))
-        calls = [self._call(asked, chunk, purpose) for chunk in chunks]
-        unclaimed = dict(zip(calls, await self._client.hold(calls), strict=True))
+        calls = self._calls(asked, rows, purpose)
+        unclaimed = dict(zip(calls, await self._client.hold(list(calls)), strict=True))
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(self._kept(asked, call, chunk, unclaimed))
-                    for call, chunk in zip(calls, chunks, strict=True)
-                ]
+                tasks = [group.create_task(self._kept(asked, call, chunk, unclaimed)) for call, chunk in calls.items()]
         except BaseExceptionGroup as failures:
             first = first_failure(failures)
             raise first from first.__cause__
@@ -235,6 +244,11 @@ class FeatureSource:
             raise (error.last or error) from error
         self._health.saw_answer()
         return reply
+
+    def _calls(self, asked: _Asked, rows: Mapping[str, int], purpose: Purpose) -> dict[Call, list[int]]:
+        """The calls for some of the texts, and which of them each is for."""
+        chunks = _chunks(list(rows.values()), asked.token_counts, self._card.max_texts, self._most_tokens)
+        return {self._call(asked, chunk, purpose): chunk for chunk in chunks}
 
     def _call(self, asked: _Asked, rows: Sequence[int], purpose: Purpose) -> Call:
         every = len(rows) == len(asked.texts)

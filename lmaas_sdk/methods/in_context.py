@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.accounting.spend import Purpose
 from lmaas_sdk.backend import Backend, Limits
@@ -21,7 +22,7 @@ from lmaas_sdk.methods.packing import Packing
 from lmaas_sdk.methods.saved import SavedPredictor
 from lmaas_sdk.seeding import whole_number
 from lmaas_sdk.tasks import Dataset, Example
-from lmaas_sdk.tasks.template import Fields
+from lmaas_sdk.tasks.template import Fields, holds_half_a_pair
 from lmaas_sdk.texts import Piece, TextSet
 from lmaas_sdk.traffic.cache import ReplyCache
 from lmaas_sdk.traffic.retry import RetryPolicy
@@ -89,7 +90,8 @@ class InContextLearning:
         Raises:
             BudgetTooSmall: The budget cannot pay for the calibration; nothing was sent.
             TaskError: Demonstrations are asked for, and there are no examples.
-            InvalidQuery: The model has no room for the instruction; nothing was sent.
+            InvalidQuery: The model has no room for the instruction; nothing was sent. Without calibration that is found
+                when the predictor is first used.
         """
         task, client = task_of(train, dev), self._connection.client()
         if self.shots and not len(train):
@@ -143,9 +145,15 @@ class InContextPredictor(MethodPredictor):
         return [len(chosen) for chosen in await self._packing.chosen(self.task.texts(items))]
 
     async def score(self, items: Sequence[Fields], purpose: Purpose) -> tuple[NDArray[np.float32], int]:
-        texts = await self._packing.packed(self.task.texts(items))
-        logits, shortened = await self._predictor.score(TextSet(texts, self.task.verbalizer.label_words), purpose)
+        logits, shortened = await self._predictor.score(await self._texts(items), purpose)
         return calibrated(logits, self.prior), shortened
+
+    async def worst(self, items: Sequence[Fields], purpose: Purpose) -> Amounts:
+        """As of `Foreseeing`."""
+        return await self._predictor.worst(await self._texts(items), purpose)
+
+    async def _texts(self, items: Sequence[Fields]) -> TextSet:
+        return TextSet(await self._packing.packed(self.task.texts(items)), self.task.verbalizer.label_words)
 
     def kept(self) -> Kept:
         shown = [{"fields": list(example.fields), "label": example.label} for example in self.demonstrations]
@@ -182,3 +190,5 @@ def _check_strings(**given: object) -> None:
     for name, value in given.items():
         if not isinstance(value, str):
             raise TypeError(f"{name} is a string, not {value!r:.80} of {type(value).__name__}")
+        if holds_half_a_pair(value):
+            raise ValueError(f"{name} holds half a surrogate pair: {value!r:.80}; no tokenizer takes that")

@@ -71,6 +71,7 @@ def load_predictor(
 
     Raises:
         PredictorFileError: The file is missing or damaged, of an unknown format or method, or of another model.
+        Unsupported: The backend lacks what the method needs: one that can only be called takes no tuned weights.
         TypeError: An option is of another type; the message names it.
     """
     client = Connection(backend, budget, retry, quotas, cache).client()

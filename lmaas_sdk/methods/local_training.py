@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmaas_sdk.errors import MissingExtra
-from lmaas_sdk.methods.descent import Stopped
+from lmaas_sdk.finite import all_finite
+from lmaas_sdk.methods.descent import Stopped, diverged
 from lmaas_sdk.methods.features import Features
 from lmaas_sdk.seeding import permutation, raw_words, whole_number
 from lmaas_sdk.side_thread import SideThread
@@ -159,6 +160,9 @@ async def train_head(head: Head, training: Training, lesson: Lesson, *, left_s: 
         training: How.
         lesson: On what.
         left_s: Seconds it may take; the epoch in which they end is the last. None: no limit.
+
+    Raises:
+        NotFinite: The training diverged: the train loss, a weight or a logit of the dev set is no number any more.
     """
     clock, halt = asyncio.get_running_loop().time, threading.Event()
     end_s = math.inf if left_s is None else clock() + left_s
@@ -190,7 +194,7 @@ class _Course:
         with _one_thread():
             weights = {name: torch.from_numpy(array).requires_grad_() for name, array in first.items()}
             optimizer = torch.optim.Adam(weights.values(), lr=self.training.learning_rate)
-            train, choice = _tensors(self.lesson.train), _Choice(self.head, self.lesson, self.training.patience)
+            train, choice = _tensors(self.lesson.train), _Choice(self.head, self.lesson, self.training)
             stopped: Stopped = "done"
             for epoch in range(1, self.training.epochs + 1):
                 self._see_all(weights, optimizer, train, epoch)
@@ -200,17 +204,23 @@ class _Course:
                 if epoch < self.training.epochs and self.is_over():
                     stopped = "budget"
                     break
-            return replace(choice.made(weights, epoch), stopped=stopped)
+            trained = replace(choice.made(weights, epoch), stopped=stopped)
+        if not all(map(all_finite, trained.weights.values())):  # of the last step nobody has seen the loss
+            raise diverged(f"a weight is no number after epoch {trained.epoch}", self.training.learning_rate)
+        return trained
 
     def _see_all(self, weights: Mapping[str, Tensor], optimizer: Any, train: Sequence[Tensor], epoch: int) -> None:
-        """One epoch."""
+        """One epoch. Raises NotFinite where it diverges."""
         import torch  # noqa: PLC0415
 
         order = permutation(self.training.seed, f"local-training/1/epoch {epoch}", len(train))
-        for start in range(0, len(order), self.training.batch_size):
+        starts = range(0, len(order), self.training.batch_size)
+        for step, start in enumerate(starts, (epoch - 1) * len(starts) + 1):
             rows = order[start : start + self.training.batch_size]
             logits = self.head.forward(weights, [train[row] for row in rows])
             loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(self.lesson.train.labels[rows]))
+            if not math.isfinite(told := loss.item()):
+                raise diverged(f"the loss is {told} at step {step}", self.training.learning_rate)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -219,26 +229,33 @@ class _Course:
 class _Choice:
     """Which epoch's weights are returned."""
 
-    def __init__(self, head: Head, lesson: Lesson, patience: int | None) -> None:
-        self._head, self._lesson, self._patience = head, lesson, patience
+    def __init__(self, head: Head, lesson: Lesson, training: Training) -> None:
+        self._head, self._lesson, self._training = head, lesson, training
         self._dev = [] if lesson.dev is None else _tensors(lesson.dev)
         self._best: Trained | None = None
         self._rank = (-math.inf, -math.inf)
 
     def look(self, weights: Mapping[str, Tensor], epoch: int) -> bool:
-        """Scores the weights on dev, if there is one; whether there is patience for another epoch."""
+        """Scores the weights on dev, if there is one; whether there is patience for another epoch.
+
+        Raises:
+            NotFinite: A logit is no number.
+        """
         import torch  # noqa: PLC0415
 
         if self._lesson.dev is None:
             return True
         with torch.no_grad():
             logits: NDArray[np.float32] = self._head.forward(weights, self._dev).numpy()
+        if not all_finite(logits):
+            raise diverged(f"a logit of the dev set is no number after epoch {epoch}", self._training.learning_rate)
         labels = self._lesson.dev.labels
         value = get_metric(self._lesson.metric)(labels, logits.argmax(axis=1).astype(np.int64))
         rank = float(value), -cross_entropy(logits, labels)
         if self._best is None or rank > self._rank:
             self._rank, self._best = rank, Trained(_arrays(weights), epoch, "dev")
-        return self._patience is None or epoch - self._best.epoch < self._patience
+        patience = self._training.patience
+        return patience is None or epoch - self._best.epoch < patience
 
     def made(self, weights: Mapping[str, Tensor], epoch: int) -> Trained:
         """The choice, after the last epoch."""

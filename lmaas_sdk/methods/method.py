@@ -5,22 +5,24 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, final
+from typing import Any, ClassVar, Protocol, final, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lmaas_sdk.accounting.spend import Purpose, Spend
+from lmaas_sdk.accounting.amounts import Amounts
+from lmaas_sdk.accounting.spend import Purpose, Spend, check_purpose
 from lmaas_sdk.client import Client
 from lmaas_sdk.errors import TaskError
 from lmaas_sdk.made_for import MadeFor
 from lmaas_sdk.methods.saved import SavedPredictor
 from lmaas_sdk.tasks import Dataset, Task
+from lmaas_sdk.tasks.dataset import check_are_texts
 from lmaas_sdk.tasks.template import Fields
 from lmaas_sdk.tuning.predictor import Evaluation, check_evaluable, evaluation
 from lmaas_sdk.tuning.preparation import given_datasets
 
-__all__ = ["Kept", "Method", "MethodPredictor", "task_of"]
+__all__ = ["Foreseeing", "Kept", "Method", "MethodPredictor", "task_of"]
 
 Kept = tuple[Mapping[str, Any], Mapping[str, NDArray[np.float32]]]
 """The settings and the arrays of a predictor, as of `SavedPredictor`."""
@@ -47,6 +49,15 @@ class Method(Protocol):
             TaskError: The data are unusable; nothing was sent.
             BudgetExceeded, QuotaExceeded, BackendError: It ended before there was anything to predict with.
         """
+        ...
+
+
+@runtime_checkable
+class Foreseeing(Protocol):
+    """A predictor that tells beforehand what scoring takes, as an ensemble asks of its members."""
+
+    async def worst(self, items: Sequence[Fields], purpose: Purpose) -> Amounts:
+        """The most that `score` may take of these texts; to ask is free."""
         ...
 
 
@@ -94,14 +105,17 @@ class MethodPredictor(ABC):
         """The label of each text.
 
         Raises:
-            BudgetExceeded: The texts do not fit into the budget together; nothing was sent.
+            TaskError: They are no list of texts, or one does not fill the template; nothing was sent.
+            BudgetExceeded: The texts do not fit into the budget together; nothing was sent, unless by an ensemble with
+                members of a method of your own that do not tell beforehand what they take (`Foreseeing`).
         """
         logits = await self.logits(items)
         return [self.task.labels[index] for index in logits.argmax(axis=1)]
 
     @final
     async def logits(self, items: Sequence[Fields]) -> NDArray[np.float32]:
-        """The logits of the classes for each text: (n_texts, n_labels) float32."""
+        """The logits of the classes for each text: (n_texts, n_labels) float32. Raises as `predict`."""
+        check_are_texts(items)
         if not len(items):
             return np.empty((0, len(self.task.labels)), np.float32)
         logits, shortened = await self.score(items, "predict")
@@ -112,12 +126,17 @@ class MethodPredictor(ABC):
     async def evaluate(self, dataset: Dataset, *, purpose: Purpose = "test") -> Evaluation:
         """The task's metric on a labelled set.
 
+        Args:
+            dataset: Of the task.
+            purpose: As which its calls are booked.
+
         Raises:
-            ValueError: The set is empty.
+            ValueError: The set is empty, or there is no such purpose.
             TaskError: It is of another task.
-            BudgetExceeded: It does not fit into the budget whole; nothing was sent.
+            BudgetExceeded: It does not fit into the budget whole; nothing was sent, as of `predict`.
         """
         check_evaluable(dataset, self.task)
+        check_purpose(purpose)
         logits, shortened = await self.score(dataset.fields, purpose)
         self.shortened += shortened
         return evaluation(logits, dataset, shortened=shortened)

@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.accounting.spend import Purpose
 from lmaas_sdk.backend import Backend, Limits
@@ -116,7 +117,14 @@ class ModelTuningPredictor(MethodPredictor):
         self._predictor = Predictor(client, task)
 
     async def score(self, items: Sequence[Fields], purpose: Purpose) -> tuple[NDArray[np.float32], int]:
-        return await self._predictor.score(TextSet(self.task.texts(items), self.task.verbalizer.label_words), purpose)
+        return await self._predictor.score(self._texts(items), purpose)
+
+    async def worst(self, items: Sequence[Fields], purpose: Purpose) -> Amounts:
+        """As of `Foreseeing`."""
+        return await self._predictor.worst(self._texts(items), purpose)
+
+    def _texts(self, items: Sequence[Fields]) -> TextSet:
+        return TextSet(self.task.texts(items), self.task.verbalizer.label_words)
 
     def kept(self) -> Kept:
         return {}, self.weights

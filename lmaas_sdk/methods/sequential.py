@@ -63,7 +63,7 @@ class SequentialRandomEmbeddings:
 
     Args:
         backend: The model; it stores arrays and writes prompts out.
-        budget: What all rounds together may spend; 8000 evaluations, where it limits nothing that is charged.
+        budget: What all rounds together may spend; None, or where it limits nothing that is charged: 8000 evaluations.
         rounds: How many at most.
         journals: A folder, made if need be: every round keeps a journal there, and one that has a journal there goes
             on with it. So the same program, started again after a kill, goes on with what it was doing.
@@ -79,16 +79,14 @@ class SequentialRandomEmbeddings:
         self,
         backend: Backend,
         *,
-        budget: Budget,
+        budget: Budget | None = None,
         rounds: int = 4,
         journals: str | Path | None = None,
         **options: Unpack[SearchOptions],
     ) -> None:
-        if not isinstance(budget, Budget):
-            raise TypeError(f"budget is a Budget, such as Budget(evaluations=8000), not {budget!r:.80}")
-        check_kinds(journals=journals)
+        check_kinds(budget=budget, journals=journals)
         self.rounds = whole_number("rounds", rounds, at_least=1)
-        self._backend, self._budget, self._options = backend, budget, options
+        self._backend, self._budget, self._options = backend, budget or Budget(), options
         self._journals = None if journals is None else Path(journals)
         self._rule: DevRule = get_preset(options.get("preset", DEFAULT_PRESET)).choose_by
         self._plain = Tuner(backend, **options)  # what is wrong with an option is said now

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -12,7 +13,7 @@ from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.accounting.spend import Purpose
 from lmaas_sdk.backend import Backend, Limits, ScoreQuery
 from lmaas_sdk.canonical import digest
-from lmaas_sdk.client import Client
+from lmaas_sdk.client import Call, Client
 from lmaas_sdk.errors import (
     BudgetExceeded,
     InvalidQuery,
@@ -51,6 +52,7 @@ __all__ = ["choose_words"]
 
 _POOL, _CANDIDATES = 50, 20  # words of a class whose logits are asked for, and those that are combined
 _KEPT = 20  # combinations that are told
+_MOST_WORDS = 1 << 20  # of one answer: at 64 bytes each what servers and clients hold of it, 64 MiB
 _Logits = NDArray[np.float32]
 
 
@@ -75,7 +77,8 @@ async def choose_words(  # noqa: PLR0913  (all but three by name)
     Args:
         backend: The model; it answers with words at the mask (`top_k` in its capabilities).
         train, dev: What to judge by.
-        top_k: How many words to ask for; more than the vocabulary has: all.
+        top_k: How many words to ask for; more than the vocabulary has: all. An answer holds a million words: more go
+            out in several calls, of which all together are one evaluation.
         budget: What calls are paid from; None: no limit.
         retry, quotas, cache: As of `Client`.
 
@@ -101,10 +104,11 @@ async def _pool(client: Client, train: Dataset, top_k: int) -> list[str]:
     """Words to combine, as the backend is asked for them; nothing is sent unless they can be scored as well."""
     scheduler = Scheduler(client, outside().new_id())
     scorable = await scheduler.prepare(TextSet(train.text_set.texts), None, precise=True)
-    client.budget.check(worst_of([scheduler.worst(scorable, 1, "train")] * 2))
-    words, logits = await _words_at_the_mask(client, scorable, top_k)
+    calls = _calls_at_the_mask(client, scorable, top_k)
+    client.budget.check(worst_of([*(call.worst for call in calls), scheduler.worst(scorable, 1, "train")]))
+    words, logits = await _words_at_the_mask(client, calls)
     own = train.task.verbalizer.label_words.words
-    usable = usable_words((word for row in words for word in row), own[0])
+    usable = await asyncio.to_thread(usable_words, itertools.chain.from_iterable(words), own[0])
     told = await asyncio.to_thread(distinguishing, words, logits, train.labels, usable, _POOL)
     space = " " if own[0].startswith(" ") else ""
     asked = dict.fromkeys([*own, *(space + word.removeprefix(" ") for word in told)])  # as the task asks for its own
@@ -117,16 +121,26 @@ async def _pool(client: Client, train: Dataset, top_k: int) -> list[str]:
     return sound
 
 
-async def _words_at_the_mask(client: Client, scorable: Scorable, top_k: int) -> tuple[list[tuple[str, ...]], _Logits]:
+def _calls_at_the_mask(client: Client, scorable: Scorable, top_k: int) -> list[Call]:
+    """The calls that ask for words, in the order of the texts; as few as card, quota and an answer's room allow."""
     run, counts = outside().new_id(), scorable.token_counts
+    most = max(1, _MOST_WORDS // top_k)
+    calls: list[Call] = []
+    for _, rows in places_of_calls(client, 1, counts):
+        for start in range(rows.start, rows.stop, most):
+            texts = range(start, min(start + most, rows.stop))
+            some = None if len(texts) == len(counts) else tuple(texts)
+            query = ScoreQuery(scorable.texts, rows=some, top_k=top_k, precise=scorable.precise)
+            key = digest([run, "top_k", texts.start, texts.stop])[:32]
+            own = counts[texts.start : texts.stop]
+            calls.append(client.call(query, key, purpose="train", token_counts=own, of_texts=len(counts)))
+    return calls
+
+
+async def _words_at_the_mask(client: Client, calls: Sequence[Call]) -> tuple[list[tuple[str, ...]], _Logits]:
     words: list[tuple[str, ...]] = []
     logits: list[_Logits] = []
-    for _, rows in places_of_calls(client, 1, counts):
-        texts = range(len(counts))[rows]
-        some = None if len(texts) == len(counts) else tuple(texts)
-        query = ScoreQuery(scorable.texts, rows=some, top_k=top_k, precise=scorable.precise)
-        key = digest([run, "top_k", rows.start, rows.stop])[:32]
-        call = client.call(query, key, purpose="train", token_counts=counts[rows], of_texts=len(counts))
+    for call in calls:
         reply = await client.score(call)
         if reply.words is None:
             raise ProtocolError(f"{client.backend.card.name} was asked for words at the mask, and answered none")

@@ -19,7 +19,7 @@ from lmaas_sdk.tasks.template import Fields, Template
 from lmaas_sdk.tasks.verbalizer import Verbalizer, words_by_class
 from lmaas_sdk.texts import PieceRule, Text, TextSet
 
-__all__ = ["Dataset", "Example", "Task"]
+__all__ = ["Dataset", "Example", "Task", "check_are_texts"]
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -109,10 +109,7 @@ class Task:
             TaskError: An item does not fill the template, or a single string, a mapping or a set was given for the
                 list.
         """
-        if isinstance(items, str):
-            raise TaskError(f"texts takes a list of texts, not one string: write [{items!r:.40}]")
-        if isinstance(items, (Mapping, Set)):  # its order would not be that of the answers
-            raise TaskError(f"texts takes a list of texts, not a {type(items).__name__}: {items!r:.80}")
+        check_are_texts(items)
         return tuple(self.template.render(item) for item in items)
 
     def to_wire(self) -> dict[str, object]:
@@ -258,6 +255,18 @@ class Dataset:
                 f"data set {self.name or self.task.name!r} has fewer than {at_least} examples of "
                 f"{', '.join(map(repr, lacking))} ({listed}): add some or leave the class out of the task"
             )
+
+
+def check_are_texts(items: object) -> None:
+    """Refuses what holds characters or has no order, where a list of texts is meant.
+
+    Raises:
+        TaskError: It is a single string, a mapping or a set.
+    """
+    if isinstance(items, str):
+        raise TaskError(f"texts takes a list of texts, not one string: write [{items!r:.40}]")
+    if isinstance(items, (Mapping, Set)):  # its order would not be that of the answers
+        raise TaskError(f"texts takes a list of texts, not a {type(items).__name__}: {items!r:.80}")
 
 
 def _checked_name(name: object) -> str:

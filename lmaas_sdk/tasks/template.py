@@ -9,13 +9,18 @@ from dataclasses import dataclass, field
 from lmaas_sdk.errors import TaskError
 from lmaas_sdk.texts import MASK, Piece, Text
 
-__all__ = ["Fields", "Template"]
+__all__ = ["Fields", "Template", "holds_half_a_pair"]
 
 Fields = Mapping[str, str] | Sequence[str] | str
 """What fills a template: values by field name, values in the template's order, or the one value of a single field."""
 
 _TOKEN = re.compile(r"(?P<mask><mask>)|(?P<brace>\{\{|\}\})|\{(?P<field>[^{}]*)\}|(?P<stray>[{}])")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def holds_half_a_pair(text: str) -> bool:
+    """Whether half of a surrogate pair stands in a text: no encoding, and so no tokenizer, has a form for it."""
+    return _SURROGATE.search(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +82,7 @@ class Template:
         for name, value in zip(self.fields, values, strict=True):
             if not isinstance(value, str):
                 raise TaskError(f"field {name!r} of {self.text!r} is a string, not {value!r:.80}: convert it first")
-            if _SURROGATE.search(value):
+            if holds_half_a_pair(value):
                 raise TaskError(f"field {name!r} holds half a surrogate pair: {value!r:.80}; no tokenizer takes that")
         return values  # type: ignore[return-value]  # the loop above proved it
 

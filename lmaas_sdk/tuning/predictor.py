@@ -10,18 +10,21 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.budget import Budget
-from lmaas_sdk.accounting.spend import Purpose
+from lmaas_sdk.accounting.spend import Purpose, check_purpose
 from lmaas_sdk.backend import Backend
 from lmaas_sdk.client import Client
 from lmaas_sdk.errors import TaskError
 from lmaas_sdk.outside import outside
 from lmaas_sdk.tasks import Dataset, Task
+from lmaas_sdk.tasks.dataset import check_are_texts
 from lmaas_sdk.tasks.intervals import Confusion, confusion_of, interval_of
 from lmaas_sdk.tasks.metrics import get_metric
 from lmaas_sdk.tasks.template import Fields
 from lmaas_sdk.texts import TextSet
 from lmaas_sdk.tuning.objective import cross_entropy
+from lmaas_sdk.tuning.parts import Scorable
 from lmaas_sdk.tuning.prompt import TunedPrompt
 from lmaas_sdk.tuning.scheduler import Scheduler
 from lmaas_sdk.tuning.uploads import upload
@@ -125,7 +128,12 @@ class Predictor:
         return [self.task.labels[index] for index in logits.argmax(axis=1)]
 
     async def logits(self, items: Sequence[Fields]) -> NDArray[np.float32]:
-        """The label logits of each text: (n_texts, n_labels) float32."""
+        """The label logits of each text: (n_texts, n_labels) float32.
+
+        Raises:
+            TaskError: They are no list of texts, or one does not fill the template; nothing was sent.
+        """
+        check_are_texts(items)
         if not len(items):
             return np.empty((0, len(self.task.labels)), np.float32)
         texts = TextSet(self.task.texts(items), self.task.verbalizer.label_words)
@@ -135,11 +143,16 @@ class Predictor:
     async def evaluate(self, dataset: Dataset, *, purpose: Purpose = "test") -> Evaluation:
         """The task's metric on a labelled set.
 
+        Args:
+            dataset: Of the task.
+            purpose: As which its calls are booked.
+
         Raises:
-            ValueError: The set is empty.
+            ValueError: The set is empty, or there is no such purpose.
             TaskError: It is of another task.
         """
         check_evaluable(dataset, self.task)
+        check_purpose(purpose)
         logits, shortened = await self.score(dataset.text_set, purpose)
         return evaluation(logits, dataset, shortened=shortened)
 
@@ -168,12 +181,22 @@ class Predictor:
         Returns:
             (n_candidates, n_texts, n_labels) float32, and a count.
         """
-        await self._upload_arrays()
-        subspace = None if self.prompt is None else self.prompt.subspace
-        scorable = await self._scheduler.prepare(texts, subspace, precise=True)
+        scorable = await self._scorable(texts)
         self.shortened += scorable.shortened
         logits = await self._scheduler.score(scorable, Z, purpose, label=next(self._numbers))
         return logits, scorable.shortened
+
+    async def worst(self, texts: TextSet, purpose: Purpose, *, Z: NDArray[np.float32] | None = None) -> Amounts:
+        """The most that `score` may take, or `score_all` for the candidates Z; to ask is free."""
+        if Z is None and self.prompt is not None:
+            Z = self.prompt.Z
+        parts = self._scheduler.parts(await self._scorable(texts), Z, purpose, label="worst")
+        return sum((part.call.worst for part in parts), Amounts())
+
+    async def _scorable(self, texts: TextSet) -> Scorable:
+        await self._upload_arrays()
+        subspace = None if self.prompt is None else self.prompt.subspace
+        return await self._scheduler.prepare(texts, subspace, precise=True)
 
     async def _upload_arrays(self) -> None:
         if self.prompt is not None and not self._uploaded:

@@ -72,7 +72,7 @@ class Start:
 
         Raises:
             TypeError: One is something else.
-            ValueError: An array has not two axes, is empty or not finite.
+            ValueError: An array has not two axes, is empty or not finite, or moves nothing along one of its axes.
             PromptFileError: The file is missing or damaged.
         """
         sources = {}
@@ -86,7 +86,7 @@ class Start:
                 sources["projection"] = projection.spend
             projection = projection.matrix
         found = base if base is None or isinstance(base, TunedPrompt) else _checked("base", "(L, D)", base)
-        axes = None if projection is None else _checked("projection", "(L * D, d)", projection)
+        axes = None if projection is None else _checked_axes(projection)
         return cls(found, axes, sources)
 
     def sized(self, preset: Preset, card: ModelCard) -> Preset:
@@ -191,6 +191,16 @@ def _check_prompt(prompt: TunedPrompt, preset: Preset, card: ModelCard) -> None:
             f"the base was tuned in layout {layout!r}, and its vectors mean nothing in {preset.layout!r}: give a "
             f"preset with layout={layout!r}"
         )
+
+
+def _checked_axes(projection: object) -> _Array:
+    axes = _checked("projection", "(L * D, d)", projection)
+    if still := np.flatnonzero(~axes.any(axis=0)).tolist():
+        raise ValueError(
+            f"the projection is all zeros in {len(still)} of its {axes.shape[1]} columns (columns from 0: "
+            f"{still[:5]}): no prompt differs along them, and a search there pays for nothing; leave them out"
+        )
+    return axes
 
 
 def _checked(name: str, shape: str, array: object) -> _Array:
