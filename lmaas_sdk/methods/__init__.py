@@ -11,7 +11,7 @@ from lmaas_sdk.methods.feature_linear import FeatureLinear, FeatureLinearPredict
 from lmaas_sdk.methods.in_context import InContextLearning, InContextPredictor
 from lmaas_sdk.methods.loading import load_predictor, register_predictor
 from lmaas_sdk.methods.manual import ManualPredictor, ManualPrompt
-from lmaas_sdk.methods.method import Method, MethodPredictor
+from lmaas_sdk.methods.method import Foreseeing, Method, MethodPredictor
 from lmaas_sdk.methods.model_tuning import ModelTuning, ModelTuningPredictor
 from lmaas_sdk.methods.prompt_choice import PromptChoice, TriedPrompt, asked_as
 from lmaas_sdk.methods.prompt_ensemble import PromptEnsemble
@@ -36,6 +36,7 @@ __all__ = [
     "FeatureBiLSTMPredictor",
     "FeatureLinear",
     "FeatureLinearPredictor",
+    "Foreseeing",
     "InContextLearning",
     "InContextPredictor",
     "LearnedProjection",
