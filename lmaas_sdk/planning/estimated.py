@@ -117,7 +117,7 @@ class Estimate:
             raise ValueError("say what it has to fit into: usd=, calls=, evaluations=, tokens= or wall_s=")
         if usd is not None and self._setting.backend.card.price is None:
             why = "no price is known" if self.cost_usd is None else "the model costs nothing"
-            raise ValueError(f"{why}, so anything fits into money: give a price (--price), or ask an estimate of `priced`")
+            raise ValueError(f"{why}, so any amount will do: give a price (--price), or ask an estimate of `priced`")
         budget = Budget(usd=usd, calls=calls, evaluations=evaluations, tokens=tokens, wall_s=wall_s, warn_at=())
         return estimate_of(self._setting, budget, probed=self.probed)
 
