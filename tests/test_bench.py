@@ -26,10 +26,11 @@ from bench_cases import (
     measured,
     records,
 )
-from tuning_cases import SMALL, mock
+from tuning_cases import SMALL, TEST, examples, mock
 
 from lmaas_backends.mock import MockBackend
 from lmaas_sdk import (
+    PRESETS,
     AuthenticationFailed,
     Budget,
     Dataset,
@@ -46,7 +47,16 @@ from lmaas_sdk import (
     open_ledger,
     verify_ledger,
 )
-from lmaas_sdk.bench import Benchmark, BenchReport, Configuration, ResultsFile, Setup, black_box, open_results
+from lmaas_sdk.bench import (
+    Benchmark,
+    BenchReport,
+    Configuration,
+    ResultsFile,
+    Setup,
+    TaskData,
+    black_box,
+    open_results,
+)
 from lmaas_sdk.bench.measuring import unpacked
 from lmaas_sdk.errors import QuotaExceeded
 from lmaas_sdk.methods import FeatureLinear, ManualPredictor, ManualPrompt, TrainingRecord
@@ -341,16 +351,16 @@ async def test_a_ledger_file_has_every_cell(tmp_path: Path) -> None:
 
 
 class DyingMock(MockBackend):
-    """At its third scoring it puts into a folder what a process that is killed then leaves in another."""
+    """At one of its scorings it puts into a folder what a process that is killed then leaves in another."""
 
-    def __init__(self, folder: Path, then: Path, account: str) -> None:
+    def __init__(self, folder: Path, then: Path, account: str, *, at: int = 3) -> None:
         super().__init__()
-        self.account, self._scorings = account, 0  # as of a backend behind a URL
+        self.account, self._scorings, self._at = account, 0, at  # as of a backend behind a URL
         self._left_behind = partial(leave_behind, folder, then)
 
     async def score(self, query: ScoreQuery, *, key: str) -> ScoreReply:
         self._scorings += 1
-        if self._scorings == 3:
+        if self._scorings == self._at:
             await asyncio.to_thread(self._left_behind)
         return await super().score(query, key=key)
 
@@ -402,6 +412,59 @@ async def test_a_cell_whose_own_evaluations_are_used_up_is_done(tmp_path: Path) 
         assert [one.status for one in ended] == ["done", "done"]
     first, last = [await records(folder) for folder in folders]
     assert (first[0]["evaluations"], last[0]["evaluations"], last[0]["unknown_outcomes"]) == (40, 32, 1)
+
+
+async def test_a_cell_that_failed_goes_on_in_the_same_process(tmp_path: Path) -> None:
+    """On the same budget in memory, and pays for nothing again."""
+
+    def refuse() -> None:
+        raise AuthenticationFailed("the key is not known")
+
+    backend, uninterrupted = HookedMock(3, refuse), mock()
+    async with open_results(tmp_path / "results.jsonl") as results:
+        bench = Benchmark(backend, results, work=tmp_path / "work")
+        plan = cells(backend.card, seeds=[1])
+        ended = [one.status for _ in range(2) for one in await bench.run(plan)]
+    (tmp_path / "other").mkdir()
+    await measured(tmp_path / "other", uninterrupted, seeds=[1])
+    assert ended == ["failed", "done"]
+    assert backend.book.tokens == uninterrupted.book.tokens
+
+
+async def test_a_ledger_file_takes_over_what_memory_began(tmp_path: Path) -> None:
+    """A search that goes on in it twice makes no more evaluations than its own."""
+    found, benches = [], list[Benchmark]()
+    for at in (3, 3, 100):
+        async with open_ledger(tmp_path / "ledger.db") as ledger, open_results(tmp_path / "results.jsonl") as results:
+            budget = Budget(evaluations=200, name="bench", ledger=ledger) if found else None
+            backend = HookedMock(at, lambda: benches[-1].stop())
+            benches.append(Benchmark(backend, results, work=tmp_path / "work", budget=budget))
+            (ended,) = await benches[-1].run(cells(backend.card, seeds=[1]))
+            found.append((ended.status, ended.record.get("evaluations")))
+    assert found == [("interrupted", None), ("interrupted", None), ("done", EVALUATIONS)]
+
+
+async def test_a_raced_search_goes_on_exactly(tmp_path: Path) -> None:
+    """What is left of its evaluations is counted in parts of one."""
+    raced = black_box(replace(SMALL, name="raced", racing="on"))
+    data = TaskData(examples(0, 80), TEST, shots=12)
+    found = []
+    for number in range(2):
+        folder, then = tmp_path / str(number), tmp_path / str(number + 1)
+        await asyncio.to_thread(folder.mkdir, exist_ok=True)
+        backend = DyingMock(folder, then, "", at=7)
+        async with open_ledger(folder / "ledger.db") as ledger:
+            budget = Budget(evaluations=100, name="bench", ledger=ledger)
+            (ended,) = await measured(folder, backend, [raced], budget=budget, seeds=[1], evaluations=26, tasks=[data])
+        found.append((ended.status, ended.record["evaluations"]))
+    assert found == [("done", 24.5)] * 2
+
+
+async def test_a_search_that_grew_ends_by_its_own_evaluations(tmp_path: Path) -> None:
+    """It is done where nothing is shared, though the generation that did not fit was larger than any before it."""
+    grown = black_box(replace(PRESETS["ipop"], name="grown", d=4, prompt_tokens=2, population=4, sigma0=1e-3))
+    ended = await measured(tmp_path, mock(), [grown, MANUAL], seeds=[1], evaluations=571)
+    assert [(one.status, one.ends_all) for one in ended] == [("done", False)] * 2
 
 
 async def test_cells_run_side_by_side(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ class Budget:
 
     Args:
         calls: Most attempts that may reach the backend.
-        evaluations: Most candidates scored over the training set.
+        evaluations: Most candidates scored over the training set; a `Fraction` is exact to a part of one.
         tokens: Most billed tokens.
         usd: Most money, in dollars: a string, int or Decimal.
         wall_s: Most seconds of runs: it counts between `start()` and `stop()`, which a tuner calls, and binds only
@@ -64,7 +64,7 @@ class Budget:
         self,
         *,
         calls: int | None = None,
-        evaluations: int | None = None,
+        evaluations: int | Fraction | None = None,
         tokens: int | None = None,
         usd: str | int | Decimal | None = None,
         wall_s: float | None = None,

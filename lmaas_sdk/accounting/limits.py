@@ -17,7 +17,7 @@ __all__ = ["checked_fractions", "checked_limits", "checked_name", "limits_of"]
 
 
 def checked_limits(
-    calls: int | None, evaluations: int | None, tokens: int | None, usd: str | int | Decimal | None
+    calls: int | None, evaluations: int | Fraction | None, tokens: int | None, usd: str | int | Decimal | None
 ) -> Limits:
     """The limits that a caller gave, money in nano-dollars.
 
@@ -27,10 +27,19 @@ def checked_limits(
     """
     return (
         _checked_count("calls", calls),
-        _checked_count("evaluations", evaluations),
+        _checked_part("evaluations", evaluations),
         _checked_count("tokens", tokens),
         None if usd is None else nanousd(usd),
     )
+
+
+def _checked_part(name: str, amount: int | Fraction | None) -> int | Fraction | None:
+    """A count that may be exact to a part, as what is left of another may be."""
+    if not isinstance(amount, Fraction):
+        return _checked_count(name, amount)
+    if amount < 0:
+        raise ValueError(f"{name} is at least 0, not {amount}")
+    return amount
 
 
 def limits_of(budget: Budget) -> Limits:

@@ -243,9 +243,11 @@ def _status(measured: Measured, share: Budget) -> Status:
     if measured.stopped not in ("budget", "quota"):
         return "done"
     left = share.free("evaluations")  # what is lost counts: the search could not make it good
-    if left is None:
-        return "cut"  # it has no limit of its own
-    return "done" if measured.stopped == "budget" and left < max(measured.generation, 1) else "cut"
+    if left is None or measured.stopped == "quota":
+        return "cut"
+    above = [limit for budget in share.line() if budget is not share for limit in budget.limits.values()]
+    has_own_end = left < max(measured.generation, 1) or all(limit is None for limit in above)
+    return "done" if has_own_end else "cut"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from fractions import Fraction
 
 from lmaas_sdk.accounting.amounts import Amounts
@@ -19,7 +17,7 @@ __all__ = ["share_of"]
 
 
 async def share_of(budget: Budget, cell: Cell, begun: Begun | None, backend: Backend) -> Budget:
-    """The cell's own budget: one that no earlier try has spent of.
+    """The cell's own budget: its last try's in this process, else one that no earlier try has spent of.
 
     What a killed try had under way is lost to the budget that all share, not to the cell: its search makes all of its
     evaluations.
@@ -30,19 +28,31 @@ async def share_of(budget: Budget, cell: Cell, begun: Begun | None, backend: Bac
         begun: What the journal of the last try says; None: it begins anew.
         backend: Who answers the cell's calls.
     """
-    if begun is not None and begun.recorded.has_ledger and not isinstance(budget.ledger, MemoryLedger):
+    if begun is not None and await _is_in_file(budget, begun):
         left = await _left(cell, begun.past, budget.ledger, backend)
         return budget.child(cell.stem, Budget(evaluations=left, warn_at=()), unique=True)
-    limits = Budget(evaluations=cell.evaluations, warn_at=())
-    for number in itertools.count(1):
+    limits, number = Budget(evaluations=cell.evaluations, warn_at=()), 1
+    while True:
         child = budget.child(cell.stem if number == 1 else f"{cell.stem}-{number}", limits)
         await child.ready()
-        if child.posted == Amounts():
-            break
-    return child  # in memory: who goes on books in it what the journal says
+        if child.posted == Amounts() or _is_of_run(child, begun):
+            return child  # who goes on with a run books in it what the journal says, unless it has that
+        number += 1
 
 
-async def _left(cell: Cell, past: Past, ledger: Ledger, backend: Backend) -> int | None:
+async def _is_in_file(budget: Budget, begun: Begun) -> bool:
+    """Whether a ledger file has what the run has spent, in whichever of the cell's budgets."""
+    return not isinstance(budget.ledger, MemoryLedger) and await begun.recorded.is_booked_in(budget, begun.past)
+
+
+def _is_of_run(child: Budget, begun: Begun | None) -> bool:
+    """Whether the run was begun, or gone on with, on this budget in this process."""
+    if begun is None or not isinstance(child.ledger, MemoryLedger):
+        return False
+    return child.ledger.spent_by_run(child.path, begun.recorded.run) is not None
+
+
+async def _left(cell: Cell, past: Past, ledger: Ledger, backend: Backend) -> Fraction | None:
     """Evaluations that are left to a search whose spend is in the ledger already."""
     if cell.evaluations is None:
         return None
@@ -50,4 +60,4 @@ async def _left(cell: Cell, past: Past, ledger: Ledger, backend: Backend) -> int
     if backend.card.capabilities.idempotent:  # asked again, these are billed as bare calls
         keys = past.settled | (await ledger.posted(scope_of(backend, "score"), list(unsettled))).keys()
         paid = sum((Fraction(unsettled[key].worst.evaluations) for key in keys & unsettled.keys()), Fraction())
-    return max(0, math.floor(cell.evaluations - past.answered - paid))
+    return max(Fraction(), cell.evaluations - past.answered - paid)
