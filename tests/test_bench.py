@@ -434,10 +434,14 @@ async def test_a_cell_that_failed_goes_on_in_the_same_process(tmp_path: Path) ->
 async def test_a_ledger_file_takes_over_what_memory_began(tmp_path: Path) -> None:
     """A search that goes on in it twice makes no more evaluations than its own."""
     found, benches = [], list[Benchmark]()
+
+    def stop() -> None:
+        benches[-1].stop()
+
     for at in (3, 3, 100):
         async with open_ledger(tmp_path / "ledger.db") as ledger, open_results(tmp_path / "results.jsonl") as results:
             budget = Budget(evaluations=200, name="bench", ledger=ledger) if found else None
-            backend = HookedMock(at, lambda: benches[-1].stop())
+            backend = HookedMock(at, stop)
             benches.append(Benchmark(backend, results, work=tmp_path / "work", budget=budget))
             (ended,) = await benches[-1].run(cells(backend.card, seeds=[1]))
             found.append((ended.status, ended.record.get("evaluations")))

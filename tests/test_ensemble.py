@@ -19,6 +19,7 @@ from lmaas_sdk import (
     GroupResult,
     JournalMismatch,
     PaymentRequired,
+    Predictor,
     Price,
     ScoreQuery,
     ScoreReply,
@@ -173,7 +174,7 @@ async def test_what_does_not_fit_together_is_not_sent() -> None:
     assert backend.book.attempts == 0
 
 
-@pytest.mark.parametrize("items", ["lovely", "", {"a lovely thing"}, {"text": "a lovely thing"}])
+@pytest.mark.parametrize("items", ["lovely", "", b"dull", {"a lovely thing"}, {"text": "a lovely thing"}, None, 5])
 async def test_one_string_is_no_list_of_texts(items: Any) -> None:
     """Nor is what has no order; nothing is sent."""
     backend = mock()
@@ -182,6 +183,13 @@ async def test_one_string_is_no_list_of_texts(items: Any) -> None:
         with pytest.raises(TaskError, match="takes a list of texts"):
             await predictor.predict(items)
     assert backend.book.attempts == 0
+
+
+async def test_texts_may_come_one_by_one() -> None:
+    """A generator is a list of texts, too."""
+    manual = await ManualPrompt(mock()).fit(TRAIN)
+    for predictor in (manual, EnsemblePredictor([manual]), Predictor.manual(mock(), TASK)):
+        assert await predictor.predict(text for text in TEXTS) == await predictor.predict(TEXTS)
 
 
 async def test_members_of_all_kinds_are_saved(tmp_path: Path) -> None:

@@ -116,9 +116,9 @@ class MethodPredictor(ABC):
     async def logits(self, items: Sequence[Fields]) -> NDArray[np.float32]:
         """The logits of the classes for each text: (n_texts, n_labels) float32. Raises as `predict`."""
         check_are_texts(items)
-        if not len(items):
+        if not (given := list(items)):
             return np.empty((0, len(self.task.labels)), np.float32)
-        logits, shortened = await self.score(items, "predict")
+        logits, shortened = await self.score(given, "predict")
         self.shortened += shortened
         return logits
 

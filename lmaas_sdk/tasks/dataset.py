@@ -261,11 +261,12 @@ def check_are_texts(items: object) -> None:
     """Refuses what holds characters or has no order, where a list of texts is meant.
 
     Raises:
-        TaskError: It is a single string, a mapping or a set.
+        TaskError: It is a single string, bytes, a mapping or a set, or nothing to go through.
     """
     if isinstance(items, str):
         raise TaskError(f"texts takes a list of texts, not one string: write [{items!r:.40}]")
-    if isinstance(items, (Mapping, Set)):  # its order would not be that of the answers
+    # the order of a set or a mapping would not be that of the answers
+    if not isinstance(items, Iterable) or isinstance(items, (bytes, Mapping, Set)):
         raise TaskError(f"texts takes a list of texts, not a {type(items).__name__}: {items!r:.80}")
 
 

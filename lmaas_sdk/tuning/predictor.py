@@ -134,9 +134,9 @@ class Predictor:
             TaskError: They are no list of texts, or one does not fill the template; nothing was sent.
         """
         check_are_texts(items)
-        if not len(items):
+        if not (given := list(items)):
             return np.empty((0, len(self.task.labels)), np.float32)
-        texts = TextSet(self.task.texts(items), self.task.verbalizer.label_words)
+        texts = TextSet(self.task.texts(given), self.task.verbalizer.label_words)
         logits, _ = await self.score(texts, "predict")
         return logits
 
