@@ -335,6 +335,16 @@ def test_mistakes_end_with_a_message_and_a_code(tmp_path: Path, capsys: pytest.C
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.parametrize("below", ["", "below"])
+def test_a_file_is_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str], below: str) -> None:
+    """It is left as it is, and so is one above the folder that was named."""
+    there = tmp_path / "notes.txt"
+    there.write_text("mine")
+    assert 2 == main(["report", str(tmp_path / "a.run.json"), "--out", str(there / below)])
+    assert f"--out is a folder, and {there} is a file: name another" in capsys.readouterr().err
+    assert "mine" == there.read_text()
+
+
 @pytest.mark.parametrize("missing", ["jinja2", "matplotlib.figure"])
 def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
     """The message says which extra to install, before anything is read."""

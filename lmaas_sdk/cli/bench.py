@@ -22,8 +22,9 @@ from lmaas_sdk.bench.report import BenchReport
 from lmaas_sdk.bench.results import done_cells
 from lmaas_sdk.bench.store import open_results, read_results
 from lmaas_sdk.cli.bench_deployment import run_deployment
-from lmaas_sdk.cli.bench_options import Plan, add_bench_options, check_report, plan_of, recorded, seconds_of
+from lmaas_sdk.cli.bench_options import Plan, add_bench_options, plan_of, recorded, seconds_of
 from lmaas_sdk.cli.exit_codes import BUDGET_ENDED, DONE, INTERRUPTED, USAGE, exit_code_of_part, exit_code_of_parts
+from lmaas_sdk.cli.folders import check_folder
 from lmaas_sdk.cli.run_options import budget_of, opened_cache, opened_ledger
 from lmaas_sdk.cli.session import stopping_on_signals
 from lmaas_sdk.errors import BudgetExceeded
@@ -46,7 +47,7 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    check_report(args)
+    check_folder("--report", args.report)  # tables that cannot be written would be found out after all is measured
     if args.tables:
         _print(args, _of_file(args))
         return DONE

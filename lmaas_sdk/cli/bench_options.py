@@ -22,7 +22,6 @@ from lmaas_sdk.tuning.presets import PRESETS
 __all__ = [
     "Plan",
     "add_bench_options",
-    "check_report",
     "lengths_of",
     "names_of",
     "plan_of",
@@ -114,18 +113,6 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--paper", action="store_true", help="with what others published, of RoBERTa-large")
     group.add_argument("--report", type=Path, metavar="FOLDER", help="write the tables there as .md, .json and .html")
     group.add_argument("--json", action="store_true", help="print one JSON object and nothing else to stdout")
-
-
-def check_report(args: argparse.Namespace) -> None:
-    """Before anything is measured, for tables that cannot be written are found out after it.
-
-    Raises:
-        ValueError: There is a file where the folder is to be.
-    """
-    path: Path | None = args.report
-    for one in () if path is None else (path, *path.parents):
-        if one.exists() and not one.is_dir():
-            raise ValueError(f"--report is a folder, and {one} is a file: name another, or move the file away")
 
 
 def plan_of(args: argparse.Namespace) -> Plan:

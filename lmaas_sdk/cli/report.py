@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lmaas_sdk.cli.exit_codes import DONE
+from lmaas_sdk.cli.folders import check_folder
 from lmaas_sdk.reporting.report import Report, write_report
 
 __all__ = ["add_command"]
@@ -32,6 +33,7 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    check_folder("--out", args.out)
     written = write_report(args.runs, args.out)
     if args.json:
         print(json.dumps(_told(written), indent=2))
