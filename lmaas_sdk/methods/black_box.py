@@ -22,7 +22,6 @@ from lmaas_sdk.methods.saved import SavedPredictor
 from lmaas_sdk.planning.estimated import Estimate
 from lmaas_sdk.tasks import Dataset
 from lmaas_sdk.tasks.template import Fields
-from lmaas_sdk.texts import TextSet
 from lmaas_sdk.traffic.cache import ReplyCache
 from lmaas_sdk.traffic.retry import RetryPolicy
 from lmaas_sdk.tuning.events import Listener
@@ -176,8 +175,7 @@ class BlackBoxPredictor(MethodPredictor):
         self.predictor, self.rounds = predictor, rounds
 
     async def score(self, items: Sequence[Fields], purpose: Purpose) -> tuple[NDArray[np.float32], int]:
-        texts = TextSet(self.task.texts(items), self.task.verbalizer.label_words)
-        logits, shortened = await self.predictor.score(texts, purpose)
+        logits, shortened = await self.predictor.score(self.task.text_set(items), purpose)
         return calibrated(logits, self.prior), shortened
 
     def with_prior(self, prior: NDArray[np.float32]) -> Self:

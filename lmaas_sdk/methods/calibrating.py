@@ -77,7 +77,7 @@ class Calibrating:
             items = training if unlabelled is None else unlabelled
         if not len(items):
             raise TaskError("a prior is taken from at least one text, and there is none")
-        return cls(TextSet(task.texts(items), task.verbalizer.label_words))
+        return cls(task.text_set(items))
 
     @asynccontextmanager
     async def set_aside(self, tuner: Tuner, *, times: int = 1) -> AsyncIterator[Budget]:

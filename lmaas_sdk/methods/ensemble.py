@@ -194,8 +194,7 @@ class _Prompts:
         return [calibrated(one, member.prior) for one, member in zip(each, self.members, strict=True)], shortened
 
     def _texts(self, rows: _Rows) -> TextSet:
-        task = self.predictor.task
-        return TextSet(task.texts(rows), task.verbalizer.label_words)
+        return self.predictor.task.text_set(rows)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

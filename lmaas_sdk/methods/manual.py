@@ -19,7 +19,6 @@ from lmaas_sdk.methods.method import Kept, MethodPredictor, task_of
 from lmaas_sdk.methods.saved import SavedPredictor
 from lmaas_sdk.tasks import Dataset, Task
 from lmaas_sdk.tasks.template import Fields
-from lmaas_sdk.texts import TextSet
 from lmaas_sdk.traffic.cache import ReplyCache
 from lmaas_sdk.traffic.retry import RetryPolicy
 from lmaas_sdk.tuning.predictor import Predictor
@@ -104,8 +103,7 @@ class ManualPredictor(MethodPredictor):
         self._predictor = Predictor(client, task)
 
     async def score(self, items: Sequence[Fields], purpose: Purpose) -> tuple[NDArray[np.float32], int]:
-        texts = TextSet(self.task.texts(items), self.task.verbalizer.label_words)
-        logits, shortened = await self._predictor.score(texts, purpose)
+        logits, shortened = await self._predictor.score(self.task.text_set(items), purpose)
         return calibrated(logits, self.prior), shortened
 
     def kept(self) -> Kept:

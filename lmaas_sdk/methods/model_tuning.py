@@ -21,7 +21,6 @@ from lmaas_sdk.methods.saved import SavedPredictor
 from lmaas_sdk.methods.trainable import trainable
 from lmaas_sdk.tasks import Dataset, Task
 from lmaas_sdk.tasks.template import Fields
-from lmaas_sdk.texts import TextSet
 from lmaas_sdk.traffic.cache import ReplyCache
 from lmaas_sdk.traffic.retry import RetryPolicy
 from lmaas_sdk.tuning.predictor import Predictor
@@ -117,14 +116,11 @@ class ModelTuningPredictor(MethodPredictor):
         self._predictor = Predictor(client, task)
 
     async def score(self, items: Sequence[Fields], purpose: Purpose) -> tuple[NDArray[np.float32], int]:
-        return await self._predictor.score(self._texts(items), purpose)
+        return await self._predictor.score(self.task.text_set(items), purpose)
 
     async def worst(self, items: Sequence[Fields], purpose: Purpose) -> Amounts:
         """As of `Foreseeing`."""
-        return await self._predictor.worst(self._texts(items), purpose)
-
-    def _texts(self, items: Sequence[Fields]) -> TextSet:
-        return TextSet(self.task.texts(items), self.task.verbalizer.label_words)
+        return await self._predictor.worst(self.task.text_set(items), purpose)
 
     def kept(self) -> Kept:
         return {}, self.weights

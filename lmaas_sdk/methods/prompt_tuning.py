@@ -22,7 +22,6 @@ from lmaas_sdk.methods.trainable import trainable
 from lmaas_sdk.seeding import whole_number
 from lmaas_sdk.tasks import Dataset
 from lmaas_sdk.tasks.template import Fields
-from lmaas_sdk.texts import TextSet
 from lmaas_sdk.traffic.cache import ReplyCache
 from lmaas_sdk.traffic.retry import RetryPolicy
 from lmaas_sdk.tuning.predictor import Predictor
@@ -124,14 +123,11 @@ class PromptTuningPredictor(MethodPredictor):
         self._predictor = predictor
 
     async def score(self, items: Sequence[Fields], purpose: Purpose) -> tuple[NDArray[np.float32], int]:
-        return await self._predictor.score(self._texts(items), purpose)
+        return await self._predictor.score(self.task.text_set(items), purpose)
 
     async def worst(self, items: Sequence[Fields], purpose: Purpose) -> Amounts:
         """As of `Foreseeing`."""
-        return await self._predictor.worst(self._texts(items), purpose)
-
-    def _texts(self, items: Sequence[Fields]) -> TextSet:
-        return TextSet(self.task.texts(items), self.task.verbalizer.label_words)
+        return await self._predictor.worst(self.task.text_set(items), purpose)
 
     def kept(self) -> Kept:
         return {"prompt": self.prompt.to_wire()}, {}

@@ -112,6 +112,10 @@ class Task:
         check_are_texts(items)
         return tuple(self.template.render(item) for item in items)
 
+    def text_set(self, items: Iterable[Fields]) -> TextSet:
+        """The same with the label words: what a backend scores. Raises as `texts`."""
+        return TextSet(self.texts(items), self.verbalizer.label_words)
+
     def to_wire(self) -> dict[str, object]:
         return self._question() | {"source": self.source.to_wire()}
 
@@ -224,7 +228,7 @@ class Dataset:
     @cached_property
     def text_set(self) -> TextSet:
         """The rendered texts with the label words: what a backend scores. The labels are not in it."""
-        return TextSet(self.task.texts(self.fields), self.task.verbalizer.label_words)
+        return self.task.text_set(self.fields)
 
     @cached_property
     def digest(self) -> str:

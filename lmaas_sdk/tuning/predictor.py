@@ -136,8 +136,7 @@ class Predictor:
         check_are_texts(items)
         if not (given := list(items)):
             return np.empty((0, len(self.task.labels)), np.float32)
-        texts = TextSet(self.task.texts(given), self.task.verbalizer.label_words)
-        logits, _ = await self.score(texts, "predict")
+        logits, _ = await self.score(self.task.text_set(given), "predict")
         return logits
 
     async def evaluate(self, dataset: Dataset, *, purpose: Purpose = "test") -> Evaluation:
