@@ -19,7 +19,7 @@ from predictor_process import told
 from roberta.conftest import LARGE_SHAPES
 from roberta.test_methods import FEW, PROGRAM, TASK, TEST, TRAIN
 
-from lmaas_backends.roberta.in_process import InProcessBackend
+from lmaas_backends.roberta.in_process import InProcessBackend, InProcessTraining
 from lmaas_backends.roberta.training import Training
 from lmaas_sdk import Backend, BackendError, Budget, BudgetTooSmall, PredictorFileError, Unsupported, load_backend
 from lmaas_sdk.methods import (
@@ -116,7 +116,7 @@ def test_a_training_is_gone_when_its_fit_is_over() -> None:
 
 
 _FIRST_TRAININGS = """
-import asyncio, gc
+import asyncio, gc, threading
 
 from lmaas_backends.roberta.in_process import InProcessBackend
 from lmaas_backends.roberta.training import Training
@@ -130,7 +130,9 @@ async def main():
     async with InProcessBackend(threads=1) as backend:
         for make in (PromptTuning, ModelTuning):
             predictor = await make(backend, epochs=1).fit(train)
-            await backend.register(train.text_set)  # the thread that trained has gone on to something else
+            for thread in threading.enumerate():  # that of the training ends, now that nobody has it any more
+                if thread.name.startswith("lmaas-gradients"):
+                    thread.join()
             print(sum(isinstance(one, Training) for one in gc.get_objects()))
 
 asyncio.run(main())
@@ -184,6 +186,49 @@ async def test_a_cancelled_training_stops_at_the_next_step(
     opened.set()
     answered = await (await ManualPrompt(tiny).fit(SMALL)).logits(["a fine film"])
     assert (fit.cancelled(), len(steps), answered.shape) == (True, 1, (1, 2))
+
+
+async def test_trainings_run_side_by_side_and_beside_calls(
+    tiny: InProcessBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No first step ends before all have begun and a call was answered; what is learned has the bits of one alone."""
+    alone = [(await make(tiny).fit(SMALL, TEST)).saved().to_bytes() for make in METHODS]
+    met, answered = threading.Barrier(len(METHODS), timeout=30), threading.Event()
+    real = Training.step
+
+    def step(training: Training, rows: Sequence[int]) -> float:
+        if not answered.is_set():
+            met.wait()
+            assert answered.wait(timeout=30)
+        return real(training, rows)
+
+    async def call() -> None:
+        await (await ManualPrompt(tiny).fit(SMALL)).logits(["a fine film"])
+        answered.set()
+
+    monkeypatch.setattr(Training, "step", step)
+    fits, _ = await asyncio.gather(asyncio.gather(*(make(tiny).fit(SMALL, TEST) for make in METHODS)), call())
+    assert [fit.saved().to_bytes() for fit in fits] == alone
+
+
+async def test_a_thread_of_a_training_ends_with_it_and_with_its_backend(tiny: InProcessBackend) -> None:
+    """Dropped, or with its backend closed around it; a step asked for after that says so."""
+
+    async def begun() -> tuple[InProcessTraining, threading.Thread]:
+        before = set(threading.enumerate())
+        training = await tiny.training(SMALL.text_set, SMALL.labels, learning_rate=1e-3)
+        await training.step([0])
+        (thread,) = (one for one in set(threading.enumerate()) - before if one.name.startswith("lmaas-gradients"))
+        return training, thread
+
+    (dropped, first), (kept, second) = await begun(), await begun()
+    del dropped
+    await asyncio.to_thread(first.join, 30)
+    assert (first.is_alive(), second.is_alive()) == (False, True)
+    await tiny.aclose()
+    assert not second.is_alive()
+    with pytest.raises(BackendError, match="is closed"):
+        await kept.step([0])
 
 
 async def test_over_http_there_is_no_gradient_but_the_prompt_is_used(tiny: InProcessBackend, tmp_path: Path) -> None:

@@ -55,6 +55,8 @@ def _never() -> bool:
 class Engine:
     """Computes with one model. Made, used and closed on one thread; the computing itself is done on its lanes.
 
+    Its trainings alone may each be used on a thread of their own.
+
     On a CPU the bits of a candidate's logits are fixed by (text set, rows): neither the other candidates of a call nor
     earlier calls matter, nor how many lanes there are. Another choice of rows may change a text's last bits (about
     1e-6), as `chunks` explains. On an accelerator the same call has the same bits, but among other candidates one may

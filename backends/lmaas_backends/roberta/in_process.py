@@ -1,4 +1,7 @@
-"""A local model as a backend in this very process: no server, one worker thread that loads and computes."""
+"""A local model as a backend in this very process: no server, one worker thread that loads and computes.
+
+A training has a thread of its own, so that several of them take a core each, and none waits for calls.
+"""
 
 from __future__ import annotations
 
@@ -46,6 +49,7 @@ class InProcessBackend:
         self._engine: Engine | None = None
         self._card: ModelCard | None = None
         self._tuned: weakref.WeakSet[InProcessBackend] = weakref.WeakSet()
+        self._trainings: weakref.WeakSet[InProcessTraining] = weakref.WeakSet()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"lmaas-{model}")
         self._closing = threading.Event()
 
@@ -131,6 +135,8 @@ class InProcessBackend:
     ) -> InProcessTraining:
         """Begins to train a soft prompt, or all weights, by gradients; this backend itself answers as before.
 
+        It takes its steps on a thread of its own, beside calls and other trainings.
+
         Raises:
             BackendError: This backend was closed.
             InvalidQuery, Unsupported, VerbalizerError, ModelLoadError: As `Engine.training`.
@@ -138,7 +144,9 @@ class InProcessBackend:
         begun = await self._run(
             lambda engine, dropped: engine.training(texts, labels, learning_rate=learning_rate, subspace=subspace)
         )
-        return InProcessTraining(self, begun)
+        training = InProcessTraining(self, begun)
+        self._trainings.add(training)
+        return training
 
     def with_weights(self, weights: _Weights) -> InProcessBackend:
         """The same model with other weights, on a thread of its own; made when it is first asked, closed with this one.
@@ -161,13 +169,17 @@ class InProcessBackend:
         self._closing.set()
         for tuned in tuple(self._tuned):
             await tuned.aclose()
+        for training in tuple(self._trainings):
+            await asyncio.to_thread(training.thread.shutdown)
         # Waiting calls are let run into `_closing` rather than cancelled: their callers were not, and are told why.
         await asyncio.to_thread(self._thread.shutdown)
         if self._engine is not None:
             await asyncio.to_thread(self._engine.close)
 
-    async def _run(self, work: Callable[[Engine, Callable[[], bool]], _T]) -> _T:
-        """Runs `work` with the engine, and what tells it to stop, when its turn on the thread comes."""
+    async def _run(
+        self, work: Callable[[Engine, Callable[[], bool]], _T], *, thread: ThreadPoolExecutor | None = None
+    ) -> _T:
+        """Runs `work` with the engine, and what tells it to stop, when its turn on a thread, or the engine's, comes."""
         self._check_open()
         caller_left = threading.Event()
 
@@ -185,7 +197,7 @@ class InProcessBackend:
                 raise BackendError(f"this backend was closed during the call: {error}") from error
 
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, turn)
+            return await asyncio.get_running_loop().run_in_executor(thread or self._thread, turn)
         finally:
             caller_left.set()
 
@@ -195,22 +207,27 @@ class InProcessBackend:
 
 
 class InProcessTraining:
-    """A training in progress, on the thread of its backend."""
+    """A training in progress; its thread ends when it is dropped, or when its backend is closed."""
 
     def __init__(self, backend: InProcessBackend, training: Training) -> None:
         self._backend, self._training = backend, training
+        self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lmaas-gradients")
 
     async def step(self, rows: Sequence[int]) -> float:
         """One step of Adam on the mean cross entropy of some texts; what that was before it."""
-        return await self._backend._run(lambda engine, dropped: self._training.step(rows))
+        return await self._run(lambda training: training.step(rows))
 
     async def logits(self, texts: TextSet) -> NDArray[np.float32]:
         """Label logits of texts under what is learned so far: (n_texts, n_labels) float32."""
-        return await self._backend._run(lambda engine, dropped: self._training.logits(texts))
+        return await self._run(lambda training: training.logits(texts))
 
     async def learned(self) -> dict[str, NDArray[np.float32]]:
         """Copies of what is learned so far, by name."""
-        return await self._backend._run(lambda engine, dropped: self._training.learned())
+        return await self._run(lambda training: training.learned())
+
+    async def _run(self, work: Callable[[Training], _T]) -> _T:
+        training = self._training
+        return await self._backend._run(lambda engine, dropped: work(training), thread=self.thread)
 
 
 def _load(model: str, options: dict[str, Any]) -> Engine:

@@ -86,7 +86,7 @@ def _forward(model: LoadedModel, tensors: Mapping[str, Tensor]) -> Forward:
 
 
 class Training:
-    """One training, on the engine's thread.
+    """One training, used on one thread at a time; begun on the engine's.
 
     Args:
         learner: What is learned.
@@ -119,6 +119,7 @@ class Training:
     @within_memory
     def step(self, rows: Sequence[int]) -> float:
         """One step on the mean cross entropy of some texts; what that was before the step."""
+        torch.set_num_threads(1)  # each time, as the lanes do: bits must not depend on who shares a product
         self._adam.zero_grad()
         loss = 0.0
         for places, logits in self._logits([self._texts[row] for row in rows]):
@@ -132,6 +133,7 @@ class Training:
     @within_memory
     def logits(self, texts: TextSet) -> NDArray[np.float32]:
         """Label logits of texts under what is learned so far: (n_texts, n_labels)."""
+        torch.set_num_threads(1)
         encoded = self._encode(texts)
         found = np.empty((len(encoded), len(self._label_ids)), np.float32)
         with torch.no_grad():
