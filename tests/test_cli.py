@@ -225,6 +225,37 @@ def test_version_is_the_distributions(capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().out.strip() == importlib.metadata.version("lmaas-sdk")
 
 
+@pytest.mark.parametrize(
+    "command",
+    [["prices", "--json"], ["prices", "--provider", "openai", "--json"]],
+    ids=["at the end", "while it prints"],
+)
+def test_a_reader_may_have_seen_enough(command: list[str]) -> None:
+    """A reader of stdout who has gone ends a command without a complaint, whether or not all was written by then."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "lmaas_sdk.cli", *command], stdout=writer, stderr=subprocess.PIPE, check=False
+        )
+    finally:
+        os.close(writer)
+    assert (done.stderr, done.returncode) == (b"", 0)
+
+
+def test_a_broken_pipe_that_is_not_stdout_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A process that a command talks to has gone, say: no reason to be silent, or to call it done."""
+
+    def broken(*_: object) -> None:
+        raise BrokenPipeError("the other end of it has gone")
+
+    monkeypatch.setattr("lmaas_sdk.cli.prices.read_price_table", broken)
+    assert main(["prices", "--table", "any.toml"]) == 2
+    assert capsys.readouterr().err == "lmaas prices: the other end of it has gone\n"
+
+
 def test_unknown_task_is_answered_with_the_known_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The message lists the catalogue."""
     assert main(["tune", "--task", "sst3", "--data", str(tmp_path)]) == 2

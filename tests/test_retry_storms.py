@@ -14,6 +14,7 @@ from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.client import Client
 from lmaas_sdk.errors import LmaasError
+from lmaas_sdk.outside import of_a_simulation, within_outside
 from lmaas_sdk.testing import Faults, run_virtual
 from lmaas_sdk.traffic.retry import RetryPolicy
 from lmaas_sdk.tuning.tuner import Tuner
@@ -100,11 +101,16 @@ def check_unknown_outcomes(backend: MockBackend, budget: Budget, client: Client)
     "retry", [RetryPolicy(), RetryPolicy(attempts=2, budget_ratio=1.0)], ids=["budget", "attempts"]
 )
 def test_a_tuner_waits_and_asks_again_and_loses_no_candidate(seed: int, retry: RetryPolicy) -> None:
-    """The run through the storm has the bytes of the run in fair weather, whichever limit ends its calls."""
+    """The run through the storm has the bytes of the run in fair weather, whichever limit ends its calls.
+
+    Its names and its chance are those of a simulation: of real ones, which decide what fails, a call in tens of
+    thousands fails until the tuner's patience ends, and its candidates are lost then, as they should be.
+    """
 
     async def main(backend: MockBackend) -> tuple[bytes, float]:
-        tuner = Tuner(backend, budget=Budget(evaluations=200), preset=SMALL, seed=3, retry=retry)
-        result = await tuner.fit(TRAIN)
+        with within_outside(of_a_simulation(began_s=0.0, clock=asyncio.get_running_loop().time, seed=seed)):
+            tuner = Tuner(backend, budget=Budget(evaluations=200), preset=SMALL, seed=3, retry=retry)
+            result = await tuner.fit(TRAIN)
         assert result.failure is None
         return result.core.to_bytes(), float(result.core.evaluations)
 

@@ -6,12 +6,13 @@ import argparse
 import asyncio
 import importlib.metadata
 import logging
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from lmaas_sdk.cli import bench, demo, estimate, ledger, prices, report, serve, simulate, simulate_jobs, tune
-from lmaas_sdk.cli.exit_codes import EXIT_CODES_HELP, INTERRUPTED, exit_code_of
+from lmaas_sdk.cli.exit_codes import DONE, EXIT_CODES_HELP, INTERRUPTED, exit_code_of
 from lmaas_sdk.errors import LmaasError
 
 __all__ = ["main"]
@@ -35,16 +36,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _warnings_on_stderr():
             if "recall" in args and args.recall(args):  # what is not given is as it was before
                 args = parser.parse_args(argv)
-            return int(args.run(args))
+            code = int(args.run(args))
     except (LmaasError, ValueError, TypeError, OSError) as error:
-        code = exit_code_of(error)
-        if code is None:
+        if isinstance(error, BrokenPipeError) and not _flushed():
+            return DONE
+        known = exit_code_of(error)
+        if known is None:
             raise
         _say(args.command, str(error), error)
-        return code
+        return known
     except (KeyboardInterrupt, asyncio.CancelledError) as end:
         _say(args.command, "interrupted", end)
         return INTERRUPTED
+    _flushed()
+    return code
+
+
+def _flushed() -> bool:
+    """Whether stdout took what was left; else its reader has gone, which Python must not complain about as it ends."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
 
 
 def _say(command: str, what: str, error: BaseException) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -86,11 +85,7 @@ def _export(args: argparse.Namespace) -> int:
             with _not_of_the_ledger(args.out, args.file).open("w", encoding="utf-8", newline="") as out:
                 write(reader, out)
             return DONE
-        try:
-            write(reader, sys.stdout)
-            sys.stdout.flush()
-        except BrokenPipeError:  # whoever reads has seen enough, and Python must not complain about it when it ends
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        write(reader, sys.stdout)
     return DONE
 
 
