@@ -32,14 +32,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     for command in _COMMANDS:
         command.add_command(commands)
     args = parser.parse_args(argv)
+    code = DONE
     try:
         with _warnings_on_stderr():
             if "recall" in args and args.recall(args):  # what is not given is as it was before
                 args = parser.parse_args(argv)
             code = int(args.run(args))
+            sys.stdout.flush()
     except (LmaasError, ValueError, TypeError, OSError) as error:
-        if isinstance(error, BrokenPipeError) and not _flushed():
-            return DONE
+        if isinstance(error, BrokenPipeError) and _stdout_has_no_reader():
+            return code
         known = exit_code_of(error)
         if known is None:
             raise
@@ -48,18 +50,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, asyncio.CancelledError) as end:
         _say(args.command, "interrupted", end)
         return INTERRUPTED
-    _flushed()
     return code
 
 
-def _flushed() -> bool:
-    """Whether stdout took what was left; else its reader has gone, which Python must not complain about as it ends."""
+def _stdout_has_no_reader() -> bool:
+    """Whether whoever read it has gone; then Python, which writes the rest as it ends, does not complain about that."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return False
-    return True
+        return True
+    return False
 
 
 def _say(command: str, what: str, error: BaseException) -> None:
