@@ -225,22 +225,40 @@ def test_version_is_the_distributions(capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().out.strip() == importlib.metadata.version("lmaas-sdk")
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize(
     "command",
-    [["prices", "--json"], ["prices", "--provider", "openai", "--json"]],
-    ids=["at the end", "while it prints"],
+    [["prices", "--json"], ["prices", "--provider", "openai", "--json"], ["prices"]],
+    ids=["little", "much", "a table"],
 )
-def test_a_reader_may_have_seen_enough(command: list[str]) -> None:
-    """A reader of stdout who has gone ends a command without a complaint, whether or not all was written by then."""
+def test_a_reader_may_have_seen_enough(command: list[str], unbuffered: str) -> None:
+    """A reader of stdout who has gone ends a command without a complaint, by a code of its own."""
     reader, writer = os.pipe()
     os.close(reader)
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "lmaas_sdk.cli", *command], stdout=writer, stderr=subprocess.PIPE, check=False
+            [sys.executable, "-m", "lmaas_sdk.cli", *command],
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+            check=False,
         )
     finally:
         os.close(writer)
-    assert (done.stderr, done.returncode) == (b"", 0)
+    assert (done.stderr, done.returncode) == (b"", 141)
+
+
+def test_without_stdout_or_with_a_full_one_a_command_ends_as_it_should() -> None:
+    """What was asked for is done; what could not be written is told."""
+    for redirected, code, told in ((">&-", 0, ""), (">/dev/full", 2, "No space left on device")):
+        done = subprocess.run(
+            ["sh", "-c", f'"$0" -m lmaas_sdk.cli prices --json {redirected}', sys.executable],
+            stderr=subprocess.PIPE,
+            env=os.environ | {"PYTHONUNBUFFERED": ""},
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, told in done.stderr, "Traceback" in done.stderr) == (code, True, False)
 
 
 def test_a_broken_pipe_that_is_not_stdout_is_told(

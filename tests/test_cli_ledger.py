@@ -120,7 +120,7 @@ def test_export_may_be_read_in_part(tmp_path: Path) -> None:
         assert export.stderr is not None
         assert export.stdout.readline().startswith(b"seq,at,kind,")
         export.stdout.close()
-        assert (b"", 0) == (export.stderr.read(), export.wait(timeout=60))
+        assert (b"", 141) == (export.stderr.read(), export.wait(timeout=60))
 
 
 def test_verify_says_that_a_file_is_right(ledger_file: str, capsys: pytest.CaptureFixture[str]) -> None:

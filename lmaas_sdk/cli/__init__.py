@@ -6,13 +6,13 @@ import argparse
 import asyncio
 import importlib.metadata
 import logging
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from lmaas_sdk.cli import bench, demo, estimate, ledger, prices, report, serve, simulate, simulate_jobs, tune
-from lmaas_sdk.cli.exit_codes import DONE, EXIT_CODES_HELP, INTERRUPTED, exit_code_of
+from lmaas_sdk.cli.exit_codes import EXIT_CODES_HELP, INTERRUPTED, exit_code_of
+from lmaas_sdk.cli.stdout import all_told
 from lmaas_sdk.errors import LmaasError
 
 __all__ = ["main"]
@@ -32,35 +32,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     for command in _COMMANDS:
         command.add_command(commands)
     args = parser.parse_args(argv)
-    code = DONE
     try:
-        with _warnings_on_stderr():
+        with _warnings_on_stderr(), all_told():
             if "recall" in args and args.recall(args):  # what is not given is as it was before
                 args = parser.parse_args(argv)
-            code = int(args.run(args))
-            sys.stdout.flush()
+            return int(args.run(args))
     except (LmaasError, ValueError, TypeError, OSError) as error:
-        if isinstance(error, BrokenPipeError) and _stdout_has_no_reader():
-            return code
-        known = exit_code_of(error)
-        if known is None:
+        code = exit_code_of(error)
+        if code is None:
             raise
         _say(args.command, str(error), error)
-        return known
+        return code
     except (KeyboardInterrupt, asyncio.CancelledError) as end:
         _say(args.command, "interrupted", end)
         return INTERRUPTED
-    return code
-
-
-def _stdout_has_no_reader() -> bool:
-    """Whether whoever read it has gone; then Python, which writes the rest as it ends, does not complain about that."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
 
 
 def _say(command: str, what: str, error: BaseException) -> None:

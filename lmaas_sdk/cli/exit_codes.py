@@ -14,6 +14,7 @@ __all__ = [
     "DONE",
     "EXIT_CODES_HELP",
     "INTERRUPTED",
+    "READER_LEFT",
     "UNAVAILABLE",
     "USAGE",
     "exit_code_of",
@@ -23,12 +24,13 @@ __all__ = [
     "exit_code_of_run",
 ]
 
-DONE, USAGE, BUDGET_ENDED, UNAVAILABLE, INTERRUPTED = 0, 2, 3, 4, 130
+DONE, USAGE, BUDGET_ENDED, UNAVAILABLE, INTERRUPTED, READER_LEFT = 0, 2, 3, 4, 130, 141
 EXIT_CODES_HELP = (
     "Exit codes: 0 done (a run: its target or a plateau was reached); 1 `ledger verify` found something wrong; "
     "2 the command, its data or its budget cannot be used as given; "
     "3 the budget or a quota ended the run (its result is written); 4 the backend is unavailable, or failed later on "
-    "(then the result so far is written); 130 interrupted (likewise, unless interrupted twice)."
+    "(then the result so far is written); 130 interrupted (likewise, unless interrupted twice); 141 whoever read its "
+    "output left before all was told."
 )
 
 

@@ -19,7 +19,7 @@ from predictor_process import told
 from roberta.conftest import LARGE_SHAPES
 from roberta.test_methods import FEW, PROGRAM, TASK, TEST, TRAIN
 
-from lmaas_backends.roberta.in_process import InProcessBackend, InProcessTraining
+from lmaas_backends.roberta.in_process import InProcessBackend
 from lmaas_backends.roberta.training import Training
 from lmaas_sdk import Backend, BackendError, Budget, BudgetTooSmall, PredictorFileError, Unsupported, load_backend
 from lmaas_sdk.methods import (
@@ -193,16 +193,19 @@ async def test_trainings_run_side_by_side_and_beside_calls(
 ) -> None:
     """No first step ends before all have begun and a call was answered; what is learned has the bits of one alone."""
     alone = [(await make(tiny).fit(SMALL, TEST)).saved().to_bytes() for make in METHODS]
-    met, answered = threading.Barrier(len(METHODS), timeout=30), threading.Event()
+    met, answered = threading.Barrier(len(METHODS) + 1, timeout=30), threading.Event()
+    begun: set[Training] = set()
     real = Training.step
 
     def step(training: Training, rows: Sequence[int]) -> float:
-        if not answered.is_set():
+        if training not in begun:
+            begun.add(training)
             met.wait()
             assert answered.wait(timeout=30)
         return real(training, rows)
 
     async def call() -> None:
+        await asyncio.to_thread(met.wait)
         await (await ManualPrompt(tiny).fit(SMALL)).logits(["a fine film"])
         answered.set()
 
@@ -211,17 +214,11 @@ async def test_trainings_run_side_by_side_and_beside_calls(
     assert [fit.saved().to_bytes() for fit in fits] == alone
 
 
-async def test_a_thread_of_a_training_ends_with_it_and_with_its_backend(tiny: InProcessBackend) -> None:
+async def test_a_thread_of_a_training_ends_with_it(tiny: InProcessBackend) -> None:
     """Dropped, or with its backend closed around it; a step asked for after that says so."""
-
-    async def begun() -> tuple[InProcessTraining, threading.Thread]:
-        before = set(threading.enumerate())
-        training = await tiny.training(SMALL.text_set, SMALL.labels, learning_rate=1e-3)
-        await training.step([0])
-        (thread,) = (one for one in set(threading.enumerate()) - before if one.name.startswith("lmaas-gradients"))
-        return training, thread
-
-    (dropped, first), (kept, second) = await begun(), await begun()
+    dropped, kept = [await tiny.training(SMALL.text_set, SMALL.labels, learning_rate=1e-3) for _ in ("dropped", "kept")]
+    first, second = await dropped.thread(), await kept.thread()
+    assert first is not second
     del dropped
     await asyncio.to_thread(first.join, 30)
     assert (first.is_alive(), second.is_alive()) == (False, True)
@@ -229,6 +226,32 @@ async def test_a_thread_of_a_training_ends_with_it_and_with_its_backend(tiny: In
     assert not second.is_alive()
     with pytest.raises(BackendError, match="is closed"):
         await kept.step([0])
+
+
+async def test_closing_waits_for_the_last_step_of_a_training_that_was_dropped(
+    tiny: InProcessBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for all that computes: nothing of it, and none of its memory, outlives the backend."""
+    entered, opened = threading.Event(), threading.Event()
+    ended: list[bool] = []
+
+    def step(training: Training, rows: Sequence[int]) -> float:
+        entered.set()
+        ended.append(opened.wait(timeout=30))
+        return 0.0
+
+    monkeypatch.setattr(Training, "step", step)
+    fit = asyncio.ensure_future(prompt_tuning(tiny, epochs=50).fit(SMALL))
+    await asyncio.to_thread(entered.wait, 30)
+    fit.cancel()
+    await asyncio.wait([fit])
+    del fit
+    closing = asyncio.ensure_future(tiny.aclose())
+    done, _ = await asyncio.wait([closing], timeout=0.2)
+    assert not done
+    opened.set()
+    await closing
+    assert ended == [True]
 
 
 async def test_over_http_there_is_no_gradient_but_the_prompt_is_used(tiny: InProcessBackend, tmp_path: Path) -> None:

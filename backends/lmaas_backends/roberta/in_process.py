@@ -36,8 +36,8 @@ _Weights = Mapping[str, NDArray[np.float32]]
 class InProcessBackend:
     """Backend, text registry and array store around an engine. An async context manager; entering it loads the model.
 
-    Calls are computed one after another on one thread. A call that is cancelled stops before its next chunk, and
-    closing stops what is going on likewise.
+    Calls are computed one after another on one thread. A call that is cancelled stops before its next chunk, a training
+    before its next step, and closing stops what is going on likewise.
 
     Args:
         model: `roberta-tiny`, a folder, or a name on the hub.
@@ -50,6 +50,7 @@ class InProcessBackend:
         self._card: ModelCard | None = None
         self._tuned: weakref.WeakSet[InProcessBackend] = weakref.WeakSet()
         self._trainings: weakref.WeakSet[InProcessTraining] = weakref.WeakSet()
+        self._training_threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"lmaas-{model}")
         self._closing = threading.Event()
 
@@ -146,6 +147,7 @@ class InProcessBackend:
         )
         training = InProcessTraining(self, begun)
         self._trainings.add(training)
+        self._training_threads.add(await training.thread())
         return training
 
     def with_weights(self, weights: _Weights) -> InProcessBackend:
@@ -165,12 +167,14 @@ class InProcessBackend:
         return tuned
 
     async def aclose(self) -> None:
-        """Stops what is going on before its next chunk and joins the threads; safe to call twice."""
+        """Stops what is going on before its next chunk or step and joins the threads; safe to call twice."""
         self._closing.set()
         for tuned in tuple(self._tuned):
             await tuned.aclose()
         for training in tuple(self._trainings):
-            await asyncio.to_thread(training.thread.shutdown)
+            training.end()
+        for thread in tuple(self._training_threads):  # one that was dropped may still take its last step
+            await asyncio.to_thread(thread.join)
         # Waiting calls are let run into `_closing` rather than cancelled: their callers were not, and are told why.
         await asyncio.to_thread(self._thread.shutdown)
         if self._engine is not None:
@@ -211,7 +215,15 @@ class InProcessTraining:
 
     def __init__(self, backend: InProcessBackend, training: Training) -> None:
         self._backend, self._training = backend, training
-        self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lmaas-gradients")
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lmaas-gradients")
+
+    async def thread(self) -> threading.Thread:
+        """The thread on which it computes."""
+        return await self._run(lambda training: threading.current_thread())
+
+    def end(self) -> None:
+        """Has the thread end after the step under way; nothing is waited for."""
+        self._executor.shutdown(wait=False)
 
     async def step(self, rows: Sequence[int]) -> float:
         """One step of Adam on the mean cross entropy of some texts; what that was before it."""
@@ -227,7 +239,7 @@ class InProcessTraining:
 
     async def _run(self, work: Callable[[Training], _T]) -> _T:
         training = self._training
-        return await self._backend._run(lambda engine, dropped: work(training), thread=self.thread)
+        return await self._backend._run(lambda engine, dropped: work(training), thread=self._executor)
 
 
 def _load(model: str, options: dict[str, Any]) -> Engine:
