@@ -15,7 +15,7 @@ import pytest
 from predictor_process import TEXTS, told
 from tuning_cases import DEV, SMALL, TRAIN, mock
 
-from lmaas_sdk import Backend, Budget, BudgetExceeded, Client, Dataset, PredictorFileError
+from lmaas_sdk import Backend, Budget, BudgetExceeded, Client, Dataset, NotFinite, PredictorFileError
 from lmaas_sdk.made_for import MadeFor
 from lmaas_sdk.methods import (
     BlackBoxTuning,
@@ -216,6 +216,18 @@ async def test_a_method_of_ones_own_is_loaded_by_its_name(tmp_path: Path) -> Non
     loaded = load_predictor(file, mock())
     assert await loaded.predict(TEXTS) == ["negative"] * 3
     assert loaded.saved().made_for == MadeFor.of(mock().card)
+
+
+@pytest.mark.parametrize("weights", [(0.5, np.nan), (-np.inf, 0.25)], ids=["nan", "no chance"])
+async def test_no_label_is_made_of_a_logit_that_is_no_number(weights: tuple[float, float]) -> None:
+    """A class may well have no chance at all, but one that is not known is never the likeliest."""
+    predictor = Constant(Client(mock(), Budget()), TRAIN, np.array(weights, dtype=np.float32))
+    if np.isnan(weights).any():
+        for asked in (predictor.predict(TEXTS), predictor.logits(TEXTS), predictor.evaluate(DEV)):
+            with pytest.raises(NotFinite, match="a logit of 'constant' is no number: fit again"):
+                await asked
+    else:
+        assert await predictor.predict(TEXTS) == ["positive"] * 3
 
 
 def test_names_of_the_package_are_taken() -> None:

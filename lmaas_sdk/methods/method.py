@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lmaas_sdk.accounting.amounts import Amounts
 from lmaas_sdk.accounting.spend import Purpose, Spend, check_purpose
 from lmaas_sdk.client import Client
-from lmaas_sdk.errors import TaskError
+from lmaas_sdk.errors import NotFinite, TaskError
 from lmaas_sdk.made_for import MadeFor
 from lmaas_sdk.methods.saved import SavedPredictor
 from lmaas_sdk.tasks import Dataset, Task
@@ -108,6 +108,7 @@ class MethodPredictor(ABC):
             TaskError: They are no list of texts, or one does not fill the template; nothing was sent.
             BudgetExceeded: The texts do not fit into the budget together; nothing was sent, unless by an ensemble with
                 members of a method of your own that do not tell beforehand what they take (`Foreseeing`).
+            NotFinite: A logit is no number; the calls were paid.
         """
         logits = await self.logits(items)
         return [self.task.labels[index] for index in logits.argmax(axis=1)]
@@ -118,9 +119,7 @@ class MethodPredictor(ABC):
         check_are_texts(items)
         if not (given := list(items)):
             return np.empty((0, len(self.task.labels)), np.float32)
-        logits, shortened = await self.score(given, "predict")
-        self.shortened += shortened
-        return logits
+        return (await self._scored(given, "predict"))[0]
 
     @final
     async def evaluate(self, dataset: Dataset, *, purpose: Purpose = "test") -> Evaluation:
@@ -134,12 +133,19 @@ class MethodPredictor(ABC):
             ValueError: The set is empty, or there is no such purpose.
             TaskError: It is of another task.
             BudgetExceeded: It does not fit into the budget whole; nothing was sent, as of `predict`.
+            NotFinite: As of `predict`.
         """
         check_evaluable(dataset, self.task)
         check_purpose(purpose)
-        logits, shortened = await self.score(dataset.fields, purpose)
-        self.shortened += shortened
+        logits, shortened = await self._scored(dataset.fields, purpose)
         return evaluation(logits, dataset, shortened=shortened)
+
+    async def _scored(self, items: Sequence[Fields], purpose: Purpose) -> tuple[NDArray[np.float32], int]:
+        logits, shortened = await self.score(items, purpose)
+        self.shortened += shortened
+        if np.isnan(logits).any():  # argmax would take it for the likeliest class
+            raise NotFinite(f"a logit of {self.name!r} is no number: fit again, by a lower learning_rate if it has one")
+        return logits, shortened
 
     @final
     def saved(self) -> SavedPredictor:
