@@ -1,0 +1,121 @@
+"""How long the paper's two tables take on a machine with nothing else to do: one seed of every cell, times the seeds.
+
+    python -m benchmarks.tables_plan --data FOLDER    # measures a part of each command, about two hours
+    python -m benchmarks.tables_plan                  # what was measured, and what the whole plan comes to by that
+
+Every part is a command of benchmarks/results/tables/README.md, with fewer seeds and into a file of its own. Cells of
+other seeds take other time where a plateau ends a search or a training, so the whole is near, not exact.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.figures import environment
+
+KEPT = Path(__file__).parent / "results" / "tables" / "plan.json"
+_FOUR, _THREE = "sst2,mrpc,snli,yelp", "rte,agnews,dbpedia"
+_QUICK = "manual,manual-calibrated,black-box:default@2000"
+_IN_DEPLOYMENT = "manual,in-context,feature-linear,feature-bilstm,prompt-tuning,model-tuning,black-box:default@2000"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A command of the plan.
+
+    Args:
+        name: For people.
+        options: Of `lmaas bench`.
+        seeds: How many the plan has.
+        timed: Those that are measured here.
+    """
+
+    name: str
+    options: Mapping[str, str]
+    seeds: int
+    timed: tuple[int, ...] = (13,)
+
+
+def _cells(name: str, tasks: str, methods: str, seeds: int, timed: tuple[int, ...] = (13,)) -> Part:
+    told = ",".join(map(str, timed))
+    return Part(name, {"--tasks": tasks, "--methods": methods, "--seeds": told, "--jobs": "2"}, seeds, timed)
+
+
+def _deployment(name: str, task: str, methods: str) -> Part:
+    return Part(name, {"--deployment": task, "--methods": f"{_IN_DEPLOYMENT},{methods}"}, 1)
+
+
+PARTS = (
+    _cells("the default and what is quick, 5 seeds", _FOUR, f"{_QUICK},black-box:default@8000,feature-linear", 5),
+    _cells("the default and what is quick, 3 seeds", _THREE, f"{_QUICK},feature-linear", 3),
+    _cells("`paper` at 8,000", _FOUR, "black-box:paper@8000", 5),
+    _cells("`paper` at 2,000", _THREE, "black-box:paper@2000", 3),
+    _cells("prompt tuning on DBPedia", "dbpedia", "prompt-tuning", 3, (13, 21)),
+    _cells(
+        "the other methods",
+        f"{_FOUR},{_THREE}",
+        "deep@2000,in-context,model-tuning,feature-bilstm,prompt-tuning",
+        3,
+    ),
+    _deployment("deployment, SST-2", "sst2:47", "black-box:paper@8000,deep@2000"),
+    _deployment("deployment, AG's News", "agnews:107", "black-box:paper@2000,deep@2000"),
+)
+
+
+def measured(part: Part, data: Path, out: Path) -> dict[str, Any]:
+    """Runs it; how long that took.
+
+    Raises:
+        CalledProcessError: It did not come to its end.
+    """
+    options = [word for option in part.options.items() for word in option]
+    began = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-m", "lmaas_sdk.cli", "bench", *options, "--data", data, "--out", out],
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+    wall_s = round(time.perf_counter() - began, 1)
+    load = [round(one, 2) for one in os.getloadavg()]
+    return {"part": part.name, "timed": len(part.timed), "seeds": part.seeds, "wall_s": wall_s, "load_average": load}
+
+
+def told(parts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A Markdown table."""
+    rows = ["| part | measured | seeds | the plan |", "| --- | ---: | ---: | ---: |"]
+    plans_s = [part["wall_s"] * part["seeds"] / part["timed"] for part in parts]
+    for part, plan_s in zip(parts, plans_s, strict=True):
+        seeds = f"{part['timed']} of {part['seeds']}"
+        rows.append(f"| {part['part']} | {_minutes(part['wall_s'])} | {seeds} | {_minutes(plan_s)} |")
+    all_s, plan_s = sum(part["wall_s"] for part in parts), sum(plans_s)
+    return [*rows, f"| all | {_minutes(all_s)} | | {_minutes(plan_s)}, which is {plan_s / 3600:.1f} hours |"]
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.1f} min"
+
+
+def main() -> None:
+    """Measures, or prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="has a folder for each task")
+    data = parser.parse_args().data
+    if data is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            parts = [measured(part, data, Path(folder) / "bench.jsonl") for part in PARTS]
+        KEPT.write_text(json.dumps({"environment": environment(), "parts": parts}, indent=1) + "\n", "utf-8")
+    print("\n".join(told(json.loads(KEPT.read_text("utf-8"))["parts"])))
+
+
+if __name__ == "__main__":
+    main()
