@@ -6,6 +6,7 @@ import asyncio
 import math
 import shutil
 import sqlite3
+from collections import Counter
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -503,6 +504,45 @@ async def test_a_search_that_ended_by_itself_is_known_for_other_budgets(tmp_path
     assert (last["stopped"], last["evaluations"], "known_from" in last) == ("budget", fewer, False)
     await measured(one, backend, [settled], seeds=[1], evaluations=fewer - 8)
     assert "known_from" not in (await records(one))[-1]
+
+
+async def test_a_search_is_not_paid_for_twice_by_two_jobs(tmp_path: Path) -> None:
+    """With another budget it waits for the one under way, while others are measured, and is known then."""
+    settled, backend = black_box(replace(SMALL, plateau=4, dev_every=1)), mock()
+    plan = [
+        cell for evaluations in (400, 600) for cell in cells(backend.card, [settled, SEARCH], evaluations=evaluations)
+    ]
+    async with open_results(tmp_path / "results.jsonl") as results:
+        await Benchmark(backend, results, work=tmp_path / "work", jobs=3).run(plan)
+    found = await records(tmp_path)
+    assert Counter((one["configuration"], "known_from" in one) for one in found) == {
+        (settled.name, False): len(SEEDS),
+        (settled.name, True): len(SEEDS),
+        (SEARCH.name, False): 2 * len(SEEDS),
+    }
+    by_key = {one["key"]: one for one in found}
+    same = {"evaluations_limit": None, "known_from": None}
+    for one in found:
+        if "known_from" in one:
+            assert without_times(one) | same == without_times(by_key[one["known_from"]]) | same
+
+
+@pytest.mark.parametrize("statuses", [["failed", "done"], ["interrupted"]])
+async def test_what_waits_for_a_search_that_fails_is_measured(tmp_path: Path, statuses: list[str]) -> None:
+    """Nobody is there to know it from; and a slice that ends while it waits begins it no more."""
+
+    def hook() -> None:
+        if statuses == ["interrupted"]:
+            bench.stop()
+        else:
+            raise AuthenticationFailed("the key is no longer good")
+
+    backend, settled = HookedMock(4, hook), black_box(replace(SMALL, plateau=4, dev_every=1))
+    plan = [cell for most in (400, 600) for cell in cells(backend.card, [settled], seeds=[1], evaluations=most)]
+    async with open_results(tmp_path / "results.jsonl") as results:
+        bench = Benchmark(backend, results, work=tmp_path / "work", jobs=2)
+        ended = await bench.run(plan)
+    assert [one.status for one in ended] == statuses
 
 
 @pytest.mark.parametrize("despite_changes", [False, True])

@@ -16,7 +16,7 @@ from lmaas_sdk.backend import Backend, Limits
 from lmaas_sdk.bench.cells import Cell
 from lmaas_sdk.bench.configurations import Setup
 from lmaas_sdk.bench.fitting import Fitting
-from lmaas_sdk.bench.known import known_of
+from lmaas_sdk.bench.known import known_of, may_be_known
 from lmaas_sdk.bench.measuring import Measured, cell_fields, measure
 from lmaas_sdk.bench.missing import missing_of
 from lmaas_sdk.bench.shares import share_of
@@ -98,6 +98,8 @@ class Benchmark:
         self._retry, self._quotas, self._cache = retry, quotas, cache
         self._on_cell = on_cell
         self._fitting, self._stop, self._is_spent = Fitting(), Stop(), False
+        self._under_way: dict[str, Cell] = {}
+        self._one_ended = asyncio.Event()
         self._environment: dict[str, Any] = {}
 
     def missing(self, cells: Iterable[Cell]) -> list[Cell]:
@@ -153,13 +155,32 @@ class Benchmark:
         self._fitting.stop()
 
     async def _work_off(self, waiting: deque[Cell], ended: list[CellEnded]) -> None:
-        while waiting and not self._stop.is_set() and not self._is_spent:
-            one = await self._one(waiting.popleft())
+        while (cell := await self._next(waiting)) is not None:
+            self._under_way[cell.key] = cell
+            try:
+                one = await self._one(cell)
+            finally:
+                del self._under_way[cell.key]
+                self._one_ended.set()
             ended.append(one)
             if self._on_cell is not None:
                 self._on_cell(one)
             if one.ends_all:
                 self._is_spent = True  # what is under way may still be paid for; nothing new is
+
+    async def _next(self, waiting: deque[Cell]) -> Cell | None:
+        """The first of those that wait; None: none is begun any more.
+
+        One that a search under way may come to know waits for its end, so that nothing is paid for twice.
+        """
+        while waiting and not self._stop.is_set() and not self._is_spent:
+            for index, cell in enumerate(waiting):
+                if not may_be_known(cell, self._under_way.values()):
+                    del waiting[index]
+                    return cell
+            self._one_ended.clear()
+            await self._one_ended.wait()
+        return None
 
     async def _one(self, cell: Cell) -> CellEnded:
         """Measures a cell and keeps what it came to."""

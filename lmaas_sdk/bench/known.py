@@ -8,7 +8,7 @@ from typing import Any
 from lmaas_sdk.bench.cells import Cell
 from lmaas_sdk.bench.results import done_cells
 
-__all__ = ["known_of"]
+__all__ = ["known_of", "may_be_known"]
 
 _ENDED_BY_ITSELF = "plateau"
 
@@ -24,7 +24,7 @@ def known_of(cell: Cell, records: Iterable[Mapping[str, Any]], *, fingerprint: s
         records: What is in the results file.
         fingerprint: Of the engine that measures now.
     """
-    if cell.evaluations is None or "racing" in cell.settings:
+    if not _may_tell_of_others(cell):
         return None
     for one in done_cells(records):
         record = one.record
@@ -36,6 +36,17 @@ def known_of(cell: Cell, records: Iterable[Mapping[str, Any]], *, fingerprint: s
         ):
             return record
     return None
+
+
+def may_be_known(cell: Cell, under_way: Iterable[Cell]) -> bool:
+    """Whether one of the cells that are being measured is the same search with another budget."""
+    if not _may_tell_of_others(cell):
+        return False
+    return any(_may_tell_of_others(other) and _of_cell(other) == _of_cell(cell) for other in under_way)
+
+
+def _may_tell_of_others(cell: Cell) -> bool:
+    return cell.evaluations is not None and "racing" not in cell.settings
 
 
 def _apart_from_budget(record: Mapping[str, Any]) -> tuple[object, ...]:
