@@ -1,10 +1,11 @@
-"""How long the paper's two tables take on a machine with nothing else to do: one seed of every cell, times the seeds.
+"""How long the paper's two tables take on a machine with nothing else to do, by one seed of every cell.
 
     python -m benchmarks.tables_plan --data FOLDER    # measures a part of each command, about two hours
     python -m benchmarks.tables_plan                  # what was measured, and what the whole plan comes to by that
 
-Every part is a command of benchmarks/results/tables/README.md, with fewer seeds and into a file of its own. Cells of
-other seeds take other time where a plateau ends a search or a training, so the whole is near, not exact.
+Every part is a command of benchmarks/results/tables/README.md, with fewer seeds and into a file of its own. The whole
+is reckoned by tokens, as the results have them: a search or a training that reaches a plateau takes fewer with some
+seeds. A token that is trained on counts three times, for the way back.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import environment
+from benchmarks.paper_tables import RESULTS
+from lmaas_sdk.bench import read_results
 
 KEPT = Path(__file__).parent / "results" / "tables" / "plan.json"
 _FOUR, _THREE = "sst2,mrpc,snli,yelp", "rte,agnews,dbpedia"
@@ -87,18 +90,36 @@ def measured(part: Part, data: Path, out: Path) -> dict[str, Any]:
     )
     wall_s = round(time.perf_counter() - began, 1)
     load = [round(one, 2) for one in os.getloadavg()]
-    return {"part": part.name, "timed": len(part.timed), "seeds": part.seeds, "wall_s": wall_s, "load_average": load}
+    return {"part": part.name, "seeds": part.timed, "wall_s": wall_s, "load_average": load}
 
 
-def told(parts: Sequence[Mapping[str, Any]]) -> list[str]:
+def tokens(part: Part, records: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """Those of the seeds that are measured here, and of all that the results have."""
+    tasks, methods = (set(part.options[name].split(",")) for name in ("--tasks", "--methods"))
+    timed, whole = 0.0, 0.0
+    for one in records:
+        if "spend" not in one or "known_from" in one or one["status"] != "done" or one["task"] not in tasks:
+            continue
+        limit = one["evaluations_limit"]
+        if (one["configuration"] if limit is None else f"{one['configuration']}@{limit}") not in methods:
+            continue
+        took = one["spend"]["total"]["tokens"] + 3 * one.get("training", {}).get("tokens", 0)
+        whole += took
+        timed += took * (one["seed"] is None or one["seed"] in part.timed)
+    return timed, whole
+
+
+def told(measured_s: Mapping[str, float], records: Sequence[Mapping[str, Any]]) -> list[str]:
     """A Markdown table."""
-    rows = ["| part | measured | seeds | the plan |", "| --- | ---: | ---: | ---: |"]
-    plans_s = [part["wall_s"] * part["seeds"] / part["timed"] for part in parts]
-    for part, plan_s in zip(parts, plans_s, strict=True):
-        seeds = f"{part['timed']} of {part['seeds']}"
-        rows.append(f"| {part['part']} | {_minutes(part['wall_s'])} | {seeds} | {_minutes(plan_s)} |")
-    all_s, plan_s = sum(part["wall_s"] for part in parts), sum(plans_s)
-    return [*rows, f"| all | {_minutes(all_s)} | | {_minutes(plan_s)}, which is {plan_s / 3600:.1f} hours |"]
+    rows = ["| part | measured | seeds | tokens of all | the plan |", "| --- | ---: | ---: | ---: | ---: |"]
+    all_s = 0.0
+    for part in PARTS:
+        timed, whole = tokens(part, records) if "--tasks" in part.options else (1.0, 1.0)
+        part_s, times, seeds = measured_s[part.name], whole / timed, f"{len(part.timed)} of {part.seeds}"
+        all_s += part_s * times
+        rows.append(f"| {part.name} | {_minutes(part_s)} | {seeds} | {times:.2f} x | {_minutes(part_s * times)} |")
+    once = _minutes(sum(measured_s[part.name] for part in PARTS))
+    return [*rows, f"| all | {once} | | | {_minutes(all_s)}: {all_s / 3600:.1f} hours |"]
 
 
 def _minutes(seconds: float) -> str:
@@ -114,7 +135,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             parts = [measured(part, data, Path(folder) / "bench.jsonl") for part in PARTS]
         KEPT.write_text(json.dumps({"environment": environment(), "parts": parts}, indent=1) + "\n", "utf-8")
-    print("\n".join(told(json.loads(KEPT.read_text("utf-8"))["parts"])))
+    kept = {one["part"]: one["wall_s"] for one in json.loads(KEPT.read_text("utf-8"))["parts"]}
+    print("\n".join(told(kept, read_results(RESULTS))))
 
 
 if __name__ == "__main__":
