@@ -93,30 +93,37 @@ def measured(part: Part, data: Path, out: Path) -> dict[str, Any]:
     return {"part": part.name, "seeds": part.timed, "wall_s": wall_s, "load_average": load}
 
 
-def tokens(part: Part, records: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
-    """Those of the seeds that are measured here, and of all that the results have."""
-    tasks, methods = (set(part.options[name].split(",")) for name in ("--tasks", "--methods"))
-    timed, whole = 0.0, 0.0
+def _has(part: Part, record: Mapping[str, Any]) -> bool:
+    if "--tasks" not in part.options or record["task"] not in part.options["--tasks"].split(","):
+        return False
+    limit = record["evaluations_limit"]
+    row = record["configuration"] if limit is None else f"{record['configuration']}@{limit}"
+    return row in part.options["--methods"].split(",")
+
+
+def tokens_of(records: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """By part: tokens of the seeds that are measured here, and of all that the results have."""
+    found: dict[str, list[float]] = {part.name: [0.0, 0.0] for part in PARTS}
     for one in records:
-        if "spend" not in one or "known_from" in one or one["status"] != "done" or one["task"] not in tasks:
+        if "spend" not in one or "known_from" in one or one["status"] != "done":
             continue
-        limit = one["evaluations_limit"]
-        if (one["configuration"] if limit is None else f"{one['configuration']}@{limit}") not in methods:
-            continue
-        took = one["spend"]["total"]["tokens"] + 3 * one.get("training", {}).get("tokens", 0)
-        whole += took
-        timed += took * (one["seed"] is None or one["seed"] in part.timed)
-    return timed, whole
+        part = next((part for part in PARTS if _has(part, one)), None)  # a later part finds it done
+        if part is not None:
+            took = one["spend"]["total"]["tokens"] + 3 * one.get("training", {}).get("tokens", 0)
+            found[part.name][0] += took * (one["seed"] is None or one["seed"] in part.timed)
+            found[part.name][1] += took
+    return found
 
 
 def told(measured_s: Mapping[str, float], records: Sequence[Mapping[str, Any]]) -> list[str]:
     """A Markdown table."""
     rows = ["| part | measured | seeds | tokens of all | the plan |", "| --- | ---: | ---: | ---: | ---: |"]
-    all_s = 0.0
+    all_s, tokens = 0.0, tokens_of(records)
     for part in PARTS:
-        timed, whole = tokens(part, records) if "--tasks" in part.options else (1.0, 1.0)
-        part_s, times, seeds = measured_s[part.name], whole / timed, f"{len(part.timed)} of {part.seeds}"
+        timed, whole = tokens[part.name]
+        part_s, times = measured_s[part.name], whole / timed if timed else 1.0
         all_s += part_s * times
+        seeds = f"{len(part.timed)} of {part.seeds}"
         rows.append(f"| {part.name} | {_minutes(part_s)} | {seeds} | {times:.2f} x | {_minutes(part_s * times)} |")
     once = _minutes(sum(measured_s[part.name] for part in PARTS))
     return [*rows, f"| all | {once} | | | {_minutes(all_s)}: {all_s / 3600:.1f} hours |"]
