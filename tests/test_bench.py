@@ -508,7 +508,7 @@ async def test_a_search_that_ended_by_itself_is_known_for_other_budgets(tmp_path
 
 async def test_a_search_is_not_paid_for_twice_by_two_jobs(tmp_path: Path) -> None:
     """With another budget it waits for the one under way, while others are measured, and is known then."""
-    settled, backend = black_box(replace(SMALL, plateau=4, dev_every=1)), mock()
+    settled, backend = black_box(replace(SMALL, name="settled", plateau=4, dev_every=1)), mock()
     plan = [
         cell for evaluations in (400, 600) for cell in cells(backend.card, [settled, SEARCH], evaluations=evaluations)
     ]
