@@ -513,7 +513,7 @@ async def test_a_search_is_not_paid_for_twice_by_two_jobs(tmp_path: Path) -> Non
         cell for evaluations in (400, 600) for cell in cells(backend.card, [settled, SEARCH], evaluations=evaluations)
     ]
     plan.sort(key=lambda cell: (cell.seed, cell.configuration.name == SEARCH.name))  # so both budgets come together
-    async with open_results(tmp_path / "results.jsonl") as results:
+    async with open_results(tmp_path / "results.jsonl") as results, asyncio.timeout(60):
         await Benchmark(backend, results, work=tmp_path / "work", jobs=3).run(plan)
     found = await records(tmp_path)
     assert Counter((one["configuration"], "known_from" in one) for one in found) == {
@@ -540,10 +540,36 @@ async def test_what_waits_for_a_search_that_fails_is_measured(tmp_path: Path, st
 
     backend, settled = HookedMock(4, hook), black_box(replace(SMALL, plateau=4, dev_every=1))
     plan = [cell for most in (400, 600) for cell in cells(backend.card, [settled], seeds=[1], evaluations=most)]
-    async with open_results(tmp_path / "results.jsonl") as results:
+    async with open_results(tmp_path / "results.jsonl") as results, asyncio.timeout(60):
         bench = Benchmark(backend, results, work=tmp_path / "work", jobs=2)
         ended = await bench.run(plan)
     assert [one.status for one in ended] == statuses
+
+
+async def test_nothing_is_begun_after_a_listener_has_failed(tmp_path: Path) -> None:
+    """Nor what had waited for the cell that it was told of."""
+    settled, backend = black_box(replace(SMALL, plateau=4, dev_every=1)), mock()
+    plan = [cell for most in (400, 600) for cell in cells(backend.card, [settled], seeds=[1], evaluations=most)]
+
+    def listener(_: object) -> None:
+        raise RuntimeError("no screen")
+
+    async with open_results(tmp_path / "results.jsonl") as results:
+        bench = Benchmark(backend, results, work=tmp_path / "work", jobs=2, on_cell=listener)
+        with pytest.raises(RuntimeError, match="no screen"):
+            await bench.run(plan)
+    assert len(await records(tmp_path)) == 1
+
+
+async def test_a_search_that_knows_no_plateau_is_waited_for_by_nobody(tmp_path: Path) -> None:
+    """It tells nothing of other budgets, so both are measured at once."""
+    seen: list[int] = []
+    backend = HookedMock(4, lambda: seen.append(len(bench._under_way)))
+    plan = [cell for most in (400, 600) for cell in cells(backend.card, [SEARCH], seeds=[1], evaluations=most)]
+    async with open_results(tmp_path / "results.jsonl") as results:
+        bench = Benchmark(backend, results, work=tmp_path / "work", jobs=2)
+        await bench.run(plan)
+    assert seen == [2]
 
 
 @pytest.mark.parametrize("despite_changes", [False, True])

@@ -123,6 +123,13 @@ def test_export_may_be_read_in_part(tmp_path: Path) -> None:
         assert (b"", 141) == (export.stderr.read(), export.wait(timeout=60))
 
 
+def test_export_needs_somewhere_to_write(ledger_file: str) -> None:
+    """Without a stdout that is a file."""
+    command = f'"$0" -m lmaas_sdk.cli ledger export "{ledger_file}" >&-'
+    done = subprocess.run(["sh", "-c", command, sys.executable], stderr=subprocess.PIPE, text=True, check=False)
+    assert (2, "lmaas ledger: there is no stdout to write to: give --out FILE\n") == (done.returncode, done.stderr)
+
+
 def test_verify_says_that_a_file_is_right(ledger_file: str, capsys: pytest.CaptureFixture[str]) -> None:
     """In a line, or as JSON; exit code 0."""
     assert main(["ledger", "verify", ledger_file]) == 0

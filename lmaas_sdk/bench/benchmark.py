@@ -159,12 +159,15 @@ class Benchmark:
             self._under_way[cell.key] = cell
             try:
                 one = await self._one(cell)
+                ended.append(one)
+                if self._on_cell is not None:
+                    self._on_cell(one)
+            except BaseException:
+                waiting.clear()  # others, which are told of the end of this one first, begin nothing any more
+                raise
             finally:
                 del self._under_way[cell.key]
                 self._one_ended.set()
-            ended.append(one)
-            if self._on_cell is not None:
-                self._on_cell(one)
             if one.ends_all:
                 self._is_spent = True  # what is under way may still be paid for; nothing new is
 

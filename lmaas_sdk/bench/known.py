@@ -16,8 +16,8 @@ _ENDED_BY_ITSELF = "plateau"
 def known_of(cell: Cell, records: Iterable[Mapping[str, Any]], *, fingerprint: str) -> Mapping[str, Any] | None:
     """The record of the same search with another budget, where that budget was not what ended it.
 
-    A search that may race is none: whether it does depends on its budget. One on another engine is none either: here it
-    need not go the same way.
+    A search that may race is none: whether it does depends on its budget. One that knows no plateau never ends by
+    itself, and one on another engine need not go the same way here.
 
     Args:
         cell: What is not done.
@@ -46,7 +46,7 @@ def may_be_known(cell: Cell, under_way: Iterable[Cell]) -> bool:
 
 
 def _may_tell_of_others(cell: Cell) -> bool:
-    return cell.evaluations is not None and "racing" not in cell.settings
+    return cell.evaluations is not None and "racing" not in cell.settings and "plateau" in cell.settings
 
 
 def _apart_from_budget(record: Mapping[str, Any]) -> tuple[object, ...]:

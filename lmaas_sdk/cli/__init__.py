@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from lmaas_sdk.cli import bench, demo, estimate, ledger, prices, report, serve, simulate, simulate_jobs, tune
 from lmaas_sdk.cli.exit_codes import EXIT_CODES_HELP, INTERRUPTED, exit_code_of
-from lmaas_sdk.cli.stdout import all_told
+from lmaas_sdk.cli.stdout import all_told, drop_the_rest
 from lmaas_sdk.errors import LmaasError
 
 __all__ = ["main"]
@@ -22,6 +22,13 @@ _COMMANDS = (bench, demo, estimate, ledger, prices, report, serve, simulate, sim
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `lmaas` and returns its exit code."""
+    try:
+        return _main(argv)
+    finally:
+        drop_the_rest()
+
+
+def _main(argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="lmaas",
         description="Tune language models that can only be called, within a budget.",

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.accounting.money import usd
+from lmaas_sdk.cli.console import stdout_console
 from lmaas_sdk.planning.estimated import QUANTITIES, Estimate
 from lmaas_sdk.planning.ranges import Range
 from lmaas_sdk.reporting.estimate_tables import estimate_table, range_cells
@@ -53,8 +53,7 @@ class Asked:
 
 def show(found: Estimate, asked: Asked) -> None:
     """Prints tables for people."""
-    console = Console()
-    console = console if console.is_terminal else Console(width=_WIDTH_OF_A_FILE)
+    console = stdout_console(file_width=_WIDTH_OF_A_FILE)
     console.print(estimate_table(found))
     if asked.models:
         console.print(_models_table(asked.models))

@@ -85,6 +85,8 @@ def _export(args: argparse.Namespace) -> int:
             with _not_of_the_ledger(args.out, args.file).open("w", encoding="utf-8", newline="") as out:
                 write(reader, out)
             return DONE
+        if sys.__stdout__ is None:
+            raise ValueError("there is no stdout to write to: give --out FILE")
         write(reader, sys.stdout)
     return DONE
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -15,6 +14,7 @@ from lmaas_sdk.accounting.ledger_reader import AccountRow
 from lmaas_sdk.accounting.money import format_usd
 from lmaas_sdk.accounting.quantities import Limits
 from lmaas_sdk.accounting.verification import Verification
+from lmaas_sdk.cli.console import stdout_console
 
 __all__ = ["print_limits", "print_statement", "print_verification"]
 
@@ -25,8 +25,7 @@ _STATES = {True: "running", False: "ended", None: "perhaps running"}
 
 def print_statement(statement: Statement, *, title: str) -> None:
     """Budgets as a tree, spend by purpose, unknown outcomes, and who has the file open."""
-    console = Console()
-    console = console if console.is_terminal else Console(width=_WIDTH_OF_A_FILE)
+    console = stdout_console(file_width=_WIDTH_OF_A_FILE)
     console.print(_accounts_table(statement, title))
     console.print(_purposes_table(statement))
     unknown = statement.unknown

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -18,6 +17,7 @@ from lmaas_sdk.accounting.money import format_usd
 from lmaas_sdk.accounting.price_sources import find_price
 from lmaas_sdk.accounting.price_tables import SHEETS, PriceEntry, price_sheet, read_price_table
 from lmaas_sdk.accounting.prices import PRICE_KINDS, Price
+from lmaas_sdk.cli.console import stdout_console
 from lmaas_sdk.cli.exit_codes import DONE
 from lmaas_sdk.errors import MissingExtra
 
@@ -89,7 +89,7 @@ def _show(model: str, price: Price, *, as_json: bool) -> None:
     table.add_column("for")
     for kind in PRICE_KINDS:
         table.add_row(kind, _cell(price, kind), "a call" if kind == "call" else "1,000,000 tokens")
-    console = _console()
+    console = stdout_console(file_width=_WIDTH_OF_A_FILE)
     console.print(table)
     console.print(
         f"from {price.effective or 'an unknown day'} on; {price.source}", soft_wrap=True, highlight=False, markup=False
@@ -112,7 +112,7 @@ def _show_all(sources: Mapping[str, Sequence[PriceEntry]], more: str, *, as_json
         }
         print(json.dumps({"sources": found}, indent=2))
         return
-    console = _console()
+    console = stdout_console(file_width=_WIDTH_OF_A_FILE)
     for name, entries in sources.items():
         table = Table("model", title=f"{escape(name)} (dollars for 1,000,000 tokens, and a call)")
         for kind in PRICE_KINDS:
@@ -131,9 +131,3 @@ def _show_all(sources: Mapping[str, Sequence[PriceEntry]], more: str, *, as_json
 def _cell(price: Price, kind: str) -> str:
     amount = price.of(kind)
     return "-" if amount is None or (kind == "call" and not amount) else format_usd(amount)
-
-
-def _console() -> Console:
-    """A terminal's own width; a file's lines are left whole."""
-    console = Console()
-    return console if console.is_terminal else Console(width=_WIDTH_OF_A_FILE)

@@ -9,9 +9,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from rich.console import Console
-
 from lmaas_sdk.accounting.budget import Budget
+from lmaas_sdk.cli.console import stdout_console
 from lmaas_sdk.cli.exit_codes import exit_code_of_group
 from lmaas_sdk.cli.journal_options import how_to_go_on, options_to_keep
 from lmaas_sdk.cli.run_options import Splits, budget_of, opened_cache, opened_ledger, preset_of, scheduling_of
@@ -106,7 +105,7 @@ def _report(result: GroupResult, files: Mapping[str, OutputFiles], *, as_json: b
         runs = {name: run.to_dict() | written[name] for name, run in result.items()}
         print(json.dumps(told | {"runs": runs}, indent=2))
         return
-    console = Console()
+    console = stdout_console()
     console.print(result.table())
     for name, error in result.failures.items():
         console.print(f"{name} failed: {in_words(error)}", soft_wrap=True, highlight=False, markup=False)

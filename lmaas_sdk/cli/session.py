@@ -12,8 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
+from lmaas_sdk.cli.console import stdout_console
 from lmaas_sdk.cli.run_options import Splits
 from lmaas_sdk.errors import MissingExtra
 from lmaas_sdk.reporting.curves import check_can_draw, draw_run
@@ -112,7 +111,7 @@ def report(result: TuningResult, files: OutputFiles, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(result.to_dict() | written, indent=2))
         return
-    console = Console()
+    console = stdout_console()
     console.print(accuracy_table(result))
     console.print(spend_table(result))
     console.print(f"stopped: {result.stopped} after {result.wall_s:.1f} s; chosen by {result.chosen_by}")

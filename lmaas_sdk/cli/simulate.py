@@ -11,10 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from lmaas_sdk.accounting.budget import Budget
 from lmaas_sdk.cli.conditions_options import add_conditions_options, conditions_of, note_free_money
+from lmaas_sdk.cli.console import stdout_console
 from lmaas_sdk.cli.exit_codes import DONE
 from lmaas_sdk.planning.recorded import RecordedLandscape, recorded_landscape
 from lmaas_sdk.planning.scenario import Scenario
@@ -142,8 +141,7 @@ def _without_warnings() -> Iterator[None]:
 
 
 def _print(found: Simulation | Sweep, recorded: RecordedLandscape | None) -> None:
-    console = Console()
-    (console if console.is_terminal else Console(width=_WIDTH_OF_A_FILE)).print(found.table())
+    stdout_console(file_width=_WIDTH_OF_A_FILE).print(found.table())
     if recorded is not None:
         print(recorded)
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from lmaas_sdk.cli.exit_codes import READER_LEFT
 
-__all__ = ["all_told"]
+__all__ = ["all_told", "drop_the_rest"]
 
 
 @contextmanager
@@ -23,38 +23,26 @@ def all_told() -> Iterator[None]:
     """
     try:
         yield
-        _flush()
+        if sys.__stdout__ is not None:
+            sys.stdout.flush()  # not as Python ends, when nothing can be said of it any more
     except BrokenPipeError:
         if not _reader_has_left():  # another pipe broke
             raise
-        _drop_the_rest()
         raise SystemExit(READER_LEFT) from None
-    except SystemExit as end:
-        if not isinstance(end.__context__, BrokenPipeError):
-            raise
-        raise SystemExit(READER_LEFT) from None  # rich ends a program so, by a code that says something else here
 
 
-def _flush() -> None:
-    """Has stdout take what is left now, rather than as Python ends, when nothing can be said of it any more."""
+def drop_the_rest() -> None:
+    """What could not be written to stdout is not tried once more as Python ends, which would complain."""
     if sys.__stdout__ is None:  # closed, when this process began
         return
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        raise
     except OSError:
-        _drop_the_rest()
-        raise
-
-
-def _drop_the_rest() -> None:
-    """Else Python would try once more as it ends, and complain."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _reader_has_left() -> bool:
-    if not hasattr(select, "poll"):
+    if sys.__stdout__ is None or not hasattr(select, "poll"):
         return False
     polled = select.poll()
     try:

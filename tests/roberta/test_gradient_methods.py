@@ -222,7 +222,8 @@ async def test_a_thread_of_a_training_ends_with_it(tiny: InProcessBackend) -> No
     del dropped
     await asyncio.to_thread(first.join, 30)
     assert (first.is_alive(), second.is_alive()) == (False, True)
-    await tiny.aclose()
+    async with asyncio.timeout(30):
+        await tiny.aclose()
     assert not second.is_alive()
     with pytest.raises(BackendError, match="is closed"):
         await kept.step([0])

@@ -172,7 +172,7 @@ class InProcessBackend:
         for tuned in tuple(self._tuned):
             await tuned.aclose()
         for training in tuple(self._trainings):
-            training.end()
+            await asyncio.to_thread(training.end)
         for thread in tuple(self._training_threads):  # one that was dropped may still take its last step
             await asyncio.to_thread(thread.join)
         # Waiting calls are let run into `_closing` rather than cancelled: their callers were not, and are told why.
@@ -222,8 +222,8 @@ class InProcessTraining:
         return await self._run(lambda training: threading.current_thread())
 
     def end(self) -> None:
-        """Has the thread end after the step under way; nothing is waited for."""
-        self._executor.shutdown(wait=False)
+        """Ends the thread, after the step under way."""
+        self._executor.shutdown()
 
     async def step(self, rows: Sequence[int]) -> float:
         """One step of Adam on the mean cross entropy of some texts; what that was before it."""
