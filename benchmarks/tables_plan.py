@@ -3,7 +3,7 @@
     python -m benchmarks.tables_plan --data FOLDER    # measures a part of each command, about two hours
     python -m benchmarks.tables_plan                  # what was measured, and what the whole plan comes to by that
 
-Every part is a command of benchmarks/results/tables/README.md, with fewer seeds and into a file of its own. The whole
+Every part is a command of benchmarks/results/tables/README.md, with fewer seeds and into another file. The whole
 is reckoned by tokens, as the results have them: a search or a training that reaches a plateau takes fewer with some
 seeds. A token that is trained on counts three times, for the way back.
 """
@@ -15,7 +15,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +25,9 @@ from benchmarks.figures import environment
 from benchmarks.paper_tables import RESULTS
 from lmaas_sdk.bench import read_results
 
-KEPT = Path(__file__).parent / "results" / "tables" / "plan.json"
+KEPT = RESULTS.with_name("plan.json")
+AGAIN = RESULTS.with_name("again.jsonl")
+_SEEDS = (13, 21, 42, 87, 100)
 _FOUR, _THREE = "sst2,mrpc,snli,yelp", "rte,agnews,dbpedia"
 _QUICK = "manual,manual-calibrated,black-box:default@2000"
 _IN_DEPLOYMENT = "manual,in-context,feature-linear,feature-bilstm,prompt-tuning,model-tuning,black-box:default@2000"
@@ -110,8 +111,8 @@ def tokens_of(records: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
         part = next((part for part in PARTS if _has(part, one)), None)  # a later part finds it done
         if part is not None:
             took = one["spend"]["total"]["tokens"] + 3 * one.get("training", {}).get("tokens", 0)
-            found[part.name][0] += took * (one["seed"] is None or one["seed"] in part.timed)
-            found[part.name][1] += took
+            found[part.name][0] += took * (one["seed"] in (None, *part.timed))
+            found[part.name][1] += took * (one["seed"] in (None, *_SEEDS[: part.seeds]))
     return found
 
 
@@ -129,6 +130,13 @@ def told(measured_s: Mapping[str, float], records: Sequence[Mapping[str, Any]]) 
     return [*rows, f"| all | {once} | | | {_minutes(all_s)}: {all_s / 3600:.1f} hours |"]
 
 
+def same(records: Sequence[Mapping[str, Any]], again: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
+    """How many of the cells that are done again predict the same on every test row, and how many there are."""
+    before = {one["key"]: one["test"]["predictions"] for one in records if one["status"] == "done" and "test" in one}
+    found = [one for one in again if one["status"] == "done" and "test" in one]
+    return sum(before.get(one["key"]) == one["test"]["predictions"] for one in found), len(found)
+
+
 def _minutes(seconds: float) -> str:
     return f"{seconds / 60:.1f} min"
 
@@ -139,11 +147,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="has a folder for each task")
     data = parser.parse_args().data
     if data is not None:
-        with tempfile.TemporaryDirectory() as folder:
-            parts = [measured(part, data, Path(folder) / "bench.jsonl") for part in PARTS]
+        AGAIN.unlink(missing_ok=True)
+        parts = [measured(part, data, AGAIN) for part in PARTS]
         KEPT.write_text(json.dumps({"environment": environment(), "parts": parts}, indent=1) + "\n", "utf-8")
     kept = {one["part"]: one["wall_s"] for one in json.loads(KEPT.read_text("utf-8"))["parts"]}
-    print("\n".join(told(kept, read_results(RESULTS))))
+    results = read_results(RESULTS)
+    print("\n".join(told(kept, results)))
+    print("\n{} of {} cells predicted every test row as before".format(*same(results, read_results(AGAIN))))
 
 
 if __name__ == "__main__":
