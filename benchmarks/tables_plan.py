@@ -21,9 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.figures import environment
 from benchmarks.paper_tables import RESULTS
 from lmaas_sdk.bench import read_results
+from lmaas_sdk.bench.results import CellResult, done_cells
 
 KEPT = RESULTS.with_name("plan.json")
 AGAIN = RESULTS.with_name("again.jsonl")
@@ -94,32 +97,27 @@ def measured(part: Part, data: Path, out: Path) -> dict[str, Any]:
     return {"part": part.name, "seeds": part.timed, "wall_s": wall_s, "load_average": load}
 
 
-def _has(part: Part, record: Mapping[str, Any]) -> bool:
-    if "--tasks" not in part.options or record["task"] not in part.options["--tasks"].split(","):
-        return False
-    limit = record["evaluations_limit"]
-    row = record["configuration"] if limit is None else f"{record['configuration']}@{limit}"
-    return row in part.options["--methods"].split(",")
+def _has(part: Part, cell: CellResult) -> bool:
+    tasks, methods = (part.options.get(name, "").split(",") for name in ("--tasks", "--methods"))
+    return cell.task in tasks and str(cell.row) in methods
 
 
-def tokens_of(records: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+def tokens_of(cells: Sequence[CellResult]) -> dict[str, list[float]]:
     """By part: tokens of the seeds that are measured here, and of all that the results have."""
     found: dict[str, list[float]] = {part.name: [0.0, 0.0] for part in PARTS}
-    for one in records:
-        if "spend" not in one or "known_from" in one or one["status"] != "done":
-            continue
-        part = next((part for part in PARTS if _has(part, one)), None)  # a later part finds it done
-        if part is not None:
-            took = one["spend"]["total"]["tokens"] + 3 * one.get("training", {}).get("tokens", 0)
-            found[part.name][0] += took * (one["seed"] in (None, *part.timed))
-            found[part.name][1] += took * (one["seed"] in (None, *_SEEDS[: part.seeds]))
+    for cell in cells:
+        part = next((part for part in PARTS if _has(part, cell)), None)  # a later part finds it done
+        if part is not None and "known_from" not in cell.record:
+            took = cell.record["spend"]["total"]["tokens"] + 3 * cell.record.get("training", {}).get("tokens", 0)
+            found[part.name][0] += took * (cell.seed in (None, *part.timed))
+            found[part.name][1] += took * (cell.seed in (None, *_SEEDS[: part.seeds]))
     return found
 
 
-def told(measured_s: Mapping[str, float], records: Sequence[Mapping[str, Any]]) -> list[str]:
+def told(measured_s: Mapping[str, float], cells: Sequence[CellResult]) -> list[str]:
     """A Markdown table."""
     rows = ["| part | measured | seeds | tokens of all | the plan |", "| --- | ---: | ---: | ---: | ---: |"]
-    all_s, tokens = 0.0, tokens_of(records)
+    all_s, tokens = 0.0, tokens_of(cells)
     for part in PARTS:
         timed, whole = tokens[part.name]
         part_s, times = measured_s[part.name], whole / timed if timed else 1.0
@@ -130,11 +128,10 @@ def told(measured_s: Mapping[str, float], records: Sequence[Mapping[str, Any]]) 
     return [*rows, f"| all | {once} | | | {_minutes(all_s)}: {all_s / 3600:.1f} hours |"]
 
 
-def same(records: Sequence[Mapping[str, Any]], again: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
-    """How many of the cells that are done again predict the same on every test row, and how many there are."""
-    before = {one["key"]: one["test"]["predictions"] for one in records if one["status"] == "done" and "test" in one}
-    found = [one for one in again if one["status"] == "done" and "test" in one]
-    return sum(before.get(one["key"]) == one["test"]["predictions"] for one in found), len(found)
+def same(cells: Sequence[CellResult], again: Sequence[CellResult]) -> int:
+    """How many of the cells that were measured again predict the same on every test row."""
+    before = {cell.record["key"]: cell.predictions for cell in cells}
+    return sum(np.array_equal(before.get(cell.record["key"], ()), cell.predictions) for cell in again)
 
 
 def _minutes(seconds: float) -> str:
@@ -151,9 +148,9 @@ def main() -> None:
         parts = [measured(part, data, AGAIN) for part in PARTS]
         KEPT.write_text(json.dumps({"environment": environment(), "parts": parts}, indent=1) + "\n", "utf-8")
     kept = {one["part"]: one["wall_s"] for one in json.loads(KEPT.read_text("utf-8"))["parts"]}
-    results = read_results(RESULTS)
-    print("\n".join(told(kept, results)))
-    print("\n{} of {} cells predicted every test row as before".format(*same(results, read_results(AGAIN))))
+    cells, again = (done_cells(read_results(path)) for path in (RESULTS, AGAIN))
+    print("\n".join(told(kept, cells)))
+    print(f"\n{same(cells, again)} of {len(again)} cells predicted every test row as before")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,6 @@ from lmaas_sdk.methods.saved import SavedPredictor
 from lmaas_sdk.seeding import whole_number
 from lmaas_sdk.tasks import Task
 from lmaas_sdk.tasks.template import Fields
-from lmaas_sdk.texts import TextSet
 from lmaas_sdk.tuning.predictor import Predictor
 from lmaas_sdk.tuning.prompt import TunedPrompt
 from lmaas_sdk.tuning.selection import Choice, DevRule, dev_rank
@@ -186,15 +185,12 @@ class _Prompts:
         return np.stack(tuned) if tuned else None
 
     async def worst(self, rows: _Rows, purpose: Purpose) -> Amounts:
-        return await self.predictor.worst(self._texts(rows), purpose, Z=self._Z)
+        return await self.predictor.worst(self.predictor.task.text_set(rows), purpose, Z=self._Z)
 
     async def scored(self, rows: _Rows, purpose: Purpose) -> tuple[list[_Logits], int]:
-        logits, shortened = await self.predictor.score_all(self._texts(rows), self._Z, purpose)
+        logits, shortened = await self.predictor.score_all(self.predictor.task.text_set(rows), self._Z, purpose)
         each = logits if self._Z is not None else [logits[0]] * len(self.members)
         return [calibrated(one, member.prior) for one, member in zip(each, self.members, strict=True)], shortened
-
-    def _texts(self, rows: _Rows) -> TextSet:
-        return self.predictor.task.text_set(rows)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
