@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from bench_cases import (
     CALIBRATED,
@@ -39,6 +40,7 @@ from lmaas_sdk import (
     FeatureReply,
     JournalCorrupt,
     JournalMismatch,
+    NotFinite,
     Predictor,
     RunFileError,
     ScoreQuery,
@@ -225,6 +227,19 @@ async def test_a_failure_stops_nobody_else(tmp_path: Path, failure: Exception) -
     failing = False
     ended = await measured(tmp_path, mock(), [unlucky, MANUAL])
     assert [(one.cell.row, one.status) for one in ended] == [("unlucky", "done")]
+
+
+async def test_a_test_row_without_a_number_is_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its cell has failed, in place of a metric over labels that nobody chose."""
+    real = ManualPredictor.score
+
+    async def score(predictor: ManualPredictor, items: Any, purpose: Any) -> Any:
+        logits, shortened = await real(predictor, items, purpose)
+        return (np.full_like(logits, np.nan) if purpose == "test" else logits), shortened
+
+    monkeypatch.setattr(ManualPredictor, "score", score)
+    (ended,) = await measured(tmp_path, mock(), [MANUAL])
+    assert (ended.status, type(ended.error)) == ("failed", NotFinite)
 
 
 @pytest.mark.parametrize(("wait_s", "begun"), [(math.inf, 2), (60.0, 1)])

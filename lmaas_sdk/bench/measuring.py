@@ -123,7 +123,7 @@ async def measure(cell: Cell, setup: Setup, fitting: Fitting) -> Measured:
 
 async def _tested(predictor: MethodPredictor, test: Dataset) -> dict[str, Any]:
     """The metric with its interval, and every single prediction: what a paired comparison needs."""
-    logits, shortened = await predictor.score(test.fields, "test")
+    logits, shortened = await predictor.scored(test.fields, "test")
     found = await asyncio.to_thread(evaluation, logits, test, shortened=shortened)
     predictions = logits.argmax(axis=1).astype(np.int64)
     majority = np.full(len(test), int(np.argmax(test.class_counts)), dtype=np.int64)

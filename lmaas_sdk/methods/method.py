@@ -119,7 +119,7 @@ class MethodPredictor(ABC):
         check_are_texts(items)
         if not (given := list(items)):
             return np.empty((0, len(self.task.labels)), np.float32)
-        return (await self._scored(given, "predict"))[0]
+        return (await self.scored(given, "predict"))[0]
 
     @final
     async def evaluate(self, dataset: Dataset, *, purpose: Purpose = "test") -> Evaluation:
@@ -137,10 +137,12 @@ class MethodPredictor(ABC):
         """
         check_evaluable(dataset, self.task)
         check_purpose(purpose)
-        logits, shortened = await self._scored(dataset.fields, purpose)
+        logits, shortened = await self.scored(dataset.fields, purpose)
         return evaluation(logits, dataset, shortened=shortened)
 
-    async def _scored(self, items: Sequence[Fields], purpose: Purpose) -> tuple[NDArray[np.float32], int]:
+    @final
+    async def scored(self, items: Sequence[Fields], purpose: Purpose) -> tuple[NDArray[np.float32], int]:
+        """What `score` says, counted and looked at. Raises as `predict`, but for what is no list of texts."""
         logits, shortened = await self.score(items, purpose)
         self.shortened += shortened
         if np.isnan(logits).any():  # argmax would take it for the likeliest class
